@@ -1,0 +1,47 @@
+"""The exceptions that users see. Each message says what was got, what is allowed and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import gymnasium
+
+
+class LRGymError(Exception):
+    """Base of every error that lr_gym and agents raise on purpose."""
+
+
+class InvalidArgumentError(LRGymError, ValueError):
+    """An argument has a value that makes no sense."""
+
+
+class UnknownNameError(LRGymError, LookupError):
+    """A name is not registered."""
+
+    @classmethod
+    def of(cls, kind: str, got: str, allowed: Iterable[str], hint: str = "") -> UnknownNameError:
+        """Build the message: what was got, the nearest name, all names, and what else can be done.
+
+        Args:
+            kind: What the name stands for, e.g. `"task"`.
+            got: The name that was not found.
+            allowed: The names that exist.
+            hint: A last sentence that says how to add one.
+        """
+        known = sorted(allowed)
+        near = difflib.get_close_matches(got, known, n=1)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        return cls(f"no {kind} is named {got!r}.{guess} Known: {', '.join(known) or 'none'}.{' ' * bool(hint)}{hint}")
+
+
+class DataNotFoundError(LRGymError, FileNotFoundError):
+    """A data set is in none of the places where it was looked for."""
+
+
+class EpisodeError(LRGymError, gymnasium.error.ResetNeeded):
+    """A method needs a running episode: `reset` was not called, or the episode has ended."""
+
+
+class FileFormatError(LRGymError):
+    """A controller, checkpoint or result file is damaged, foreign, or of another version."""

@@ -1,0 +1,95 @@
+"""Names for things: the one mechanism behind tasks, data sets, models, losses, optimizers and agents.
+
+A thing is given by its registered name, by a reference `"module:attribute"`, or as the importable object itself,
+which `reference_to` turns into such a reference: so every choice can be written into a JSON file and read back.
+References are imported when a task is built, never when a file is read.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+from lr_gym.errors import InvalidArgumentError, UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A mapping from names to things, with messages that help."""
+
+    def __init__(self, kind: str, hint: str = "") -> None:
+        """Create an empty registry.
+
+        Args:
+            kind: What is registered, for messages, e.g. `"model"`.
+            hint: How to add one, for messages.
+        """
+        self.kind = kind
+        self.hint = hint
+        self._things: dict[str, T] = {}
+
+    def register(self, name: str, thing: T, *, replace: bool = False) -> None:
+        """Add `thing` under `name`.
+
+        Raises:
+            InvalidArgumentError: The name is empty, has a colon (that marks a reference), or is taken by another
+                thing and `replace` is false.
+        """
+        if not name or ":" in name:
+            raise InvalidArgumentError(f"a {self.kind} needs a name without a colon, got {name!r}")
+        if not replace and self._things.get(name, thing) is not thing:
+            raise InvalidArgumentError(
+                f"the {self.kind} {name!r} is registered already; choose another name or pass replace=True"
+            )
+        self._things[name] = thing
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._things:
+            raise UnknownNameError.of(self.kind, name, self._things, self.hint)
+        return self._things[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._things
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._things)
+
+
+def reference_to(thing: Any, kind: str) -> str:
+    """Return `"module:attribute"` for an importable class or function.
+
+    Raises:
+        InvalidArgumentError: The object cannot be found again under its own name (a lambda, a local function, an
+            instance), so that no file and no other process could name it.
+    """
+    name = f"{getattr(thing, '__module__', None)}:{getattr(thing, '__qualname__', None)}"
+    try:
+        found = resolve_reference(name, kind)
+    except LookupError:
+        found = None
+    if found is not thing:
+        raise InvalidArgumentError(
+            f"the {kind} {thing!r} cannot be imported by name; pass a class or function from the top level of a "
+            f"module, or give it a name with lr_gym.tasks.register_{kind.replace(' ', '_')}(name, ...)"
+        )
+    return name
+
+
+def resolve_reference(reference: str, kind: str) -> Any:
+    """Import the object that `"module:attribute"` names.
+
+    Raises:
+        UnknownNameError: The module or the attribute does not exist.
+    """
+    module_name, _, path = reference.partition(":")
+    try:
+        thing: Any = importlib.import_module(module_name)
+        for part in path.split("."):
+            thing = getattr(thing, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownNameError(
+            f"the {kind} reference {reference!r} cannot be imported: {error}; it must read 'module:attribute'"
+        ) from error
+    return thing

@@ -1,0 +1,156 @@
+"""The models that tasks name. A user's own model is any importable class, or a name given to `register_model`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.models import resnet18 as torchvision_resnet18
+
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.registry import Registry, resolve_reference
+
+ModelFactory = Callable[..., nn.Module]
+
+MODELS: Registry[ModelFactory] = Registry("model", "Add one with lr_gym.tasks.register_model(name, factory).")
+
+
+def mlp(input_shape: tuple[int, ...], num_outputs: int, width: int = 64) -> nn.Module:
+    """Return a multilayer perceptron with two hidden ReLU layers.
+
+    Args:
+        input_shape: Shape of one example; flattened.
+        num_outputs: Size of the output.
+        width: Units in each hidden layer.
+    """
+    inputs = int(torch.Size(input_shape).numel())
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(inputs, width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, num_outputs),
+    )
+
+
+def lenet5(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """Return LeNet-5 (LeCun et al. 1998): 6-16-120-84, with ReLU and max-pooling as is usual today.
+
+    The first convolution pads images smaller than 32x32 by 2, as 28x28 images were padded originally.
+
+    Args:
+        input_shape: (channels, height, width), at least 12x12.
+        num_outputs: Size of the output.
+
+    Raises:
+        InvalidArgumentError: The examples are no images or too small.
+    """
+    _check_image("lenet5", input_shape, smallest=12)
+    channels, *size = input_shape
+    padding = 2 if min(size) < 32 else 0
+    height, width = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in size)
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 5, padding=padding),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * height * width, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, num_outputs),
+    )
+
+
+def resnet18(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """Return torchvision's ResNet-18 with the stem for small images: 3x3 convolution, stride 1, no max-pooling.
+
+    Args:
+        input_shape: (channels, height, width).
+        num_outputs: Size of the output.
+
+    Raises:
+        InvalidArgumentError: The examples are no images.
+    """
+    _check_image("resnet18", input_shape, smallest=1)
+    model: nn.Module = torchvision_resnet18(num_classes=num_outputs)
+    model.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model
+
+
+def _check_image(name: str, input_shape: tuple[int, ...], smallest: int) -> None:
+    if len(input_shape) != 3 or min(input_shape[1:]) < smallest:
+        raise InvalidArgumentError(
+            f"{name} needs examples of shape (channels, height, width), at least {smallest}x{smallest}; this data "
+            f"set has {tuple(input_shape)}: use the model 'mlp' or a data set of images"
+        )
+
+
+for _name, _factory in (("mlp", mlp), ("lenet5", lenet5), ("resnet18", resnet18)):
+    MODELS.register(_name, _factory)
+
+
+def build_model(
+    name: str, options: dict[str, Any], input_shape: tuple[int, ...], num_outputs: int
+) -> nn.Module:
+    """Build the model that a task names, on the CPU, with PyTorch's default initialisation.
+
+    Args:
+        name: A registered name or a reference `"module:attribute"`.
+        options: Keyword arguments of the factory.
+        input_shape: Shape of one example; passed on if the factory has a parameter of this name.
+        num_outputs: Number of classes or of regression targets; passed on likewise.
+
+    Raises:
+        UnknownNameError: There is no such model.
+        InvalidArgumentError: The factory refuses the options or returns no `nn.Module`.
+    """
+    factory = resolve_reference(name, "model") if ":" in name else MODELS[name]
+    try:
+        parameters = inspect.signature(factory).parameters
+        about_data = {"input_shape": tuple(input_shape), "num_outputs": num_outputs}
+        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        given = {key: value for key, value in about_data.items() if takes_any or key in parameters}
+        model = factory(**(given | options))
+    except TypeError as error:
+        raise InvalidArgumentError(f"the model {name!r} refuses model_options={options!r}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise InvalidArgumentError(f"the model {name!r} must return a torch.nn.Module, got {type(model).__name__}")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise InvalidArgumentError(f"the model {name!r} has no trainable parameters")
+    return model
+
+
+def final_weight(model: nn.Module, name: str | None) -> nn.Parameter:
+    """Return the weight matrix of the final dense layer.
+
+    Without a name it is the weight of the `nn.Linear` registered last, or, in a model without one, the last
+    parameter with at least two dimensions (else the last parameter).
+
+    Args:
+        model: The trainee's network.
+        name: Dotted name of a submodule with a `weight`, or None.
+
+    Raises:
+        InvalidArgumentError: There is no such layer.
+    """
+    modules = dict(model.named_modules())
+    if name is not None:
+        weight = getattr(modules.get(name), "weight", None)
+        if not isinstance(weight, nn.Parameter):
+            choices = [key for key, module in modules.items() if isinstance(getattr(module, "weight", None), nn.Parameter)]
+            raise InvalidArgumentError(
+                f"final_layer={name!r} is no layer with a weight; this model has {', '.join(choices)}"
+            )
+        return weight
+    dense = [module.weight for module in modules.values() if isinstance(module, nn.Linear)]
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    return (dense or matrices or list(model.parameters()))[-1]

@@ -1,0 +1,136 @@
+"""Where the arrays of a data set come from: the package, files under the data root, Debian's package, a download.
+
+Order of the search for `NAME`: inside the package (`fashion-mnist-mini`), torchvision's layout under the data root,
+`NAME.npz` under the data root (Keras' convention), Debian's IDX files (`fashion-mnist`), torchvision's download.
+The data root is `LR_GYM_DATA`, or `~/.cache/lr_gym` where that is not set.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torchvision import datasets
+
+from lr_gym.errors import DataNotFoundError, InvalidArgumentError
+
+Array = npt.NDArray[Any]
+
+MINI = "fashion-mnist-mini"
+MINI_FILE = Path(__file__).parent / "fashion_mnist_mini.npz"
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+#: torchvision's class of each full data set, and the examples that the papers hold out for validation.
+TORCHVISION: dict[str, tuple[Callable[..., Any], int]] = {
+    "fashion-mnist": (datasets.FashionMNIST, 10_000),
+    "mnist": (datasets.MNIST, 10_000),
+    "cifar10": (datasets.CIFAR10, 10_000),
+}
+BUILT_IN = (MINI, *TORCHVISION)
+
+
+def data_root() -> Path:
+    """Return the folder in which data sets are looked for: `LR_GYM_DATA`, or `~/.cache/lr_gym`."""
+    return Path(os.environ.get("LR_GYM_DATA") or Path.home() / ".cache" / "lr_gym").expanduser()
+
+
+def find(name: str, root: str | Path) -> dict[str, Array]:
+    """Return the arrays of the data set `name`, as `Data.from_arrays` takes them.
+
+    Raises:
+        DataNotFoundError: It is nowhere; the message names every place.
+        InvalidArgumentError: A file was found and cannot be read.
+    """
+    if name == MINI:
+        return _read_npz(MINI_FILE)
+    root = Path(root)
+    looked: list[str] = []
+    if name in TORCHVISION:
+        found = _from_torchvision(name, root, download=False)
+        if found is not None:
+            return found
+        looked.append(f"{root} (torchvision's layout)")
+    file = root / f"{name}.npz"
+    if file.is_file():
+        return _read_npz(file)
+    looked.append(str(file))
+    if name == "fashion-mnist":
+        if DEBIAN_FASHION_MNIST.is_dir():
+            x, y, x_test, y_test = read_idx_images(DEBIAN_FASHION_MNIST)
+            return {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
+        looked.append(f"{DEBIAN_FASHION_MNIST} (Debian's package dataset-fashion-mnist)")
+    if name in TORCHVISION:
+        try:
+            found = _from_torchvision(name, root, download=True)
+        except (OSError, RuntimeError) as error:
+            looked.append(f"torchvision's download, which failed: {str(error).strip().splitlines()[0]}")
+        else:
+            if found is not None:
+                return found
+    raise DataNotFoundError(
+        f"the data set {name!r} is in none of these places: {'; '.join(looked)}. Set LR_GYM_DATA (or --data) to the "
+        f"folder that holds it, put {name}.npz with x_train, y_train, x_test, y_test there, or give its arrays a "
+        f"name with lr_gym.tasks.register_data. Built in: {', '.join(BUILT_IN)}"
+    )
+
+
+def _from_torchvision(name: str, root: Path, *, download: bool) -> dict[str, Array] | None:
+    """Read torchvision's layout under `root`; None if it is not there and must not be downloaded."""
+    dataset, _ = TORCHVISION[name]
+    try:
+        train = dataset(str(root), train=True, download=download)
+        test = dataset(str(root), train=False, download=download)
+    except RuntimeError:
+        if download:
+            raise
+        return None
+    return {
+        "x_train": np.asarray(train.data),
+        "y_train": np.asarray(train.targets),
+        "x_test": np.asarray(test.data),
+        "y_test": np.asarray(test.targets),
+    }
+
+
+def _read_npz(file: Path) -> dict[str, Array]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InvalidArgumentError(f"{file} is not an .npz file of plain arrays: {error}") from error
+
+
+def read_idx_images(folder: Path) -> tuple[Array, Array, Array, Array]:
+    """Return train images (N, 28, 28), train labels (N,), test images and test labels, all uint8.
+
+    Args:
+        folder: Holds the four gzipped IDX files under their published names.
+
+    Raises:
+        InvalidArgumentError: A file is missing or is not in the IDX format.
+    """
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    x, y, x_test, y_test = (_read_idx(folder / f"{name}-ubyte.gz") for name in names)
+    return x, y, x_test, y_test
+
+
+def _read_idx(file: Path) -> Array:
+    """Read IDX: two zero bytes, the type (8 = uint8), the number of dimensions, big-endian sizes, the values."""
+    try:
+        raw = gzip.decompress(file.read_bytes())
+    except (OSError, EOFError) as error:
+        raise InvalidArgumentError(f"{file} cannot be read as a gzipped IDX file: {error}") from error
+    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
+        raise InvalidArgumentError(f"{file} is not an IDX file of bytes: it begins with {raw[:4]!r}")
+    header = 4 + 4 * raw[3]
+    shape = np.frombuffer(raw[4:header], dtype=">u4")
+    values = np.frombuffer(raw, dtype=np.uint8, offset=header)
+    if values.size != int(np.prod(shape)):
+        raise InvalidArgumentError(f"{file} promises {shape.tolist()} values and holds {values.size}")
+    return values.reshape(shape.tolist())

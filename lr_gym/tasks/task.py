@@ -1,0 +1,159 @@
+"""What is trained: a `Task` says everything about a training run but who sets the learning rate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lr_gym.errors import FileFormatError, InvalidArgumentError
+from lr_gym.registry import reference_to
+
+_REFERENCES = {"model": "model", "loss": "loss", "optimizer": "optimizer"}
+_OPTIONS = ("model_options", "loss_options", "optimizer_options")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """A data set, a model, a loss, an optimizer and a budget: all that defines a training run but the controller.
+
+    Frozen, hashable and JSON-serialisable (`to_dict`, `from_dict`). Change fields with `replace`, which checks
+    them again.
+
+    Attributes:
+        name: For people and tables, by custom `"data set/model"`.
+        data: Name of a data set (`lr_gym.tasks.data_names()`, or of a file `NAME.npz` under `LR_GYM_DATA`).
+        model: Name of a model, or an importable class or function that returns an `nn.Module`; it is called with
+            `model_options`, and with `input_shape` (without the batch dimension) and `num_outputs` if its
+            signature has them.
+        model_options: Keyword arguments of the model.
+        loss: Name of a function of `torch.nn.functional`, or an importable `loss(predictions, targets)` that
+            returns the mean over the batch. Never negative: features and rewards take its logarithm.
+        loss_options: Keyword arguments of the loss.
+        optimizer: Name of a class of `torch.optim`, or an importable `optimizer(params, lr=..., **options)`.
+        optimizer_options: Keyword arguments of the optimizer. Where the class has a fused kernel it is used unless
+            `fused` or `foreach` is given here.
+        batch_size: Training examples per update.
+        budget: Updates in one episode, a multiple of `decision_interval` and at least two of them.
+        decision_interval: Updates per decision.
+        initial_lrs: The learning rates that an episode may start from, drawn uniformly.
+        train_size: Use the first so many training examples; None for all.
+        validation_size: Use the first so many validation examples; None for all. The validation pass is the
+            largest cost beyond the updates themselves.
+        final_layer: Dotted name of the final dense layer, whose weights are observed; None for the last
+            `nn.Linear` that the model registers.
+        loss_ceiling: A mean training loss over an interval, or a validation loss, above this counts as
+            divergence. In the unit of the loss.
+
+    Raises:
+        InvalidArgumentError: A field has a value that makes no sense.
+    """
+
+    name: str
+    data: str
+    model: str | Callable[..., Any] = "mlp"
+    model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    loss: str | Callable[..., Any] = "cross_entropy"
+    loss_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    optimizer: str | Callable[..., Any] = "Adam"
+    optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    batch_size: int = 64
+    budget: int = 300
+    decision_interval: int = 10
+    initial_lrs: tuple[float, ...] = (1e-2, 1e-3, 1e-4)
+    train_size: int | None = None
+    validation_size: int | None = None
+    final_layer: str | None = None
+    loss_ceiling: float = 100.0
+
+    def __post_init__(self) -> None:
+        for field, kind in _REFERENCES.items():
+            value = getattr(self, field)
+            if not isinstance(value, str):
+                object.__setattr__(self, field, reference_to(value, kind))
+        for field in _OPTIONS:
+            object.__setattr__(self, field, self._checked_options(field))
+        object.__setattr__(self, "initial_lrs", self._checked_lrs())
+        for field in ("name", "data"):
+            value = getattr(self, field)
+            if not isinstance(value, str) or not value:
+                raise InvalidArgumentError(f"{field} must be a name, got {value!r}")
+        for field in ("batch_size", "budget", "decision_interval", "train_size", "validation_size"):
+            value = getattr(self, field)
+            if value is None and field in ("train_size", "validation_size"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidArgumentError(f"{field} must be a whole number of at least 1, got {value!r}")
+        if self.budget % self.decision_interval or self.budget < 2 * self.decision_interval:
+            raise InvalidArgumentError(
+                f"budget must be a multiple of decision_interval and at least twice as large: got budget="
+                f"{self.budget}, decision_interval={self.decision_interval}"
+            )
+        if not (isinstance(self.loss_ceiling, (int, float)) and 0 < self.loss_ceiling <= 1e6):
+            raise InvalidArgumentError(f"loss_ceiling must lie in (0, 1e6], got {self.loss_ceiling!r}")
+
+    def _checked_options(self, field: str) -> dict[str, Any]:
+        """Return a private copy of an options field that survives JSON unchanged."""
+        value = getattr(self, field)
+        try:
+            copy = json.loads(json.dumps(dict(value), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise InvalidArgumentError(
+                f"{field} must be a mapping of JSON values (so that the task can be saved), got {value!r}: {error}"
+            ) from error
+        return dict(copy)
+
+    def _checked_lrs(self) -> tuple[float, ...]:
+        try:
+            lrs = tuple(float(lr) for lr in self.initial_lrs)
+        except (TypeError, ValueError):
+            lrs = ()
+        if not lrs or not all(math.isfinite(lr) and lr > 0 for lr in lrs):
+            raise InvalidArgumentError(
+                f"initial_lrs must be one or more positive finite numbers, got {self.initial_lrs!r}"
+            )
+        return lrs
+
+    @property
+    def decisions(self) -> int:
+        """Decisions in one episode: the first interval is trained at the initial lr, before any decision."""
+        return self.budget // self.decision_interval - 1
+
+    def replace(self, **overrides: Any) -> Task:
+        """Return a copy with other values; options of a replaced model, loss or optimizer are dropped.
+
+        Raises:
+            InvalidArgumentError: A field does not exist or a value makes no sense.
+        """
+        fields = [f.name for f in dataclasses.fields(self)]
+        for field in overrides:
+            if field not in fields:
+                raise InvalidArgumentError(f"a task has no field {field!r}; it has {', '.join(fields)}")
+        for field in _REFERENCES:
+            changed = field in overrides and overrides[field] != getattr(self, field)
+            if changed and f"{field}_options" not in overrides:
+                overrides[f"{field}_options"] = {}
+        return dataclasses.replace(self, **overrides)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the task as JSON values, a new object at every call."""
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Task:
+        """Build a task from what `to_dict` returned. Imports nothing.
+
+        Raises:
+            FileFormatError: A field is missing or unknown.
+            InvalidArgumentError: A value makes no sense.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise FileFormatError(f"not a task of this version of lr_gym: {error}") from error
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
