@@ -28,6 +28,8 @@ __all__ = [
     "Task",
     "TaskFamily",
     "data_names",
+    "default_profile",
+    "find",
     "get",
     "load",
     "names",
@@ -62,38 +64,42 @@ def names() -> list[str]:
     return sorted(built | set(TASKS))
 
 
+def find(name: str) -> Task | TaskFamily:
+    """Return the task or family of this name.
+
+    Args:
+        name: A registered name, or `"data set/model"` of a data set and a model that exist.
+
+    Raises:
+        DataNotFoundError: The model exists, the data set does not; the message names every place that was looked at.
+        UnknownNameError: No data set and model, and no registered task, has this name.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    data, _, model = name.partition("/")
+    if model not in MODELS:
+        raise UnknownNameError.of("task", name, names(), TASKS.hint)
+    if data not in data_names():
+        load(data)  # raises DataNotFoundError
+    return _named(data, model)
+
+
 def get(name: str, **overrides: Any) -> Task:
     """Return a task by name, with other values for some of its fields.
 
     Args:
-        name: A registered name, or `"data set/model"` of a data set and a model that exist.
+        name: As for `find`.
         **overrides: Fields of `Task`.
 
     Raises:
-        UnknownNameError: No data set and model, and no registered task, has this name.
+        DataNotFoundError: There is no such data set.
+        UnknownNameError: There is no such task, or the name is that of a family.
         InvalidArgumentError: A field does not exist or a value makes no sense.
     """
-    if not isinstance(name, str) or name not in (known := names()):
-        data, _, model = str(name).partition("/")
-        if model in MODELS and data not in data_names():
-            load(data)  # raises, naming every place that was looked at
-        raise UnknownNameError.of("task", str(name), known, TASKS.hint)
-    task = TASKS[name] if name in TASKS else _named(*name.split("/"))
+    task = find(name)
     if isinstance(task, TaskFamily):
-        raise UnknownNameError(f"{name!r} is a family of tasks, not one task; get it with lr_gym.tasks.get_family")
+        raise UnknownNameError(f"{name!r} is a family of tasks, not one task; get it with lr_gym.tasks.find")
     return task.replace(**overrides) if overrides else task
-
-
-def get_family(name: str) -> TaskFamily:
-    """Return a registered family by name.
-
-    Raises:
-        UnknownNameError: No family has this name.
-    """
-    family = TASKS[name]
-    if not isinstance(family, TaskFamily):
-        raise UnknownNameError(f"{name!r} is one task, not a family; get it with lr_gym.tasks.get")
-    return family
 
 
 def register(task: Task | TaskFamily, *, replace: bool = False) -> None:

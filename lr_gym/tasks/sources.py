@@ -26,11 +26,11 @@ MINI = "fashion-mnist-mini"
 MINI_FILE = Path(__file__).parent / "fashion_mnist_mini.npz"
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
-#: torchvision's class of each full data set, and the examples that the papers hold out for validation.
-TORCHVISION: dict[str, tuple[Callable[..., Any], int]] = {
-    "fashion-mnist": (datasets.FashionMNIST, 10_000),
-    "mnist": (datasets.MNIST, 10_000),
-    "cifar10": (datasets.CIFAR10, 10_000),
+#: torchvision's class of each full data set.
+TORCHVISION: dict[str, Callable[..., Any]] = {
+    "fashion-mnist": datasets.FashionMNIST,
+    "mnist": datasets.MNIST,
+    "cifar10": datasets.CIFAR10,
 }
 BUILT_IN = (MINI, *TORCHVISION)
 
@@ -82,7 +82,7 @@ def find(name: str, root: str | Path) -> dict[str, Array]:
 
 def _from_torchvision(name: str, root: Path, *, download: bool) -> dict[str, Array] | None:
     """Read torchvision's layout under `root`; None if it is not there and must not be downloaded."""
-    dataset, _ = TORCHVISION[name]
+    dataset = TORCHVISION[name]
     try:
         train = dataset(str(root), train=True, download=download)
         test = dataset(str(root), train=False, download=download)

@@ -1,0 +1,15 @@
+"""The Gymnasium environments and their registration."""
+
+import gymnasium
+
+from lr_gym.envs.training import LRTrainingEnv
+
+__all__ = ["ENV_ID", "LRTrainingEnv", "register_envs"]
+
+ENV_ID = "lr_gym/LRTraining-v0"
+
+
+def register_envs() -> None:
+    """Register the environments with Gymnasium; called on import, harmless when called again."""
+    if ENV_ID not in gymnasium.registry:
+        gymnasium.register(id=ENV_ID, entry_point="lr_gym.envs:LRTrainingEnv")

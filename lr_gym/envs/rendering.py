@@ -1,0 +1,65 @@
+"""A picture of the running episode: losses and learning rate over updates."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lr_gym.trainee import Measurement
+
+
+@dataclasses.dataclass
+class History:
+    """What an episode's picture shows.
+
+    Attributes:
+        budget: Updates of the whole episode: the width of the picture.
+        title: Name of the task.
+        intervals: Updates done at each measurement, and the measurement.
+    """
+
+    budget: int = 1
+    title: str = ""
+    intervals: list[tuple[int, Measurement]] = dataclasses.field(default_factory=list)
+
+    def add(self, updates: int, measurement: Measurement) -> None:
+        """Append the measurement made after `updates` updates."""
+        self.intervals.append((updates, measurement))
+
+
+def draw(history: History) -> npt.NDArray[np.uint8]:
+    """Draw an episode so far, without touching matplotlib's global state.
+
+    Args:
+        history: The episode.
+
+    Returns:
+        RGB image (480, 640, 3).
+    """
+    figure = Figure(figsize=(6.4, 4.8), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    ends = [updates for updates, _ in history.intervals]
+    measured = [measurement for _, measurement in history.intervals]
+    if measured:
+        train = np.concatenate([m.train_losses for m in measured])
+        losses.plot(np.arange(1, len(train) + 1), _positive(train), color="tab:blue", alpha=0.4, lw=0.8, label="train, per update")
+        losses.plot(ends, _positive([m.features.train_loss for m in measured]), color="tab:blue", label="train, interval mean")
+        losses.plot(ends, _positive([m.features.val_loss for m in measured]), color="tab:orange", label="validation")
+        losses.legend(loc="upper right", fontsize="small")
+        edges = [0, *ends]
+        rates.stairs([m.features.lr for m in measured], edges, baseline=None, color="tab:green", lw=1.5)
+    losses.set(yscale="log", ylabel="loss", title=history.title)
+    rates.set(yscale="log", ylabel="learning rate", xlabel="updates", xlim=(0, history.budget))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _positive(losses: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the losses with a gap where a logarithmic axis has no place for one."""
+    values = np.asarray(losses, dtype=np.float64)
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)

@@ -1,0 +1,305 @@
+"""The environment: a controller sets the learning rate of a trainee."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from lr_gym import tasks
+from lr_gym.envs.rendering import History, draw
+from lr_gym.errors import EpisodeError, InvalidArgumentError
+from lr_gym.mdp import features
+from lr_gym.mdp.actions import make_actions
+from lr_gym.mdp.rewards import Reward, Transition, make_reward
+from lr_gym.tasks import Task, TaskFamily
+from lr_gym.trainee import Measurement, Trainee
+
+Observation = npt.NDArray[np.float32]
+
+
+class LRTrainingEnv(gymnasium.Env[Observation, Any]):
+    """Training a neural network, where each action multiplies the learning rate (Xu et al. 2019).
+
+    ## Episode
+
+    `reset` builds a new trainee: weights, order of the data and initial learning rate derive from the env's
+    `np_random`. It then trains the first decision interval at the initial learning rate, so that the first observation
+    describes a real interval. Each `step` multiplies the learning rate and trains the next interval. With budget B
+    and interval K an episode has B / K - 1 decisions: 99 in the paper's setting, 29 in the quick one.
+
+    ## Action space
+
+    `Box(-1, 1, (1,))`: multiplier = max_multiplier ** action; or, with `action="discrete"`, `Discrete(3)`: 0
+    multiplies by 1.618, 1 by 1, 2 by 0.618. The learning rate stays within [min_lr, max_lr].
+
+    ## Observation space
+
+    `Box`, float32, shape (8,), or (7,) with `observe_progress=False`. Raw numbers are in `info["features"]`.
+
+    | # | name | encoding | min | max |
+    |---|---|---|---|---|
+    | 0 | train_loss: mean over the interval's updates | ln | -16.1 | 16.1 |
+    | 1 | val_loss: mean over the validation examples | ln | -16.1 | 16.1 |
+    | 2 | prediction_variance: of the outputs on the validation examples | log10 | -12 | 12 |
+    | 3 | prediction_change_variance: of their change since the last decision | log10 | -12 | 12 |
+    | 4 | final_weight_mean: of the final dense layer's weights | none | -10 | 10 |
+    | 5 | final_weight_variance | log10 | -12 | 12 |
+    | 6 | lr: in use during the interval | log10 | log10(min_lr) | log10(max_lr) |
+    | 7 | progress: updates done / budget | none | 0 | 1 |
+
+    ## Reward
+
+    `"log_improvement"`: log(previous val_loss / val_loss), between -+log(loss_ceiling / 1e-7); a whole episode adds up
+    to log(first / final validation loss). `"val_loss"`: -val_loss (the paper's). `"final"`: -val_loss at the last
+    decision, else 0. A function of a `lr_gym.mdp.rewards.Transition` goes too.
+
+    ## End
+
+    `terminated` when the budget is used: the task is finite, there is nothing to bootstrap. Also `terminated`, with
+    `info["diverged"]`, when a loss is not finite or above the task's ceiling; that costs what the ceiling loss
+    would cost for all remaining decisions. Never `truncated`.
+
+    ## Info
+
+    New objects at every step: `task` (its name), `updates`, `epoch`, `lr`, `features` (raw, by name), `train_losses`
+    (one per update of the interval), `val_loss`, `val_accuracy`, `diverged`; at the end `result`: `best_val_loss` and
+    its update `best_update` (0 is the untrained network), `test_loss` and `test_accuracy` of the weights at the
+    best validation loss, `final_val_loss`, `diverged`. Test data enters nothing else.
+
+    ## Example
+
+        >>> import gymnasium, lr_gym
+        >>> env = gymnasium.make("lr_gym/LRTraining-v0", task="fashion-mnist-mini/mlp")
+        >>> observation, info = env.reset(seed=7, options={"initial_lr": 1e-3})
+        >>> observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        >>> info["updates"]
+        20
+
+    Args:
+        task: A task, a family of tasks (every reset draws one), or the name of either.
+        reward: `"log_improvement"`, `"val_loss"`, `"final"`, or a function of a `Transition`.
+        action: `"continuous"` or `"discrete"`.
+        max_multiplier: The largest multiplier of a continuous action; its inverse is the smallest.
+        min_lr: Smallest learning rate.
+        max_lr: Largest learning rate.
+        observe_progress: Observe the fraction of the budget used; without it the observation is the paper's.
+        device: Where the trainee lives, e.g. `"cuda"`.
+        render_mode: `"rgb_array"` or None; `"human"` through `gymnasium.make` (it wraps the env in a pygame window).
+
+    Raises:
+        UnknownNameError: There is no such task or reward.
+        InvalidArgumentError: Another argument makes no sense.
+
+    References:
+        Xu, Dai, Kemp, Metz: Learning an Adaptive Learning Rate Schedule, 2019. arXiv:1909.09712.
+
+    Version history:
+        v0: first version.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 5}
+
+    def __init__(
+        self,
+        task: str | Task | TaskFamily = "fashion-mnist-mini/mlp",
+        *,
+        reward: str | Reward = "log_improvement",
+        action: str = "continuous",
+        max_multiplier: float = 2.0,
+        min_lr: float = 1e-7,
+        max_lr: float = 10.0,
+        observe_progress: bool = True,
+        device: str = "cpu",
+        render_mode: str | None = None,
+    ) -> None:
+        if not (0 < min_lr < max_lr and math.isfinite(max_lr)):
+            raise InvalidArgumentError(f"need 0 < min_lr < max_lr < infinity, got min_lr={min_lr!r}, max_lr={max_lr!r}")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise InvalidArgumentError(
+                f"render_mode must be None or 'rgb_array', got {render_mode!r}; 'human' needs gymnasium.make, which "
+                "wraps the env in a window"
+            )
+        self.tasks = tasks.find(task) if isinstance(task, str) else task
+        if not isinstance(self.tasks, (Task, TaskFamily)):
+            raise InvalidArgumentError(f"task must be a name, a Task or a TaskFamily, got {task!r}")
+        self.min_lr, self.max_lr = float(min_lr), float(max_lr)
+        self._check_initial_lrs(self.tasks)
+        self.device = device
+        self.render_mode = render_mode
+        self.actions = make_actions(action, max_multiplier)
+        self.action_space = self.actions.space
+        low, high = features.observation_bounds(self.min_lr, self.max_lr, observe_progress)
+        self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self._low, self._high = low, high
+        self._feature_names = features.NAMES[: len(low)]
+        self._reward = make_reward(reward)
+        self._trainee: Trainee | None = None
+        self._last: Measurement | None = None
+        self._history = History()
+
+    def _check_initial_lrs(self, task: Task | TaskFamily) -> None:
+        lrs = task.initial_lrs if isinstance(task, Task) else task.initial_lr_range or task.base.initial_lrs
+        for lr in lrs:
+            self._check_lr(lr, f"the initial lr of the task {task.name!r}")
+
+    def _check_lr(self, lr: float, what: str) -> None:
+        if not self.min_lr <= lr <= self.max_lr:
+            raise InvalidArgumentError(
+                f"{what} must lie in [min_lr, max_lr] = [{self.min_lr:g}, {self.max_lr:g}], got {lr!r}"
+            )
+
+    @property
+    def trainee(self) -> Trainee:
+        """The trainee of the running episode: the handle for agents that look ahead.
+
+        Raises:
+            EpisodeError: `reset` was not called.
+        """
+        if self._trainee is None:
+            raise EpisodeError("there is no trainee before the first reset; call env.reset()")
+        return self._trainee
+
+    @property
+    def task(self) -> Task:
+        """The task of the running episode.
+
+        Raises:
+            EpisodeError: `reset` was not called.
+        """
+        return self.trainee.task
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode: draw a task, build a trainee, train the first interval at the initial learning rate.
+
+        Args:
+            seed: Restarts the env's random stream; None continues it.
+            options: `{"initial_lr": x}` sets the initial learning rate. The same seed gives the same trainee
+                whatever the initial lr: runs can be compared in pairs.
+
+        Returns:
+            The first observation and its info.
+
+        Raises:
+            InvalidArgumentError: An option does not exist or its value is not allowed.
+        """
+        super().reset(seed=seed)
+        initial_lr = self._initial_lr_option(options or {})
+        task = self.tasks.sample(self.np_random) if isinstance(self.tasks, TaskFamily) else self.tasks
+        drawn_lr = task.initial_lrs[int(self.np_random.integers(len(task.initial_lrs)))]
+        trainee_seed = int(self.np_random.integers(2**63))
+        lr = drawn_lr if initial_lr is None else initial_lr
+        self._check_lr(lr, f"the initial lr of the task {task.name!r}")
+        self._trainee = Trainee(task, trainee_seed, lr=lr, device=self.device)
+        self._history = History(budget=task.budget, title=task.name)
+        self._last = self._train_interval()
+        return self._observe(self._last), self._info(self._last)
+
+    def _initial_lr_option(self, options: Mapping[str, Any]) -> float | None:
+        unknown = options.keys() - {"initial_lr"}
+        if unknown:
+            raise InvalidArgumentError(f"reset knows the option 'initial_lr', got {', '.join(sorted(map(repr, unknown)))}")
+        if options.get("initial_lr") is None:
+            return None
+        lr = options["initial_lr"]
+        if isinstance(lr, bool) or not isinstance(lr, (int, float, np.floating)):
+            raise InvalidArgumentError(f"options['initial_lr'] must be a number, got {lr!r}")
+        self._check_lr(float(lr), "options['initial_lr']")
+        return float(lr)
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Multiply the learning rate, then train the next interval.
+
+        Args:
+            action: In `action_space`; continuous actions beyond it count as the nearest end.
+
+        Returns:
+            Observation, reward, terminated, truncated (always False), info.
+
+        Raises:
+            EpisodeError: There is no running episode.
+            InvalidArgumentError: The action is not a number of the action space.
+        """
+        if self._last is None:
+            raise EpisodeError("the episode has ended or none was started; call env.reset() before env.step()")
+        trainee, previous = self.trainee, self._last
+        multiplier = self.actions.to_multiplier(action)
+        trainee.lr = min(self.max_lr, max(self.min_lr, trainee.lr * multiplier))
+        # A first interval that diverged ends the episode here: reset has no way to say so.
+        current = previous if previous.diverged else self._train_interval()
+        done_updates = trainee.updates + (trainee.task.decision_interval if previous.diverged else 0)
+        terminated = current.diverged or trainee.updates >= trainee.task.budget
+        reward = self._reward(self._transition(previous, current, done_updates, terminated))
+        if not math.isfinite(reward):
+            raise InvalidArgumentError(f"the reward function returned {reward!r}; it must return a finite number")
+        info = self._info(current)
+        if terminated:
+            info["result"] = self._result(current)
+        self._last = None if terminated else current
+        return self._observe(current), float(reward), terminated, False, info
+
+    def _train_interval(self) -> Measurement:
+        measurement = self.trainee.train_interval()
+        self._history.add(self.trainee.updates, measurement)
+        return measurement
+
+    def _transition(
+        self, previous: Measurement, current: Measurement, updates: int, terminated: bool
+    ) -> Transition:
+        task = self.task
+
+        def bounded(measurement: Measurement, loss: float) -> float:
+            return task.loss_ceiling if measurement.diverged else loss
+
+        return Transition(
+            previous_val_loss=bounded(previous, previous.features.val_loss),
+            val_loss=bounded(current, current.features.val_loss),
+            train_loss=bounded(current, current.features.train_loss),
+            lr=current.features.lr,
+            decisions_left=(task.budget - updates) // task.decision_interval,
+            terminated=terminated,
+            diverged=current.diverged,
+            loss_ceiling=task.loss_ceiling,
+        )
+
+    def _observe(self, measurement: Measurement) -> Observation:
+        return features.encode(measurement.features, self._low, self._high)
+
+    def _info(self, measurement: Measurement) -> dict[str, Any]:
+        raw = dataclasses.asdict(measurement.features)
+        return {
+            "task": self.task.name,
+            "updates": self.trainee.updates,
+            "epoch": self.trainee.epoch,
+            "lr": measurement.features.lr,
+            "features": {name: raw[name] for name in self._feature_names},
+            "train_losses": measurement.train_losses.copy(),
+            "val_loss": measurement.features.val_loss,
+            "val_accuracy": measurement.val_accuracy,
+            "diverged": measurement.diverged,
+        }
+
+    def _result(self, last: Measurement) -> dict[str, Any]:
+        test_loss, test_accuracy = self.trainee.test_best()
+        return {
+            "best_val_loss": self.trainee.best.val_loss,
+            "best_update": self.trainee.best.update,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "final_val_loss": last.features.val_loss,
+            "diverged": last.diverged,
+        }
+
+    def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
+        """Return a picture (480, 640, 3) of losses and learning rate so far, or None without a render mode."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() does nothing without render_mode='rgb_array'")
+            return None
+        return draw(self._history)

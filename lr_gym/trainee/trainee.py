@@ -1,0 +1,393 @@
+"""One training run: a network, its optimizer and its data, which a controller drives by the learning rate."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lr_gym import tasks
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.mdp.features import Features, network_features
+from lr_gym.tasks import Data, Task
+from lr_gym.tasks.losses import build_loss, build_optimizer
+from lr_gym.tasks.models import build_model, final_weight
+from lr_gym.trainee.batches import Batch, BatchStream, StreamState
+from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
+
+#: Examples per forward pass of an evaluation: bounds its memory, and keeps a small network's activations in cache.
+EVALUATION_CHUNK = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Loss on a whole split, as tensors on the trainee's device.
+
+    Attributes:
+        loss: Mean over the examples, shape ().
+        accuracy: Share of examples (or pixels) whose class is predicted, shape (); NaN for regression.
+        predictions: The network's outputs (examples, ...), in the order of the data.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+    predictions: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What is known about a trainee after an interval, as Python numbers.
+
+    Attributes:
+        features: The raw observation.
+        train_losses: Loss of every update of the interval, float32 (updates,).
+        val_accuracy: Validation accuracy; NaN for regression.
+        diverged: Whether the interval's mean training loss or the validation loss is not finite or above the
+            task's ceiling.
+    """
+
+    features: Features
+    train_losses: npt.NDArray[np.float32]
+    val_accuracy: float
+    diverged: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class BestWeights:
+    """The weights with the lowest validation loss so far; update 0 is the untrained network."""
+
+    val_loss: float
+    update: int
+    tensors: list[Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """Everything that a trainee's future depends on. Made by `Trainee.snapshot`; treat as opaque."""
+
+    tensors: list[Tensor]
+    optimizer: dict[str, Any]
+    batches: StreamState
+    noise: list[Tensor]
+    updates: int
+    lr: float
+    predictions: Tensor
+    best: BestWeights
+
+
+class Trainee:
+    """A network in training.
+
+    All randomness derives from `seed`; the global generators are neither read nor changed. This object is also the
+    documented handle for agents that look ahead (`env.unwrapped.trainee`): they may snapshot and restore it, probe
+    learning rates, ask for the optimizer's update direction and evaluate it on batches and splits.
+
+    Attributes:
+        task: What is trained.
+        data: Its examples, on the device.
+        model: The network, in training mode.
+        optimizer: Its optimizer.
+        parameters: The trainable parameters, in the optimizer's order.
+        final_weight: Weights of the final dense layer.
+        updates: Updates done.
+        best: The weights with the lowest validation loss measured so far.
+    """
+
+    def __init__(
+        self, task: Task, seed: int, *, lr: float | None = None, device: torch.device | str = "cpu", data: Data | None = None
+    ) -> None:
+        """Build an untrained network and measure it once.
+
+        Args:
+            task: What to train.
+            seed: Decides weights, order of the data, and noise of layers such as dropout. Non-negative.
+            lr: Initial learning rate; the task's first by default.
+            device: Where everything lives.
+            data: The task's data, already on the device; loaded by name by default.
+
+        Raises:
+            DataNotFoundError: The data set is not to be found.
+            UnknownNameError: Model, loss or optimizer do not exist.
+            InvalidArgumentError: The parts do not fit together.
+        """
+        self.task = task
+        self.device = torch.device(device)
+        self.data = tasks.load(task.data, self.device) if data is None else data
+        self._splits = {
+            "train": self._head("train", task.train_size),
+            "validation": self._head("validation", task.validation_size),
+            "test": self._head("test", None),
+        }
+        self.train_examples = len(self._splits["train"].y)
+        if task.batch_size > self.train_examples:
+            raise InvalidArgumentError(
+                f"batch_size={task.batch_size} is more than the {self.train_examples} training examples; lower it"
+            )
+        weights_seed, order_seed, noise_seed = derived_seeds(seed, 3)
+        with isolated(weights_seed):
+            model = build_model(
+                str(task.model), dict(task.model_options), self.data.input_shape, self.data.num_outputs
+            )
+        self.model = model.to(self.device).train()
+        self.final_weight = final_weight(self.model, task.final_layer)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._loss = build_loss(str(task.loss), dict(task.loss_options))
+        self._lr = float(task.initial_lrs[0] if lr is None else lr)
+        self.optimizer = build_optimizer(
+            str(task.optimizer), dict(task.optimizer_options), self.parameters, self._lr
+        )
+        # A user's optimizer may have groups at different rates; a controller scales them together.
+        self._lr_scales = [float(group["lr"]) / self._lr for group in self.optimizer.param_groups]
+        self._noise = TorchStream(noise_seed, self.device)
+        self._batches = BatchStream(*self._splits["train"], task.batch_size, order_seed)
+        self.updates = 0
+        untrained = self._first_evaluation()
+        self._predictions = untrained.predictions
+        self.best = BestWeights(float(untrained.loss), 0, self._copy_of_tensors())
+
+    def _head(self, split: Literal["train", "validation", "test"], size: int | None) -> Batch:
+        x, y = self.data.x[split], self.data.y[split]
+        if size is not None and size > len(y):
+            raise InvalidArgumentError(
+                f"{split}_size={size} is more than the {len(y)} {split} examples of {self.task.data!r}; lower it"
+            )
+        return Batch(x[:size], y[:size])
+
+    def _first_evaluation(self) -> Evaluation:
+        """Evaluate the untrained network: where model, loss and data do not fit together, it shows here."""
+        try:
+            evaluation = self.evaluate()
+            fits = evaluation.loss.ndim == 0
+            if not self.data.classification and hasattr(torch.nn.functional, str(self.task.loss)):
+                # Otherwise a loss like mse_loss broadcasts (n, 1) against (n,) without an error.
+                fits = fits and evaluation.predictions.shape == self._splits["validation"].y.shape
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise InvalidArgumentError(
+                f"the model {self.task.model!r} or the loss {self.task.loss!r} does not take examples of shape "
+                f"{self.data.input_shape} with {self.data.num_outputs} {'classes' if self.data.classification else 'targets'} "
+                f"of {self.task.data!r}: {str(error).strip().splitlines()[0]}"
+            ) from error
+        if not fits:
+            raise InvalidArgumentError(
+                f"the loss {self.task.loss!r} must return the mean over the batch (a scalar) and the model "
+                f"{self.task.model!r} predictions of the targets' shape; got a loss of shape {tuple(evaluation.loss.shape)}, "
+                f"predictions {tuple(evaluation.predictions.shape)}, targets {tuple(self._splits['validation'].y.shape)}"
+            )
+        return evaluation
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self._lr = float(lr)
+        for group, scale in zip(self.optimizer.param_groups, self._lr_scales, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(self._lr * scale)  # in place: a compiled or captured update holds this tensor
+            else:
+                group["lr"] = self._lr * scale
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done: updates that see each training example once on average."""
+        return self.updates * self.task.batch_size / self.train_examples
+
+    def _update(self, batch: Batch) -> Tensor:
+        def closure() -> Tensor:
+            self.optimizer.zero_grad()
+            loss = self._loss(self.model(batch.x), batch.y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        # With a closure, optimizers that evaluate the loss several times (LBFGS) need no special case.
+        return self.optimizer.step(closure).detach()  # type: ignore[call-overload, no-any-return]
+
+    def train(self, updates: int) -> Tensor:
+        """Do some updates at the current learning rate.
+
+        Args:
+            updates: At least 1.
+
+        Returns:
+            The loss of each, before its update, (updates,) on the device. Not synchronised.
+        """
+        with self._noise.active():
+            losses = [self._update(self._batches.next()) for _ in range(updates)]
+        self.updates += updates
+        return torch.stack(losses)
+
+    def train_interval(self) -> Measurement:
+        """Train for one decision interval, then measure. One device synchronisation.
+
+        Raises:
+            InvalidArgumentError: The loss is negative.
+        """
+        losses = self.train(self.task.decision_interval)
+        evaluation = self.evaluate()
+        with torch.inference_mode():
+            network = network_features(evaluation.predictions, self._predictions, self.final_weight)
+            scalars = torch.stack([losses.mean(), evaluation.loss, evaluation.accuracy])
+            numbers = torch.cat([losses, scalars, network]).cpu().numpy()  # the synchronisation
+        self._predictions = evaluation.predictions
+        train_loss, val_loss, accuracy, *rest = (float(x) for x in numbers[len(losses) :])
+        if min(train_loss, val_loss) < 0:
+            raise InvalidArgumentError(
+                f"the loss {self.task.loss!r} is negative ({min(train_loss, val_loss)}); observation and reward take "
+                "its logarithm: add a constant that keeps it at or above zero"
+            )
+        if val_loss < self.best.val_loss:
+            self.best = BestWeights(val_loss, self.updates, self._copy_of_tensors())
+        ceiling = self.task.loss_ceiling
+        return Measurement(
+            features=Features(train_loss, val_loss, *rest, lr=self._lr, progress=self.updates / self.task.budget),
+            train_losses=numbers[: len(losses)].copy(),
+            val_accuracy=accuracy,
+            diverged=not (train_loss <= ceiling and val_loss <= ceiling),  # also where one is NaN
+        )
+
+    # -- evaluation --------------------------------------------------------------------------------------------------
+
+    def evaluate(self, split: Literal["train", "validation"] = "validation") -> Evaluation:
+        """Return loss, accuracy and predictions on a split, in evaluation mode. Not synchronised."""
+        return self._evaluate(self._splits[split])
+
+    def _evaluate(self, examples: Batch) -> Evaluation:
+        total = len(examples.y)
+        self.model.eval()
+        try:
+            with torch.inference_mode(), self._noise.active():
+                outputs, weighted = [], []
+                for start in range(0, total, EVALUATION_CHUNK):
+                    x, y = (t[start : start + EVALUATION_CHUNK] for t in examples)
+                    outputs.append(self.model(x))
+                    weighted.append(self._loss(outputs[-1], y) * (len(y) / total))
+                predictions = torch.cat(outputs)
+                loss = torch.stack(weighted).sum(0)
+                if self.data.classification and predictions.ndim == examples.y.ndim + 1:
+                    accuracy = (predictions.argmax(1) == examples.y).float().mean()
+                else:
+                    accuracy = torch.full_like(loss, math.nan)
+                return Evaluation(loss, accuracy, predictions)
+        finally:
+            self.model.train()
+
+    def test_best(self) -> tuple[float, float]:
+        """Return loss and accuracy on the test examples of the weights with the lowest validation loss.
+
+        Looked at once, when training is over; no agent sees it.
+        """
+        current = self._copy_of_tensors()
+        self._write_tensors(self.best.tensors)
+        evaluation = self._evaluate(self._splits["test"])
+        self._write_tensors(current)
+        loss, accuracy = torch.stack([evaluation.loss, evaluation.accuracy]).tolist()
+        return loss, accuracy
+
+    # -- look-ahead --------------------------------------------------------------------------------------------------
+
+    def _tensors(self) -> list[Tensor]:
+        """Return weights and buffers, asked for anew each time: a module may replace its buffers."""
+        return [*self.model.parameters(), *self.model.buffers()]
+
+    def _copy_of_tensors(self) -> list[Tensor]:
+        return [tensor.detach().clone() for tensor in self._tensors()]
+
+    def _write_tensors(self, values: list[Tensor]) -> None:
+        with torch.no_grad():
+            for tensor, value in zip(self._tensors(), values, strict=True):
+                tensor.copy_(value)
+
+    def snapshot(self) -> Snapshot:
+        """Return everything that the future depends on: weights, buffers, optimizer, random streams, data cursor."""
+        return Snapshot(
+            tensors=self._copy_of_tensors(),
+            optimizer=copy.deepcopy(self.optimizer.state_dict()),
+            batches=self._batches.get_state(),
+            noise=self._noise.get_state(),
+            updates=self.updates,
+            lr=self._lr,
+            predictions=self._predictions,
+            best=self.best,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot; training on from there is bit-identical on the CPU. It can be restored again."""
+        self._write_tensors(snapshot.tensors)
+        self.optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
+        self.optimizer.zero_grad()
+        self._batches.set_state(snapshot.batches)
+        self._noise.set_state(snapshot.noise)
+        self.updates, self._lr = snapshot.updates, snapshot.lr
+        self._predictions, self.best = snapshot.predictions, snapshot.best
+
+    @contextlib.contextmanager
+    def preserved(self) -> Iterator[None]:
+        """Let a block train, probe or evaluate, then leave no trace of it, also if it raises."""
+        before = self.snapshot()
+        try:
+            yield
+        finally:
+            self.restore(before)
+
+    def peek_batches(self, count: int) -> list[Batch]:
+        """Return the training batches that come next, without consuming them."""
+        return self._batches.peek(count)
+
+    def update_direction(self, batch: Batch | None = None) -> list[Tensor]:
+        """Return the direction d of the optimizer's next update, theta - lr * d, one tensor per parameter.
+
+        It is what an update at learning rate 1 subtracts, and so holds momentum, preconditioning and weight decay
+        as the optimizer applies them. Leaves no trace.
+
+        Args:
+            batch: Where the gradient is taken; the next training batch by default.
+        """
+        with self.preserved(), self._noise.active():
+            before = [p.detach().clone() for p in self.parameters]
+            self.lr = 1.0
+            self._update(self.peek_batches(1)[0] if batch is None else batch)
+            return [old - new.detach() for old, new in zip(before, self.parameters, strict=True)]
+
+    def probe(
+        self,
+        lrs: Sequence[float],
+        batches: Sequence[Batch] | None = None,
+        direction: Sequence[Tensor] | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """Return the loss at candidate learning rates without taking the update.
+
+        Every candidate is evaluated in training mode on the same batches with the same noise. Leaves no trace.
+
+        Args:
+            lrs: Candidate learning rates.
+            batches: Where the losses are taken; the next training batch by default.
+            direction: The update direction d, as `update_direction` returns it, which is the default.
+
+        Returns:
+            For each lr the mean over the batches of the loss at theta - lr * d, (lrs,). May be infinite or NaN.
+        """
+        batches = self.peek_batches(1) if batches is None else batches
+        direction = self.update_direction(batches[0]) if direction is None else direction
+        losses = []
+        with self.preserved(), torch.no_grad(), self._noise.active():
+            start, noise = [p.clone() for p in self.parameters], self._noise.get_state()
+            for lr in lrs:
+                for parameter, origin, d in zip(self.parameters, start, direction, strict=True):
+                    torch.sub(origin, d, alpha=lr, out=parameter)
+                self._noise.set_state(noise)
+                losses.append(torch.stack([self._loss(self.model(b.x), b.y) for b in batches]).double().mean())
+        return torch.stack(losses).cpu().numpy()
