@@ -6,9 +6,6 @@ import dataclasses
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from lr_gym.trainee import Measurement
 
 
@@ -40,6 +37,10 @@ def draw(history: History) -> npt.NDArray[np.uint8]:
     Returns:
         RGB image (480, 640, 3).
     """
+    # Imported here: worker processes, which never draw, start sooner without.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.4, 4.8), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))

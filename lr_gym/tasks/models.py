@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models import resnet18 as torchvision_resnet18
 
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.registry import Registry, resolve_reference
@@ -80,6 +79,8 @@ def resnet18(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
         InvalidArgumentError: The examples are no images.
     """
     _check_image("resnet18", input_shape, smallest=1)
+    from torchvision.models import resnet18 as torchvision_resnet18  # here, because this import takes seconds
+
     model: nn.Module = torchvision_resnet18(num_classes=num_outputs)
     model.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
     model.maxpool = nn.Identity()

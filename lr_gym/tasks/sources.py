@@ -10,13 +10,11 @@ from __future__ import annotations
 import gzip
 import os
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torchvision import datasets
 
 from lr_gym.errors import DataNotFoundError, InvalidArgumentError
 
@@ -27,11 +25,7 @@ MINI_FILE = Path(__file__).parent / "fashion_mnist_mini.npz"
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 #: torchvision's class of each full data set.
-TORCHVISION: dict[str, Callable[..., Any]] = {
-    "fashion-mnist": datasets.FashionMNIST,
-    "mnist": datasets.MNIST,
-    "cifar10": datasets.CIFAR10,
-}
+TORCHVISION = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST", "cifar10": "CIFAR10"}
 BUILT_IN = (MINI, *TORCHVISION)
 
 
@@ -82,7 +76,9 @@ def find(name: str, root: str | Path) -> dict[str, Array]:
 
 def _from_torchvision(name: str, root: Path, *, download: bool) -> dict[str, Array] | None:
     """Read torchvision's layout under `root`; None if it is not there and must not be downloaded."""
-    dataset = TORCHVISION[name]
+    from torchvision import datasets  # here, because this import alone takes seconds, in every worker process
+
+    dataset = getattr(datasets, TORCHVISION[name])
     try:
         train = dataset(str(root), train=True, download=download)
         test = dataset(str(root), train=False, download=download)

@@ -1,0 +1,194 @@
+"""Many episodes, each a pure function of task, agent, initial lr and seed, in worker processes, never twice."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lr_gym.envs import LRTrainingEnv
+from lr_gym.errors import FileFormatError, LRGymError
+from lr_gym.evaluation.rollout import Rollout, rollout
+from lr_gym.files import read_json, write_json
+from lr_gym.tasks import Task
+
+#: Part of every cell's hash: raised when episodes come out differently, so that old records are not taken for new.
+RECORD_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """An agent in a comparison.
+
+    Attributes:
+        name: For tables and figures.
+        identity: JSON values that tell this agent from every other: its name and options, or the hash of its weights.
+        agent: The agent; picklable, and without memory beyond an episode.
+    """
+
+    name: str
+    identity: dict[str, Any]
+    agent: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One episode of a comparison: a pure function of its fields.
+
+    Attributes:
+        task: What is trained.
+        contestant: Who sets the learning rate.
+        initial_lr: Learning rate of the first interval.
+        seed: Seed of the env's reset.
+        env: Keyword arguments of `LRTrainingEnv` beyond the task, JSON values.
+    """
+
+    task: Task
+    contestant: Contestant
+    initial_lr: float
+    seed: int
+    env: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Hash of everything the record depends on."""
+        values = {
+            "version": RECORD_VERSION,
+            "task": self.task.to_dict(),
+            "agent": self.contestant.identity,
+            "initial_lr": self.initial_lr,
+            "seed": self.seed,
+            "env": self.env,
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:24]
+
+    def run(self) -> Rollout:
+        """Run the episode."""
+        with contextlib.closing(LRTrainingEnv(self.task, **self.env)) as env:
+            return rollout(env, self.contestant.agent, seed=self.seed, initial_lr=self.initial_lr)
+
+
+def prepare_worker() -> None:
+    """Make this process a worker: one torch thread, deaf to Ctrl-C (its parent decides), gone with its parent."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)  # a killed parent cannot ask; waiting for work that never comes would last for ever
+
+        threading.Thread(target=follow, daemon=True).start()
+
+
+class Workers:
+    """A pool of processes that runs cells. Use as a context manager.
+
+    With one worker and `in_process` everything runs in this process.
+    """
+
+    def __init__(self, count: int, *, in_process: bool = False) -> None:
+        """Prepare the pool; processes start with the first cells.
+
+        Args:
+            count: Worker processes, each with one torch thread.
+            in_process: Start none and run cells here, one after another.
+        """
+        self.count = count
+        self._pool = (
+            None
+            if in_process
+            else ProcessPoolExecutor(
+                count, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker
+            )
+        )
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def run(
+        self,
+        cells: Sequence[Cell],
+        folder: Path | None = None,
+        on_record: Callable[[Cell, Rollout], None] | None = None,
+    ) -> list[Rollout]:
+        """Run cells, or read their records where `folder` has them.
+
+        Args:
+            cells: The episodes.
+            folder: Where records are kept, one file `<key>.json` per cell; None keeps none.
+            on_record: Called with every cell and its record as it becomes known, in no certain order.
+
+        Returns:
+            The records, in the order of the cells.
+
+        Raises:
+            LRGymError: A worker process died; with a folder, what is done is kept.
+        """
+        records: dict[int, Rollout] = {}
+        for index, record in self._outcomes(cells, folder):
+            records[index] = record
+            if on_record is not None:
+                on_record(cells[index], record)
+        return [records[index] for index in range(len(cells))]
+
+    def _outcomes(self, cells: Sequence[Cell], folder: Path | None) -> Iterator[tuple[int, Rollout]]:
+        missing: list[int] = []
+        for index, cell in enumerate(cells):
+            known = None if folder is None else _read_record(folder / f"{cell.key}.json")
+            if known is None:
+                missing.append(index)
+            else:
+                yield index, known
+        for index, record in self._compute(cells, missing):
+            if folder is not None:
+                write_json(folder / f"{cells[index].key}.json", record.to_dict(), indent=None)
+            yield index, record
+
+    def _compute(self, cells: Sequence[Cell], indices: list[int]) -> Iterator[tuple[int, Rollout]]:
+        if self._pool is None:
+            for index in indices:
+                yield index, cells[index].run()
+            return
+        futures: dict[Future[Rollout], int] = {}
+        try:
+            futures = {self._pool.submit(cells[index].run): index for index in indices}
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise LRGymError(
+                "a worker process died (out of memory, or killed); free some memory or use fewer workers, then run "
+                "the same command again: finished episodes are kept"
+            ) from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _read_record(path: Path) -> Rollout | None:
+    if not path.exists():
+        return None
+    try:
+        return Rollout.from_dict(read_json(path))
+    except FileFormatError:
+        return None  # of an older version: computed again

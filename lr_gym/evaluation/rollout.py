@@ -1,0 +1,165 @@
+"""One episode of any agent, and the record it leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
+
+import gymnasium
+import numpy as np
+
+from lr_gym.envs import LRTrainingEnv
+from lr_gym.errors import FileFormatError, InvalidArgumentError
+from lr_gym.files import finite
+
+
+class Agent(Protocol):
+    """What sets the learning rate: SB3's `predict`. A method `reset(env)`, if there is one, is called first.
+
+    An SB3 model, a saved controller, every agent of the package `agents` and a user's own object are agents.
+    """
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        """Return an action for an observation, and the agent's next state."""
+
+
+class FunctionAgent:
+    """A plain function from observation to action as an agent."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Return the function's value at the observation."""
+        return self.function(observation), state
+
+
+def as_agent(thing: Any) -> Agent:
+    """Return an agent from an agent or from a function of the observation.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    if callable(getattr(thing, "predict", None)) and not isinstance(thing, type):
+        return cast(Agent, thing)
+    if callable(thing) and not isinstance(thing, type):
+        return FunctionAgent(thing)
+    raise InvalidArgumentError(
+        f"an agent is an object with predict(observation, state, episode_start, deterministic), or a function of the "
+        f"observation; got {thing!r}"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+    """The record of one episode; JSON-serialisable.
+
+    Lists have one entry per interval, the first of which comes before any decision.
+
+    Attributes:
+        task: The task, as `Task.to_dict` gives it.
+        seed: Of the env's reset; None if the env's stream was continued.
+        initial_lr: Learning rate of the first interval.
+        updates: Updates done at the end of each interval.
+        lrs: Learning rate of each interval.
+        train_losses: Mean training loss of each interval.
+        val_losses: Validation loss at the end of each interval.
+        val_accuracies: Validation accuracy likewise; NaN for regression.
+        rewards: One per decision.
+        result: `info["result"]` of the last step.
+    """
+
+    task: dict[str, Any]
+    seed: int | None
+    initial_lr: float
+    updates: list[int]
+    lrs: list[float]
+    train_losses: list[float]
+    val_losses: list[float]
+    val_accuracies: list[float]
+    rewards: list[float]
+    result: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; numbers that are not finite become None."""
+        return cast(dict[str, Any], finite(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Rollout:
+        """Build a record from what `to_dict` returned; None becomes NaN again.
+
+        Raises:
+            FileFormatError: A field is missing or unknown.
+        """
+
+        def number(value: Any) -> Any:
+            return float("nan") if value is None else value
+
+        try:
+            record = cls(**values)
+            lists = {
+                name: [number(v) for v in getattr(record, name)]
+                for name in ("train_losses", "val_losses", "val_accuracies", "rewards")
+            }
+            result = {key: number(value) for key, value in record.result.items()}
+        except (TypeError, AttributeError) as error:
+            raise FileFormatError(f"not a rollout of this version of lr_gym: {error}") from error
+        return dataclasses.replace(record, **lists, result=result)
+
+
+def rollout(
+    env: gymnasium.Env[Any, Any],
+    agent: Any,
+    *,
+    seed: int | None = None,
+    initial_lr: float | None = None,
+    deterministic: bool = True,
+) -> Rollout:
+    """Run one episode.
+
+    Args:
+        env: An `LRTrainingEnv`, wrapped or not.
+        agent: An agent, or a function from observation to action.
+        seed: Of the reset; None continues the env's random stream.
+        initial_lr: Initial learning rate; None draws it from the task's.
+        deterministic: Passed on to the agent; without it a PPO controller samples its actions.
+
+    Raises:
+        InvalidArgumentError: The env or the agent is none, or an argument makes no sense.
+    """
+    agent = as_agent(agent)
+    if not isinstance(env.unwrapped, LRTrainingEnv):
+        raise InvalidArgumentError(f"rollout needs an LRTrainingEnv, wrapped or not, got {env!r}")
+    observation, info = env.reset(seed=seed, options=None if initial_lr is None else {"initial_lr": initial_lr})
+    if callable(reset := getattr(agent, "reset", None)):
+        reset(env)
+    infos, rewards = [info], []
+    state: Any = None
+    start, terminated, truncated = np.array([True]), False, False
+    while not (terminated or truncated):
+        action, state = agent.predict(observation, state, start, deterministic)
+        start = np.array([False])
+        observation, reward, terminated, truncated, info = env.step(action)
+        infos.append(info)
+        rewards.append(float(reward))
+    return Rollout(
+        task=env.unwrapped.task.to_dict(),
+        seed=seed,
+        initial_lr=infos[0]["lr"],
+        updates=[i["updates"] for i in infos],
+        lrs=[i["lr"] for i in infos],
+        train_losses=[i["features"]["train_loss"] for i in infos],
+        val_losses=[i["val_loss"] for i in infos],
+        val_accuracies=[i["val_accuracy"] for i in infos],
+        rewards=rewards,
+        result=dict(info.get("result", {})),
+    )
