@@ -15,7 +15,7 @@ from lr_gym import tasks
 from lr_gym.envs.rendering import History, draw
 from lr_gym.errors import EpisodeError, InvalidArgumentError
 from lr_gym.mdp import features
-from lr_gym.mdp.actions import make_actions
+from lr_gym.mdp.actions import ContinuousActions, make_actions
 from lr_gym.mdp.rewards import Reward, Transition, make_reward
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee import Measurement, Trainee
@@ -133,6 +133,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         self.device = device
         self.render_mode = render_mode
         self.actions = make_actions(action, max_multiplier)
+        self._max_multiplier = float(max_multiplier)
         self.action_space = self.actions.space
         low, high = features.observation_bounds(self.min_lr, self.max_lr, observe_progress)
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
@@ -142,6 +143,16 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         self._trainee: Trainee | None = None
         self._last: Measurement | None = None
         self._history = History()
+
+    def env_options(self) -> dict[str, Any]:
+        """Return the keyword arguments that decide what is observed and what actions mean."""
+        return {
+            "action": "continuous" if isinstance(self.actions, ContinuousActions) else "discrete",
+            "max_multiplier": self._max_multiplier,
+            "observe_progress": "progress" in self._feature_names,
+            "min_lr": self.min_lr,
+            "max_lr": self.max_lr,
+        }
 
     def _check_initial_lrs(self, task: Task | TaskFamily) -> None:
         lrs = task.initial_lrs if isinstance(task, Task) else task.initial_lr_range or task.base.initial_lrs

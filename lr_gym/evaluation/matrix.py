@@ -7,21 +7,17 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import FileFormatError, LRGymError
 from lr_gym.evaluation.rollout import Rollout, rollout
 from lr_gym.files import read_json, write_json
+from lr_gym.processes import prepare_worker
 from lr_gym.tasks import Task
 
 #: Part of every cell's hash: raised when episodes come out differently, so that old records are not taken for new.
@@ -80,24 +76,10 @@ class Cell:
             return rollout(env, self.contestant.agent, seed=self.seed, initial_lr=self.initial_lr)
 
 
-def prepare_worker() -> None:
-    """Make this process a worker: one torch thread, deaf to Ctrl-C (its parent decides), gone with its parent."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)  # a killed parent cannot ask; waiting for work that never comes would last for ever
-
-        threading.Thread(target=follow, daemon=True).start()
-
-
 class Workers:
     """A pool of processes that runs cells. Use as a context manager.
 
-    With one worker and `in_process` everything runs in this process.
+    Each has one torch thread. With `in_process` there is none, and everything runs here.
     """
 
     def __init__(self, count: int, *, in_process: bool = False) -> None:

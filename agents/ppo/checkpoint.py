@@ -1,0 +1,145 @@
+"""The whole state of a training run in one file of numbers: JSON in the header, tensors behind it, no code.
+
+It is written between two iterations. Restoring it continues the run exactly: networks, optimizer, normalisation
+statistics, random generators, and every environment in the middle of its episode (see `lr_gym.envs.replay`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
+
+from agents.ppo.algorithm import TwoRatePPO, TwoRateRecurrentPPO
+from lr_gym.errors import FileFormatError
+from lr_gym.files import write_bytes
+
+FORMAT, VERSION = "lr_gym.ppo-checkpoint", 1
+FILE = Path("checkpoint") / "state.safetensors"
+
+Algorithm = TwoRatePPO | TwoRateRecurrentPPO
+
+
+@dataclasses.dataclass
+class Checkpoint:
+    """A run's state.
+
+    Attributes:
+        values: JSON values.
+        tensors: Tensors by name.
+    """
+
+    values: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def write(self, out: Path) -> None:
+        """Write the checkpoint of the run in `out` atomically."""
+        header = {"format": FORMAT, "version": str(VERSION), "values": json.dumps(self.values)}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        write_bytes(out / FILE, safetensors.torch.save(tensors, metadata=header))
+
+    @classmethod
+    def read(cls, out: Path) -> Checkpoint:
+        """Read the checkpoint of the run in `out`.
+
+        Raises:
+            FileFormatError: There is none, or it is damaged or of another version.
+        """
+        file = out / FILE
+        if not file.is_file():
+            raise FileFormatError(f"nothing to resume in {out}: there is no {FILE}; start the run anew")
+        try:
+            with safetensors.safe_open(file, framework="pt") as archive:
+                header = archive.metadata() or {}
+                if header.get("format") != FORMAT or header.get("version") != str(VERSION):
+                    raise FileFormatError(f"{file} is no checkpoint of this version: wanted {FORMAT} {VERSION}, got {header.get('format')} {header.get('version')}")
+                return cls(json.loads(header["values"]), {key: archive.get_tensor(key) for key in archive.keys()})  # noqa: SIM118
+        except (safetensors.SafetensorError, ValueError, KeyError, OSError) as error:
+            raise FileFormatError(f"{file} cannot be read as a checkpoint: {error}") from error
+
+
+def capture(model: Algorithm, venv: VecNormalize) -> Checkpoint:
+    """Return the state of algorithm, normalisation, environments and global generators between two iterations."""
+    optimizer = model.policy.optimizer.state_dict()
+    python_version, python_words, python_gauss = random.getstate()
+    numpy_name, numpy_words, *numpy_rest = np.random.get_state()
+    values = {
+        "num_timesteps": model.num_timesteps,
+        "n_updates": model._n_updates,
+        "optimizer_groups": optimizer["param_groups"],
+        "python": [python_version, list(python_words), python_gauss],
+        "numpy": [numpy_name, *numpy_rest],
+        "envs": venv.env_method("get_state"),
+    }
+    tensors = {f"policy/{name}": tensor.clone() for name, tensor in model.policy.state_dict().items()}
+    for index, state in optimizer["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": tensor.clone() for name, tensor in state.items()}
+    tensors |= {
+        "torch": torch.get_rng_state(),
+        "numpy": torch.from_numpy(np.asarray(numpy_words).copy()),
+        "last_observation": torch.from_numpy(np.asarray(model._last_obs).copy()),
+        "last_raw_observation": torch.from_numpy(venv.get_original_obs().copy()),
+        "episode_starts": torch.from_numpy(np.asarray(model._last_episode_starts).copy()),
+        "returns": torch.from_numpy(venv.returns.copy()),
+    }
+    for name, statistics in (("observation", venv.obs_rms), ("return", venv.ret_rms)):
+        for key in ("mean", "var", "count"):
+            tensors[f"statistics/{name}/{key}"] = torch.as_tensor(np.asarray(getattr(statistics, key)).copy())
+    if isinstance(model, TwoRateRecurrentPPO):
+        for part, states in zip(("actor", "critic"), model._last_lstm_states, strict=True):
+            for kind, tensor in zip(("hidden", "cell"), states, strict=True):
+                tensors[f"lstm/{part}/{kind}"] = tensor.clone()
+    return Checkpoint(values, tensors)
+
+
+def reinstate(checkpoint: Checkpoint, model: Algorithm, venv: VecNormalize) -> None:
+    """Put a run that was set up with the same settings into a captured state.
+
+    Raises:
+        FileFormatError: The checkpoint does not fit the settings.
+    """
+    values, tensors = checkpoint.values, checkpoint.tensors
+    try:
+        model.policy.load_state_dict(_below(tensors, "policy"))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _below(tensors, "optimizer").items():
+            index, key = name.split("/")
+            state.setdefault(int(index), {})[key] = tensor
+        model.policy.optimizer.load_state_dict({"state": state, "param_groups": values["optimizer_groups"]})
+        model.num_timesteps, model._n_updates = values["num_timesteps"], values["n_updates"]
+        model._last_obs = tensors["last_observation"].numpy()
+        model._last_episode_starts = tensors["episode_starts"].numpy()
+        venv.old_obs = tensors["last_raw_observation"].numpy()
+        venv.returns = tensors["returns"].numpy()
+        for name, statistics in (("observation", venv.obs_rms), ("return", venv.ret_rms)):
+            saved = _below(tensors, f"statistics/{name}")
+            statistics.mean, statistics.var = saved["mean"].numpy(), saved["var"].numpy()
+            statistics.count = float(saved["count"])
+        if isinstance(model, TwoRateRecurrentPPO):
+            parts = [_below(tensors, f"lstm/{part}") for part in ("actor", "critic")]
+            pairs = [(part["hidden"], part["cell"]) for part in parts]
+            model._last_lstm_states = type(model._last_lstm_states)(*pairs)
+        for index, env in enumerate(values["envs"]):
+            venv.env_method("set_state", env, indices=[index])
+        version, words, gauss = values["python"]
+        random.setstate((version, tuple(words), gauss))
+        name, *rest = values["numpy"]
+        np.random.set_state((name, tensors["numpy"].numpy(), *rest))
+        torch.set_rng_state(tensors["torch"])
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise FileFormatError(f"the checkpoint does not fit this version of lr_gym: {error}") from error
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose name begins with `prefix/`, without it; copies."""
+    start = prefix + "/"
+    return {name.removeprefix(start): tensor.clone() for name, tensor in tensors.items() if name.startswith(start)}

@@ -1,0 +1,255 @@
+"""A trained controller as a file that holds numbers only, and as an agent.
+
+`controller/` holds `config.json` (what the controller observes, says, was trained on, and how its inputs are
+normalised) and `model.safetensors` (its weights). Neither holds code: loading builds the networks that the
+description names and fills in the numbers, after checking every name and shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.torch
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor
+
+from agents.ppo.algorithm import LstmPolicy, MlpPolicy, policy_kwargs
+from lr_gym import LRTrainingEnv
+from lr_gym.errors import FileFormatError, InvalidArgumentError
+from lr_gym.files import read_json, write_bytes, write_json
+from lr_gym.mdp.actions import make_actions
+from lr_gym.mdp.features import NAMES
+from lr_gym.trainee.randomness import isolated
+
+FORMAT, VERSION = "lr_gym.ppo-controller", 1
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+#: No controller of this kind is larger; a file that claims to be is refused before anything is allocated.
+LARGEST_HIDDEN = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """Everything about a controller but its weights; JSON-serialisable.
+
+    Attributes:
+        actor: `"mlp"` or `"lstm"`.
+        hidden_size: Units of each layer.
+        features: Names of the observation's entries.
+        low: Lowest observation.
+        high: Highest observation.
+        action: `"continuous"` or `"discrete"`.
+        max_multiplier: Of the continuous action.
+        min_lr: Smallest learning rate that the env allowed.
+        max_lr: Largest.
+        mean: Subtracted from the observation.
+        variance: The observation is divided by its root, after `epsilon` is added.
+        epsilon: See `variance`.
+        clip: The normalised observation is clipped to +-clip.
+        provenance: Task, reward, seed, episodes, commit, command and package versions of the training.
+    """
+
+    actor: str
+    hidden_size: int
+    features: list[str]
+    low: list[float]
+    high: list[float]
+    action: str
+    max_multiplier: float
+    min_lr: float
+    max_lr: float
+    mean: list[float]
+    variance: list[float]
+    epsilon: float
+    clip: float
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        size = len(self.features)
+        numbers = (*self.low, *self.high, *self.mean, *self.variance, self.epsilon, self.clip)
+        if self.actor not in ("mlp", "lstm") or not 1 <= self.hidden_size <= LARGEST_HIDDEN:
+            raise FileFormatError(f"unknown networks: actor={self.actor!r}, hidden_size={self.hidden_size!r}")
+        if tuple(self.features) != NAMES[:size] or size < len(NAMES) - 1:
+            raise FileFormatError(f"unknown observation {self.features!r}; this version has {list(NAMES)}")
+        if not {len(self.low), len(self.high), len(self.mean), len(self.variance)} == {size}:
+            raise FileFormatError("features, low, high, mean and variance of the observation must have equal lengths")
+        if not all(isinstance(x, (int, float)) and np.isfinite(x) for x in numbers) or min(self.variance) < 0:
+            raise FileFormatError("bounds and normalisation must be finite numbers, variances not negative")
+
+    def env_options(self) -> dict[str, Any]:
+        """Return the keyword arguments of `LRTrainingEnv` that this controller needs."""
+        return {
+            "action": self.action,
+            "max_multiplier": self.max_multiplier,
+            "observe_progress": "progress" in self.features,
+            "min_lr": self.min_lr,
+            "max_lr": self.max_lr,
+        }
+
+    @property
+    def observation_space(self) -> gymnasium.spaces.Box:
+        """The space of observations."""
+        return gymnasium.spaces.Box(np.array(self.low, np.float32), np.array(self.high, np.float32), dtype=np.float32)
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """The space of actions."""
+        return make_actions(self.action, self.max_multiplier).space
+
+
+def build_policy(description: Description) -> ActorCriticPolicy:
+    """Return untrained networks as described; leaves the global random state alone."""
+    policy_class = LstmPolicy if description.actor == "lstm" else MlpPolicy
+    with isolated(0):
+        return policy_class(
+            description.observation_space,
+            description.action_space,
+            lambda _: 1e-3,
+            **policy_kwargs(description.actor, description.hidden_size),
+        )
+
+
+class Controller:
+    """A trained controller as an agent.
+
+    Attributes:
+        description: What it is.
+    """
+
+    def __init__(self, description: Description, weights: Mapping[str, Tensor]) -> None:
+        """Make the controller.
+
+        Args:
+            description: What it is.
+            weights: Its networks' tensors by name, as the policy's `state_dict`.
+
+        Raises:
+            FileFormatError: A tensor is missing, unknown, of another shape or type, or not finite.
+        """
+        self.description = description
+        self._policy = build_policy(description)
+        expected = self._policy.state_dict()
+        if weights.keys() != expected.keys():
+            raise FileFormatError(
+                f"the controller's tensors do not fit its description: missing {sorted(expected.keys() - weights.keys())}, "
+                f"unknown {sorted(weights.keys() - expected.keys())}"
+            )
+        for name, tensor in weights.items():
+            wanted = expected[name]
+            if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype or not bool(tensor.isfinite().all()):
+                raise FileFormatError(
+                    f"tensor {name!r} must be finite, {wanted.dtype} of shape {tuple(wanted.shape)}; got {tensor.dtype} "
+                    f"of shape {tuple(tensor.shape)}"
+                )
+        self._policy.load_state_dict(dict(weights))
+        self._policy.set_training_mode(False)
+        self._mean = np.array(description.mean)
+        self._scale = 1 / np.sqrt(np.array(description.variance) + description.epsilon)
+
+    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
+        """Check that an env is observed and driven as the controller was trained.
+
+        Raises:
+            InvalidArgumentError: Observation or action differ; the message says how to make the env.
+        """
+        if not isinstance(env.unwrapped, LRTrainingEnv):
+            raise InvalidArgumentError(f"a controller needs an LRTrainingEnv, wrapped or not, got {env!r}")
+        actual, wanted = env.unwrapped.env_options(), self.description.env_options()
+        different = {key: value for key, value in wanted.items() if actual[key] != value}
+        if different:
+            raise InvalidArgumentError(
+                "this controller was trained in an env with "
+                + ", ".join(f"{key}={value!r} (here {actual[key]!r})" for key, value in different.items())
+                + "; make the env with these"
+            )
+
+    def normalise(self, observation: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return the observation as the networks see it: standardised with the training's statistics, clipped."""
+        clip = self.description.clip
+        return np.clip((observation - self._mean) * self._scale, -clip, clip).astype(np.float32)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[Any, Any]:
+        """Return the action for one observation (n,) or several (batch, n), and the LSTM's state, if there is one."""
+        observation = self.normalise(np.asarray(observation))
+        if self.description.actor == "lstm":
+            return self._policy.predict(observation, state, episode_start, deterministic)
+        action, _ = self._policy.predict(observation, deterministic=deterministic)
+        return action, state
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The networks' tensors by name; copies."""
+        return {name: tensor.detach().clone() for name, tensor in self._policy.state_dict().items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of weights and normalisation: the same for two controllers that act the same."""
+        described = {k: v for k, v in dataclasses.asdict(self.description).items() if k != "provenance"}
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+        digest.update(safetensors.torch.save(self.weights))
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors`, each atomically."""
+        weights = safetensors.torch.save(self.weights)
+        write_bytes(folder / WEIGHTS_FILE, weights)
+        header = {"format": FORMAT, "version": VERSION, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+        write_json(folder / CONFIG_FILE, header | dataclasses.asdict(self.description))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Controller:
+        """Read a controller. Executes nothing from the files.
+
+        Args:
+            folder: What `save` wrote, or the folder of a training run that holds it as `controller/`.
+
+        Raises:
+            FileFormatError: The files are missing, damaged, of another version, or do not fit each other.
+        """
+        folder = Path(folder)
+        if not (folder / CONFIG_FILE).exists() and (folder / "controller" / CONFIG_FILE).exists():
+            folder = folder / "controller"
+        if not (folder / CONFIG_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
+            raise FileFormatError(
+                f"no controller in {folder}: it must hold {CONFIG_FILE} and {WEIGHTS_FILE}, as train_controller.py "
+                "leaves them in OUT/controller"
+            )
+        config = read_json(folder / CONFIG_FILE)
+        if not isinstance(config, dict) or config.get("format") != FORMAT or config.get("version") != VERSION:
+            raise FileFormatError(
+                f"{folder / CONFIG_FILE} is no controller of this version: wanted format {FORMAT!r}, version {VERSION}"
+            )
+        raw = (folder / WEIGHTS_FILE).read_bytes()
+        if hashlib.sha256(raw).hexdigest() != config.pop("weights_sha256", None):
+            raise FileFormatError(
+                f"{folder / WEIGHTS_FILE} is not the file that {CONFIG_FILE} was written for; copy both anew, or "
+                "continue the training run that wrote them"
+            )
+        try:
+            weights = safetensors.torch.load(raw)
+            description = Description(**{k: v for k, v in config.items() if k not in ("format", "version")})
+            return cls(description, weights)
+        except (TypeError, ValueError, safetensors.SafetensorError, InvalidArgumentError) as error:
+            raise FileFormatError(f"{folder} holds no valid controller: {error}") from error
+
+
+def load_controller(controller: str | Path) -> Controller:
+    """Return the agent `ppo`: a trained controller.
+
+    Args:
+        controller: Folder of the controller or of its training run.
+
+    Raises:
+        FileFormatError: See `Controller.load`.
+    """
+    return Controller.load(controller)
