@@ -1,7 +1,20 @@
 """Agents that set learning rates, by name: `agents.make("cosine")`, `agents.make("ppo", controller=PATH)`."""
 
+from pathlib import Path
+
 from agents import schedules
-from agents.base import FixedAgent, make, names, register
+from agents.base import AGENTS, FixedAgent, make, names, register
 from agents.schedules import ScheduleAgent
+from lr_gym.evaluation import Agent
 
 __all__ = ["FixedAgent", "ScheduleAgent", "make", "names", "register", "schedules"]
+
+
+def _ppo(controller: str | Path) -> Agent:
+    """Return a trained PPO controller from its folder, or from that of its training run."""
+    from agents.ppo.controller import Controller  # here, because it imports Stable-Baselines3, which takes seconds
+
+    return Controller.load(controller)
+
+
+AGENTS.register("ppo", _ppo)

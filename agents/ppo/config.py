@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
 
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.tasks import Task
+
+
+Purpose = Literal["training", "selection", "tuning", "final"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,6 +95,16 @@ class TrainConfig:
             "observe_progress": self.observe_progress,
             "max_multiplier": self.max_multiplier,
         }
+
+    def seeds(self, purpose: Purpose, count: int) -> list[int]:
+        """Return seeds for one purpose; those of different purposes and runs have nothing in common.
+
+        Args:
+            purpose: `"training"`, `"selection"` (of the best controller), `"tuning"` (of the step decays), `"final"`.
+            count: How many.
+        """
+        sequence = np.random.SeedSequence([self.seed, get_args(Purpose).index(purpose)])
+        return [int(word) for word in sequence.generate_state(count, np.uint32) // 2]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""

@@ -241,15 +241,3 @@ class Controller:
             return cls(description, weights)
         except (TypeError, ValueError, safetensors.SafetensorError, InvalidArgumentError) as error:
             raise FileFormatError(f"{folder} holds no valid controller: {error}") from error
-
-
-def load_controller(controller: str | Path) -> Controller:
-    """Return the agent `ppo`: a trained controller.
-
-    Args:
-        controller: Folder of the controller or of its training run.
-
-    Raises:
-        FileFormatError: See `Controller.load`.
-    """
-    return Controller.load(controller)

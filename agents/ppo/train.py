@@ -1,0 +1,290 @@
+"""Train a PPO controller: collect episodes, update, evaluate, checkpoint; then compare it with tuned step decays."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecNormalize
+
+from agents.ppo.algorithm import LstmPolicy, MlpPolicy, TwoRatePPO, TwoRateRecurrentPPO, policy_kwargs
+from agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate
+from agents.ppo.config import TrainConfig
+from agents.ppo.controller import Controller, Description
+from lr_gym import LRTrainingEnv
+from lr_gym.envs.replay import ReplayEnv
+from lr_gym.envs.workers import WorkerVecEnv
+from lr_gym.evaluation import Cell, Contestant, Workers
+from lr_gym.mdp.features import NAMES
+from lr_gym.tasks import Task
+
+
+def make_env(task: Task, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    """Return one training environment; module-level, so that worker processes can be told to call it."""
+    return ReplayEnv(LRTrainingEnv(task, **options))
+
+
+def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
+    """Return SB3's algorithm with the paper's networks and learning rates, seeded (global generators too)."""
+    steps = config.task.decisions
+    total = steps * config.trainees
+    minibatches = max(k for k in range(1, config.minibatches + 1) if total % k == 0)
+    algorithm, policy = (
+        (TwoRateRecurrentPPO, LstmPolicy) if config.actor == "lstm" else (TwoRatePPO, MlpPolicy)
+    )
+    return algorithm(
+        policy,  # type: ignore[arg-type]
+        venv,
+        learning_rate=config.actor_lr,
+        n_steps=steps,
+        batch_size=total // minibatches,
+        n_epochs=config.epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        clip_range=config.clip_range,
+        ent_coef=config.entropy_coefficient,
+        seed=config.seed,
+        device="cpu",  # networks this small are faster there, wherever the trainees are
+        policy_kwargs=policy_kwargs(config.actor, config.hidden_size)
+        | {"critic_lr_scale": config.critic_lr / config.actor_lr, "log_std_init": config.log_std},
+    )
+
+
+@contextlib.contextmanager
+def training_envs(config: TrainConfig, workers: int) -> Iterator[VecNormalize]:
+    """Start the worker processes with the run's environments, normalised, and end them afterwards."""
+    make = functools.partial(make_env, config.task, config.env_options)
+    envs = WorkerVecEnv([make] * config.trainees, workers)
+    venv = VecNormalize(
+        envs, gamma=config.gamma, clip_obs=config.CLIP, clip_reward=config.CLIP, epsilon=config.EPSILON
+    )
+    try:
+        yield venv
+    finally:
+        venv.close()
+
+
+def current_controller(
+    config: TrainConfig, model: Algorithm, venv: VecNormalize, provenance: dict[str, Any]
+) -> Controller:
+    """Return a controller with the networks and normalisation of this moment."""
+    space = venv.observation_space
+    probe = LRTrainingEnv(config.task, **config.env_options)
+    description = Description(
+        actor=config.actor,
+        hidden_size=config.hidden_size,
+        features=list(NAMES[: space.shape[0]]),  # type: ignore[index]
+        low=[float(x) for x in space.low],  # type: ignore[attr-defined]
+        high=[float(x) for x in space.high],  # type: ignore[attr-defined]
+        **{key: value for key, value in probe.env_options().items() if key != "observe_progress"},
+        mean=venv.obs_rms.mean.tolist(),  # type: ignore[union-attr]
+        variance=venv.obs_rms.var.tolist(),  # type: ignore[union-attr]
+        epsilon=config.EPSILON,
+        clip=config.CLIP,
+        provenance=provenance,
+    )
+    return Controller(description, model.policy.state_dict())
+
+
+@dataclasses.dataclass
+class Progression:
+    """What is known of a run beyond the algorithm's own state; JSON-serialisable but for the best controller.
+
+    Attributes:
+        iteration: Updates of the controller done.
+        curve: One entry per deterministic evaluation.
+        exploring: Median best validation loss of each iteration's training episodes, with exploration noise.
+        best: The controller with the lowest score so far.
+        best_score: Its mean best validation loss over the evaluation's episodes.
+        seconds: Time spent, over all parts of an interrupted run.
+    """
+
+    iteration: int = 0
+    curve: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    exploring: list[float] = dataclasses.field(default_factory=list)
+    best: Controller | None = None
+    best_score: float = float("inf")
+    seconds: float = 0.0
+
+
+class TrainingCallback(BaseCallback):
+    """Evaluates, keeps the best controller, writes checkpoints and shows progress, between iterations."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        out: Path,
+        pool: Workers,
+        progression: Progression,
+        provenance: dict[str, Any],
+        console: Console,
+    ) -> None:
+        super().__init__()
+        self.config, self.out, self.pool, self.progression = config, out, pool, progression
+        self.provenance, self.console = provenance, console
+        self._finished: list[float] = []
+        self._clock = time.monotonic()
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} episodes"),
+            TextColumn("validation loss {task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def _on_training_start(self) -> None:
+        total = self.config.iterations * self.config.trainees
+        done = self.progression.iteration * self.config.trainees
+        self._bar_id = self._bar.add_task("", total=total, completed=done, loss="...")
+        self._bar.start()
+
+    def _on_rollout_start(self) -> None:
+        self._between_iterations()
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "result" in info:
+                self._finished.append(info["result"]["best_val_loss"])
+                self._bar.advance(self._bar_id)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.progression.iteration += 1
+        median = float(np.median(self._finished)) if self._finished else float("nan")
+        self._finished = []
+        self.progression.exploring.append(median)
+        self.logger.record("episodes/best_val_loss_median", median)
+        self.logger.record("episodes/count", self.progression.iteration * self.config.trainees)
+        self._bar.update(self._bar_id, loss=f"{median:.4f}")
+
+    def _on_training_end(self) -> None:
+        self._between_iterations()
+        self.logger.dump(self.num_timesteps)
+        self.stop_bar()
+
+    def stop_bar(self) -> None:
+        """End the progress bar; harmless when called again."""
+        self._bar.stop()
+
+    def _between_iterations(self) -> None:
+        """Evaluate if it is due, then write everything down."""
+        state = self.progression
+        model, venv = self.model, self.training_env
+        assert isinstance(model, (TwoRatePPO, TwoRateRecurrentPPO)) and isinstance(venv, VecNormalize)  # noqa: S101
+        due = state.iteration % self.config.evaluate_every == 0 or state.iteration == self.config.iterations
+        if due and not (state.curve and state.curve[-1]["iteration"] == state.iteration):
+            self._evaluate(current_controller(self.config, model, venv, self.provenance))
+        now = time.monotonic()
+        state.seconds += now - self._clock
+        self._clock = now
+        save(capture(model, venv), self.config, state, self.provenance, self.out)
+
+    def _evaluate(self, controller: Controller) -> None:
+        config, state = self.config, self.progression
+        lrs, runs = config.task.initial_lrs, config.evaluation_runs
+        contestant = Contestant("ppo", {"controller": controller.fingerprint}, controller)
+        cells = [
+            Cell(config.task, contestant, lr, seed, config.env_options)
+            for lr in lrs
+            for seed in config.seeds("selection", runs)
+        ]
+        losses = np.array([r.result["best_val_loss"] for r in self.pool.run(cells)]).reshape(len(lrs), runs)
+        entry = {
+            "iteration": state.iteration,
+            "episodes": state.iteration * config.trainees,
+            "val_loss": float(losses.mean()),
+            "val_loss_by_initial_lr": {f"{lr:g}": float(row.mean()) for lr, row in zip(lrs, losses, strict=True)},
+        }
+        state.curve.append(entry)
+        if entry["val_loss"] < state.best_score:
+            state.best_score, state.best = entry["val_loss"], controller
+            controller.save(self.out / "controller")
+        self.logger.record("evaluation/best_val_loss", entry["val_loss"])
+        by_lr = "  ".join(f"from {lr}: {loss:.4f}" for lr, loss in entry["val_loss_by_initial_lr"].items())
+        self.console.print(f"episode {entry['episodes']:>5}  deterministic validation loss {entry['val_loss']:.4f}  {by_lr}")
+
+
+def save(
+    state: Checkpoint, config: TrainConfig, progression: Progression, provenance: dict[str, Any], out: Path
+) -> None:
+    """Write one checkpoint of everything."""
+    best = progression.best
+    values = {
+        "config": config.to_dict(),
+        "provenance": provenance,
+        "progression": {
+            name: getattr(progression, name) for name in ("iteration", "curve", "exploring", "best_score", "seconds")
+        },
+        "best": None if best is None else dataclasses.asdict(best.description),
+    }
+    weights = {} if best is None else {f"best/{name}": tensor for name, tensor in best.weights.items()}
+    Checkpoint(state.values | values, state.tensors | weights).write(out)
+
+
+def load_progression(checkpoint: Checkpoint) -> Progression:
+    """Return the progression that `save` wrote."""
+    best = checkpoint.values["best"]
+    weights = {k.removeprefix("best/"): v for k, v in checkpoint.tensors.items() if k.startswith("best/")}
+    controller = None if best is None else Controller(Description(**best), weights)
+    return Progression(**checkpoint.values["progression"], best=controller)
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    workers: int,
+    pool: Workers,
+    provenance: dict[str, Any],
+    console: Console,
+    checkpoint: Checkpoint | None = None,
+    on_start: Callable[[Algorithm], None] | None = None,
+) -> Progression:
+    """Train a controller, from the start or from a checkpoint.
+
+    Args:
+        config: The settings.
+        out: Folder of the run.
+        workers: Processes that train trainees.
+        pool: Processes that evaluate.
+        provenance: Written into the controller.
+        console: Where progress is shown.
+        checkpoint: Where to continue.
+        on_start: Called with the algorithm before it learns.
+
+    Returns:
+        The progression; its best controller lies in `out/controller` too.
+    """
+    progression = Progression() if checkpoint is None else load_progression(checkpoint)
+    if progression.iteration >= config.iterations:
+        return progression
+    torch.set_num_threads(1)  # the controller is small, and the workers have the cores
+    with training_envs(config, workers) as venv:
+        model = make_algorithm(config, venv)
+        if checkpoint is None:
+            venv.seed(config.seeds("training", 1)[0])
+        else:
+            reinstate(checkpoint, model, venv)
+        model.set_logger(configure(str(out / "tensorboard"), ["tensorboard"]))
+        if on_start is not None:
+            on_start(model)
+        callback = TrainingCallback(config, out, pool, progression, provenance, console)
+        remaining = config.iterations * config.task.decisions * config.trainees - model.num_timesteps
+        try:
+            model.learn(remaining, callback, reset_num_timesteps=checkpoint is None)
+        finally:
+            callback.stop_bar()
+    return progression
