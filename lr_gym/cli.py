@@ -1,0 +1,137 @@
+"""Command lines built from dataclasses: one field, one option; wrong arguments give one line and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from lr_gym.errors import InvalidArgumentError, LRGymError
+
+T = TypeVar("T")
+
+#: Exit statuses: done, failed, arguments that make no sense, stopped with Ctrl-C.
+OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        print(f"{self.prog}: error: {' '.join(message.split())}", file=sys.stderr)
+        sys.exit(BAD_ARGUMENTS)
+
+
+def option(
+    help: str,
+    default: Any = None,
+    *,
+    type: Callable[[str], Any] = str,
+    choices: Sequence[str] | None = None,
+    many: bool = False,
+    required: bool = False,
+    metavar: str | None = None,
+) -> Any:
+    """Return a dataclass field that is an option of the command line.
+
+    Args:
+        help: One sentence for `--help`.
+        default: Its value where it is not given.
+        type: Converts the text; raises `InvalidArgumentError` with what is allowed.
+        choices: The allowed values, if they are few.
+        many: Whether it takes one or more values.
+        required: Whether it must be given.
+        metavar: Placeholder for the value in `--help`.
+    """
+    details = {"help": help, "type": type, "choices": choices, "metavar": metavar, "required": required}
+    return dataclasses.field(default=default, metadata=details | ({"nargs": "+"} if many else {}))
+
+
+def parse(arguments_class: type[T], description: str, argv: Sequence[str] | None = None) -> tuple[T, Parser]:
+    """Parse a command line into a dataclass made of `option` fields.
+
+    Args:
+        arguments_class: The dataclass; field `some_name` is the option `--some-name`.
+        description: For `--help`.
+        argv: The words; those of the process by default.
+
+    Returns:
+        The arguments, and the parser, whose `error` reports what turns out wrong later.
+    """
+    parser = Parser(description=description, allow_abbrev=False)
+    for field in dataclasses.fields(arguments_class):  # type: ignore[arg-type]
+        details = {key: value for key, value in field.metadata.items() if value is not None}
+        details["type"] = _reporting(details["type"])
+        default = "" if field.default is None else f" (default: {_words(field.default)})"
+        details["help"] += default.replace("%", "%%")
+        parser.add_argument("--" + field.name.replace("_", "-"), default=field.default, **details)
+    return arguments_class(**vars(parser.parse_args(argv))), parser
+
+
+def _words(value: Any) -> str:
+    return " ".join(str(v) for v in value) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _reporting(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a converter whose message argparse prints as it is."""
+
+    def converted(text: str) -> Any:
+        try:
+            return convert(text)
+        except InvalidArgumentError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    converted.__name__ = getattr(convert, "__name__", "value")
+    return converted
+
+
+def whole_number(smallest: int) -> Callable[[str], int]:
+    """Return a converter to whole numbers of at least `smallest`."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = smallest - 1
+        if value < smallest:
+            raise InvalidArgumentError(f"must be a whole number of at least {smallest}, got {text!r}")
+        return value
+
+    return convert
+
+
+def learning_rate(text: str) -> float:
+    """Convert to a positive finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidArgumentError(f"must be a positive number such as 1e-3, got {text!r}")
+    return value
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """Convert `field=value` to a pair; the value is read as JSON, or else as text."""
+    field, equals, value = text.partition("=")
+    if not field or not equals:
+        raise InvalidArgumentError(f"must read field=value, such as batch_size=128, got {text!r}")
+    try:
+        return field, json.loads(value)
+    except ValueError:
+        return field, value
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run a command and exit: errors that users can mend are one line, not a traceback."""
+    try:
+        main()
+    except LRGymError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(FAILED)
+    sys.exit(OK)

@@ -1,0 +1,157 @@
+"""Train a PPO controller of the learning rate and compare it with tuned step decays.
+
+uv run train_controller.py            the main job: about ten minutes on two cores
+uv run train_controller.py --help     everything else
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from agents.ppo import checkpoint as checkpoints
+from agents.ppo.comparison import compare, count_cells
+from agents.ppo.config import PROFILES, TrainConfig
+from agents.ppo.report import comparison_table, provenance, write_report
+from agents.ppo.train import train
+from lr_gym import cli, tasks
+from lr_gym.envs import LRTrainingEnv
+from lr_gym.errors import InvalidArgumentError, LRGymError
+from lr_gym.evaluation import Workers
+from lr_gym.processes import available_cores
+
+DEFAULT_TASK = "fashion-mnist-mini/mlp"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    task: str | None = cli.option(f"what to train on, 'data set/model' (default: {DEFAULT_TASK})", metavar="NAME")
+    episodes: int | None = cli.option("training episodes (default: the profile's)", type=cli.whole_number(1), metavar="N")
+    initial_lrs: list[float] | None = cli.option(
+        "initial learning rates (default: 1e-2 1e-3 1e-4)", type=cli.learning_rate, many=True, metavar="LR"
+    )
+    actor: str | None = cli.option("network of the actor (default: mlp)", choices=("mlp", "lstm"))
+    profile: str | None = cli.option(
+        "size of task and training: quick fits two cores, paper is that of Xu et al. (default: paper on the full data "
+        "sets, else quick)",
+        choices=("quick", "paper"),
+    )
+    seed: int | None = cli.option("everything random derives from it (default: 0)", type=cli.whole_number(0), metavar="N")
+    runs: int | None = cli.option("runs of each side in the comparison (default: 10)", type=cli.whole_number(2), metavar="N")
+    tuning_runs: int | None = cli.option(
+        "runs of each of the 48 step decays to choose the best (default: 3)", type=cli.whole_number(1), metavar="N"
+    )
+    override: list[tuple[str, Any]] | None = cli.option(
+        "other fields of the task, e.g. batch_size=128 optimizer=SGD", type=cli.assignment, many=True, metavar="FIELD=VALUE"
+    )
+    out: str | None = cli.option("folder of the run (default: a new one under runs/)", metavar="DIR")
+    resume: str | None = cli.option("continue the run in this folder with its own settings", metavar="DIR")
+    data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
+    workers: int | None = cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
+
+    def config(self) -> TrainConfig:
+        """Return the settings of a new run.
+
+        Raises:
+            LRGymError: The arguments make no sense, or the task cannot be trained.
+        """
+        task = tasks.get(self.task or DEFAULT_TASK)
+        profile = self.profile or tasks.default_profile(task.data)
+        if self.profile is not None:
+            task = task.replace(**tasks.PROFILES[profile])
+        overrides = dict(self.override or ())
+        if "initial_lrs" in overrides:
+            raise InvalidArgumentError("--override cannot set initial_lrs; use --initial-lrs")
+        if self.initial_lrs is not None:
+            if len(set(self.initial_lrs)) < len(self.initial_lrs):
+                raise InvalidArgumentError(f"--initial-lrs must differ from each other, got {self.initial_lrs}")
+            overrides["initial_lrs"] = tuple(self.initial_lrs)
+        task = task.replace(**overrides)
+        given = {
+            "episodes": self.episodes,
+            "actor": self.actor,
+            "seed": self.seed,
+            "final_runs": self.runs,
+            "tuning_runs": self.tuning_runs,
+        }
+        settings = {key: value for key, value in given.items() if value is not None}
+        config = TrainConfig(task=task, **(PROFILES[profile] | settings))
+        LRTrainingEnv(task, **config.env_options).reset(seed=0)  # what cannot be trained shows here, not in a worker
+        return config
+
+
+def prepare(arguments: Arguments) -> tuple[TrainConfig, Path, checkpoints.Checkpoint | None]:
+    """Return the settings of the run, its folder, and where to continue.
+
+    Raises:
+        LRGymError: The arguments make no sense.
+    """
+    if arguments.data is not None:
+        if not Path(arguments.data).is_dir():
+            raise InvalidArgumentError(f"--data must be a folder, got {arguments.data!r}")
+        os.environ["LR_GYM_DATA"] = arguments.data
+    if arguments.resume is not None:
+        fixed = [f.name for f in dataclasses.fields(arguments) if f.name not in ("resume", "data", "workers")]
+        given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(arguments, name) is not None]
+        if given:
+            raise InvalidArgumentError(f"--resume continues a run with its own settings; drop {', '.join(given)}")
+        out = Path(arguments.resume)
+        checkpoint = checkpoints.Checkpoint.read(out)
+        return TrainConfig.from_dict(checkpoint.values["config"]), out, checkpoint
+    config = arguments.config()
+    name = f"{config.task.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = Path(arguments.out) if arguments.out is not None else Path("runs") / name
+    if (out / checkpoints.FILE).exists():
+        raise InvalidArgumentError(f"{out} holds a run already; continue it with --resume {out}, or choose another --out")
+    if out.exists() and not out.is_dir():
+        raise InvalidArgumentError(f"--out must be a folder, {out} is a file")
+    return config, out, None
+
+
+def main() -> None:
+    """Train, compare, report."""
+    arguments, parser = cli.parse(Arguments, (__doc__ or "").splitlines()[0])
+    try:
+        config, out, checkpoint = prepare(arguments)
+    except LRGymError as error:
+        parser.error(str(error))
+    console = Console()
+    workers = arguments.workers or available_cores()
+    about = provenance(config) if checkpoint is None else checkpoint.values["provenance"]
+    console.print(
+        f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.task.budget} updates, "
+        f"{workers} workers. Results go to {out}"
+    )
+    try:
+        with Workers(workers) as pool:
+            progression = train(
+                config, out, workers=workers, pool=pool, provenance=about, console=console, checkpoint=checkpoint
+            )
+            if progression.best is None:
+                raise LRGymError("no evaluation gave a finite validation loss; lower the initial learning rates")
+            progression.best.save(out / "controller")
+            console.print("Comparison: tuning 48 step decays on validation loss, then the runs that count")
+            with Progress(console=console) as bar:
+                episodes = bar.add_task("comparison", total=count_cells(config))
+                comparison = compare(
+                    config, progression.best, out / "episodes", pool, lambda *_: bar.advance(episodes)
+                )
+        write_report(out, config, progression, comparison, about)
+        console.print(comparison_table(config, comparison))
+        console.print(f"Controller, results and figures are in {out}")
+    except KeyboardInterrupt:
+        console.print(f"\nStopped. Continue with: uv run train_controller.py --resume {out}")
+        sys.exit(cli.INTERRUPTED)
+
+
+if __name__ == "__main__":
+    cli.run(main)
