@@ -35,7 +35,9 @@ class Arguments:
     """The command line."""
 
     task: str | None = cli.option(f"what to train on, 'data set/model' (default: {DEFAULT_TASK})", metavar="NAME")
-    episodes: int | None = cli.option("training episodes (default: the profile's)", type=cli.whole_number(1), metavar="N")
+    episodes: int | None = cli.option(
+        "training episodes (default: the profile's)", type=cli.whole_number(1), metavar="N"
+    )
     initial_lrs: list[float] | None = cli.option(
         "initial learning rates (default: 1e-2 1e-3 1e-4)", type=cli.learning_rate, many=True, metavar="LR"
     )
@@ -45,13 +47,22 @@ class Arguments:
         "sets, else quick)",
         choices=("quick", "paper"),
     )
-    seed: int | None = cli.option("everything random derives from it (default: 0)", type=cli.whole_number(0), metavar="N")
-    runs: int | None = cli.option("runs of each side in the comparison (default: 10)", type=cli.whole_number(2), metavar="N")
+    seed: int | None = cli.option(
+        "everything random derives from it (default: 0)", type=cli.whole_number(0), metavar="N"
+    )
+    runs: int | None = cli.option(
+        "runs of each side in the comparison (default: 10)", type=cli.whole_number(2), metavar="N"
+    )
     tuning_runs: int | None = cli.option(
-        "runs of each of the 48 step decays to choose the best (default: 3)", type=cli.whole_number(1), metavar="N"
+        "runs of each of the 48 step decays to choose the best (default: 3)",
+        type=cli.whole_number(1),
+        metavar="N",
     )
     override: list[tuple[str, Any]] | None = cli.option(
-        "other fields of the task, e.g. batch_size=128 optimizer=SGD", type=cli.assignment, many=True, metavar="FIELD=VALUE"
+        "other fields of the task, e.g. batch_size=128 optimizer=SGD",
+        type=cli.assignment,
+        many=True,
+        metavar="FIELD=VALUE",
     )
     out: str | None = cli.option("folder of the run (default: a new one under runs/)", metavar="DIR")
     resume: str | None = cli.option("continue the run in this folder with its own settings", metavar="DIR")
@@ -111,7 +122,9 @@ def prepare(arguments: Arguments) -> tuple[TrainConfig, Path, checkpoints.Checkp
     name = f"{config.task.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     out = Path(arguments.out) if arguments.out is not None else Path("runs") / name
     if (out / checkpoints.FILE).exists():
-        raise InvalidArgumentError(f"{out} holds a run already; continue it with --resume {out}, or choose another --out")
+        raise InvalidArgumentError(
+            f"{out} holds a run already; continue it with --resume {out}, or choose another --out"
+        )
     if out.exists() and not out.is_dir():
         raise InvalidArgumentError(f"--out must be a folder, {out} is a file")
     return config, out, None
@@ -128,13 +141,19 @@ def main() -> None:
     workers = arguments.workers or available_cores()
     about = provenance(config) if checkpoint is None else checkpoint.values["provenance"]
     console.print(
-        f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.task.budget} updates, "
-        f"{workers} workers. Results go to {out}"
+        f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.task.budget} "
+        f"updates, {workers} workers. Results go to {out}"
     )
     try:
         with Workers(workers) as pool:
             progression = train(
-                config, out, workers=workers, pool=pool, provenance=about, console=console, checkpoint=checkpoint
+                config,
+                out,
+                workers=workers,
+                pool=pool,
+                provenance=about,
+                console=console,
+                checkpoint=checkpoint,
             )
             if progression.best is None:
                 raise LRGymError("no evaluation gave a finite validation loss; lower the initial learning rates")
@@ -142,9 +161,7 @@ def main() -> None:
             console.print("Comparison: tuning 48 step decays on validation loss, then the runs that count")
             with Progress(console=console) as bar:
                 episodes = bar.add_task("comparison", total=count_cells(config))
-                comparison = compare(
-                    config, progression.best, out / "episodes", pool, lambda *_: bar.advance(episodes)
-                )
+                comparison = compare(config, progression.best, out / "episodes", pool, lambda *_: bar.advance(episodes))
         write_report(out, config, progression, comparison, about)
         console.print(comparison_table(config, comparison))
         console.print(f"Controller, results and figures are in {out}")

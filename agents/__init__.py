@@ -12,7 +12,9 @@ __all__ = ["FixedAgent", "ScheduleAgent", "make", "names", "register", "schedule
 
 def _ppo(controller: str | Path) -> Agent:
     """Return a trained PPO controller from its folder, or from that of its training run."""
-    from agents.ppo.controller import Controller  # here, because it imports Stable-Baselines3, which takes seconds
+    from agents.ppo.controller import (
+        Controller,
+    )  # here, because it imports Stable-Baselines3, which takes seconds
 
     return Controller.load(controller)
 

@@ -10,12 +10,14 @@ import dataclasses
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
@@ -61,23 +63,28 @@ class Checkpoint:
             with safetensors.safe_open(file, framework="pt") as archive:
                 header = archive.metadata() or {}
                 if header.get("format") != FORMAT or header.get("version") != str(VERSION):
-                    raise FileFormatError(f"{file} is no checkpoint of this version: wanted {FORMAT} {VERSION}, got {header.get('format')} {header.get('version')}")
-                return cls(json.loads(header["values"]), {key: archive.get_tensor(key) for key in archive.keys()})  # noqa: SIM118
+                    raise FileFormatError(f"{file} is no checkpoint of this version: wanted {FORMAT} {VERSION}")
+                return cls(json.loads(header["values"]), {name: archive.get_tensor(name) for name in archive.keys()})  # noqa: SIM118
         except (safetensors.SafetensorError, ValueError, KeyError, OSError) as error:
             raise FileFormatError(f"{file} cannot be read as a checkpoint: {error}") from error
+
+
+def running_statistics(venv: VecNormalize) -> dict[str, RunningMeanStd]:
+    """Return the running statistics of observations and returns (SB3's types allow for dicts, which ours are not)."""
+    return {"observation": cast(RunningMeanStd, venv.obs_rms), "return": venv.ret_rms}
 
 
 def capture(model: Algorithm, venv: VecNormalize) -> Checkpoint:
     """Return the state of algorithm, normalisation, environments and global generators between two iterations."""
     optimizer = model.policy.optimizer.state_dict()
     python_version, python_words, python_gauss = random.getstate()
-    numpy_name, numpy_words, *numpy_rest = np.random.get_state()
+    numpy_algorithm, numpy_words, *numpy_position = np.random.get_state(legacy=True)
     values = {
         "num_timesteps": model.num_timesteps,
         "n_updates": model._n_updates,
         "optimizer_groups": optimizer["param_groups"],
         "python": [python_version, list(python_words), python_gauss],
-        "numpy": [numpy_name, *numpy_rest],
+        "numpy": [numpy_algorithm, *numpy_position],
         "envs": venv.env_method("get_state"),
     }
     tensors = {f"policy/{name}": tensor.clone() for name, tensor in model.policy.state_dict().items()}
@@ -91,10 +98,10 @@ def capture(model: Algorithm, venv: VecNormalize) -> Checkpoint:
         "episode_starts": torch.from_numpy(np.asarray(model._last_episode_starts).copy()),
         "returns": torch.from_numpy(venv.returns.copy()),
     }
-    for name, statistics in (("observation", venv.obs_rms), ("return", venv.ret_rms)):
+    for name, statistics in running_statistics(venv).items():
         for key in ("mean", "var", "count"):
             tensors[f"statistics/{name}/{key}"] = torch.as_tensor(np.asarray(getattr(statistics, key)).copy())
-    if isinstance(model, TwoRateRecurrentPPO):
+    if isinstance(model, TwoRateRecurrentPPO) and model._last_lstm_states is not None:
         for part, states in zip(("actor", "critic"), model._last_lstm_states, strict=True):
             for kind, tensor in zip(("hidden", "cell"), states, strict=True):
                 tensors[f"lstm/{part}/{kind}"] = tensor.clone()
@@ -120,20 +127,21 @@ def reinstate(checkpoint: Checkpoint, model: Algorithm, venv: VecNormalize) -> N
         model._last_episode_starts = tensors["episode_starts"].numpy()
         venv.old_obs = tensors["last_raw_observation"].numpy()
         venv.returns = tensors["returns"].numpy()
-        for name, statistics in (("observation", venv.obs_rms), ("return", venv.ret_rms)):
+        for name, statistics in running_statistics(venv).items():
             saved = _below(tensors, f"statistics/{name}")
             statistics.mean, statistics.var = saved["mean"].numpy(), saved["var"].numpy()
             statistics.count = float(saved["count"])
         if isinstance(model, TwoRateRecurrentPPO):
             parts = [_below(tensors, f"lstm/{part}") for part in ("actor", "critic")]
-            pairs = [(part["hidden"], part["cell"]) for part in parts]
-            model._last_lstm_states = type(model._last_lstm_states)(*pairs)
+            model._last_lstm_states = RNNStates(  # type: ignore[assignment]
+                *((part["hidden"], part["cell"]) for part in parts)
+            )
         for index, env in enumerate(values["envs"]):
             venv.env_method("set_state", env, indices=[index])
-        version, words, gauss = values["python"]
-        random.setstate((version, tuple(words), gauss))
-        name, *rest = values["numpy"]
-        np.random.set_state((name, tensors["numpy"].numpy(), *rest))
+        python_version, words, gauss = values["python"]
+        random.setstate((python_version, tuple(words), gauss))
+        algorithm, *position = values["numpy"]
+        np.random.set_state((algorithm, tensors["numpy"].numpy(), *position))
         torch.set_rng_state(tensors["torch"])
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise FileFormatError(f"the checkpoint does not fit this version of lr_gym: {error}") from error

@@ -103,8 +103,8 @@ def compare(config: TrainConfig, controller: Controller, folder: Path, pool: Wor
     task, env = config.task, config.env_options
 
     def decay(point: StepDecay, seeds: list[int]) -> list[Cell]:
-        options = {"every": point.every, "factor": point.factor}
-        contestant = Contestant("step decay", {"agent": "step", "options": options}, step(**options))
+        identity = {"agent": "step", "options": {"every": point.every, "factor": point.factor}}
+        contestant = Contestant("step decay", identity, step(point.every, point.factor))
         return [Cell(task, contestant, point.initial_lr, seed, env) for seed in seeds]
 
     seeds = config.seeds("tuning", config.tuning_runs)

@@ -11,7 +11,6 @@ import numpy as np
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.tasks import Task
 
-
 Purpose = Literal["training", "selection", "tuning", "final"]
 
 
@@ -75,7 +74,15 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.actor not in ("mlp", "lstm"):
             raise InvalidArgumentError(f"actor must be 'mlp' or 'lstm', got {self.actor!r}")
-        whole = ("episodes", "trainees", "epochs", "minibatches", "hidden_size", "evaluate_every", "evaluation_runs")
+        whole = (
+            "episodes",
+            "trainees",
+            "epochs",
+            "minibatches",
+            "hidden_size",
+            "evaluate_every",
+            "evaluation_runs",
+        )
         for name in (*whole, "tuning_runs", "final_runs"):
             if getattr(self, name) < 1:
                 raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -139,15 +139,15 @@ class Controller:
         expected = self._policy.state_dict()
         if weights.keys() != expected.keys():
             raise FileFormatError(
-                f"the controller's tensors do not fit its description: missing {sorted(expected.keys() - weights.keys())}, "
-                f"unknown {sorted(weights.keys() - expected.keys())}"
+                f"the controller's tensors do not fit its description: missing "
+                f"{sorted(expected.keys() - weights.keys())}, unknown {sorted(weights.keys() - expected.keys())}"
             )
         for name, tensor in weights.items():
             wanted = expected[name]
             if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype or not bool(tensor.isfinite().all()):
                 raise FileFormatError(
-                    f"tensor {name!r} must be finite, {wanted.dtype} of shape {tuple(wanted.shape)}; got {tensor.dtype} "
-                    f"of shape {tuple(tensor.shape)}"
+                    f"tensor {name!r} must be finite, {wanted.dtype} of shape {tuple(wanted.shape)}; got "
+                    f"{tensor.dtype} of shape {tuple(tensor.shape)}"
                 )
         self._policy.load_state_dict(dict(weights))
         self._policy.set_training_mode(False)
@@ -174,7 +174,8 @@ class Controller:
     def normalise(self, observation: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return the observation as the networks see it: standardised with the training's statistics, clipped."""
         clip = self.description.clip
-        return np.clip((observation - self._mean) * self._scale, -clip, clip).astype(np.float32)
+        clipped: npt.NDArray[np.float64] = np.clip((observation - self._mean) * self._scale, -clip, clip)
+        return clipped.astype(np.float32)
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True

@@ -50,8 +50,9 @@ def comparison_table(config: TrainConfig, comparison: Comparison) -> Table:
     table = Table(
         title=f"{config.task.name}: test scores at the best validation loss, mean (standard deviation) of "
         f"{config.final_runs} runs",
-        caption=f"Best of 48 step decays: {comparison.best}, chosen on validation loss over {comparison.tuning_episodes} "
-        f"episodes ({config.tuning_runs} each). p: Welch's t-test of the test losses against it. * p < 0.05 and lower.",
+        caption=f"Best of {len(comparison.grid)} step decays: {comparison.best}, chosen on validation loss over "
+        f"{comparison.tuning_episodes} episodes ({config.tuning_runs} each). p: Welch's t-test of the test losses "
+        "against it. * p < 0.05 and lower.",
     )
     for column in ("agent", "initial lr", "test loss", "test accuracy", "p", "p (Holm)"):
         table.add_column(column, justify="left" if column == "agent" else "right")

@@ -8,7 +8,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -20,7 +20,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.ppo.algorithm import LstmPolicy, MlpPolicy, TwoRatePPO, TwoRateRecurrentPPO, policy_kwargs
-from agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate
+from agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, running_statistics
 from agents.ppo.config import TrainConfig
 from agents.ppo.controller import Controller, Description
 from lr_gym import LRTrainingEnv
@@ -41,9 +41,7 @@ def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
     steps = config.task.decisions
     total = steps * config.trainees
     minibatches = max(k for k in range(1, config.minibatches + 1) if total % k == 0)
-    algorithm, policy = (
-        (TwoRateRecurrentPPO, LstmPolicy) if config.actor == "lstm" else (TwoRatePPO, MlpPolicy)
-    )
+    algorithm, policy = (TwoRateRecurrentPPO, LstmPolicy) if config.actor == "lstm" else (TwoRatePPO, MlpPolicy)
     return algorithm(
         policy,  # type: ignore[arg-type]
         venv,
@@ -67,9 +65,7 @@ def training_envs(config: TrainConfig, workers: int) -> Iterator[VecNormalize]:
     """Start the worker processes with the run's environments, normalised, and end them afterwards."""
     make = functools.partial(make_env, config.task, config.env_options)
     envs = WorkerVecEnv([make] * config.trainees, workers)
-    venv = VecNormalize(
-        envs, gamma=config.gamma, clip_obs=config.CLIP, clip_reward=config.CLIP, epsilon=config.EPSILON
-    )
+    venv = VecNormalize(envs, gamma=config.gamma, clip_obs=config.CLIP, clip_reward=config.CLIP, epsilon=config.EPSILON)
     try:
         yield venv
     finally:
@@ -80,17 +76,18 @@ def current_controller(
     config: TrainConfig, model: Algorithm, venv: VecNormalize, provenance: dict[str, Any]
 ) -> Controller:
     """Return a controller with the networks and normalisation of this moment."""
-    space = venv.observation_space
-    probe = LRTrainingEnv(config.task, **config.env_options)
+    env = LRTrainingEnv(config.task, **config.env_options)
+    space = cast(gymnasium.spaces.Box, env.observation_space)
+    statistics = running_statistics(venv)["observation"]
     description = Description(
         actor=config.actor,
         hidden_size=config.hidden_size,
-        features=list(NAMES[: space.shape[0]]),  # type: ignore[index]
-        low=[float(x) for x in space.low],  # type: ignore[attr-defined]
-        high=[float(x) for x in space.high],  # type: ignore[attr-defined]
-        **{key: value for key, value in probe.env_options().items() if key != "observe_progress"},
-        mean=venv.obs_rms.mean.tolist(),  # type: ignore[union-attr]
-        variance=venv.obs_rms.var.tolist(),  # type: ignore[union-attr]
+        features=list(NAMES[: space.shape[0]]),
+        low=[float(x) for x in space.low],
+        high=[float(x) for x in space.high],
+        **{key: value for key, value in env.env_options().items() if key != "observe_progress"},
+        mean=statistics.mean.tolist(),
+        variance=statistics.var.tolist(),
         epsilon=config.EPSILON,
         clip=config.CLIP,
         provenance=provenance,
@@ -182,8 +179,7 @@ class TrainingCallback(BaseCallback):
     def _between_iterations(self) -> None:
         """Evaluate if it is due, then write everything down."""
         state = self.progression
-        model, venv = self.model, self.training_env
-        assert isinstance(model, (TwoRatePPO, TwoRateRecurrentPPO)) and isinstance(venv, VecNormalize)  # noqa: S101
+        model, venv = cast(Algorithm, self.model), cast(VecNormalize, self.training_env)
         due = state.iteration % self.config.evaluate_every == 0 or state.iteration == self.config.iterations
         if due and not (state.curve and state.curve[-1]["iteration"] == state.iteration):
             self._evaluate(current_controller(self.config, model, venv, self.provenance))
@@ -202,19 +198,21 @@ class TrainingCallback(BaseCallback):
             for seed in config.seeds("selection", runs)
         ]
         losses = np.array([r.result["best_val_loss"] for r in self.pool.run(cells)]).reshape(len(lrs), runs)
+        score = float(losses.mean())
+        by_lr = {f"{lr:g}": float(row.mean()) for lr, row in zip(lrs, losses, strict=True)}
         entry = {
             "iteration": state.iteration,
             "episodes": state.iteration * config.trainees,
-            "val_loss": float(losses.mean()),
-            "val_loss_by_initial_lr": {f"{lr:g}": float(row.mean()) for lr, row in zip(lrs, losses, strict=True)},
+            "val_loss": score,
+            "val_loss_by_initial_lr": by_lr,
         }
         state.curve.append(entry)
-        if entry["val_loss"] < state.best_score:
-            state.best_score, state.best = entry["val_loss"], controller
+        if score < state.best_score:
+            state.best_score, state.best = score, controller
             controller.save(self.out / "controller")
-        self.logger.record("evaluation/best_val_loss", entry["val_loss"])
-        by_lr = "  ".join(f"from {lr}: {loss:.4f}" for lr, loss in entry["val_loss_by_initial_lr"].items())
-        self.console.print(f"episode {entry['episodes']:>5}  deterministic validation loss {entry['val_loss']:.4f}  {by_lr}")
+        self.logger.record("evaluation/best_val_loss", score)
+        parts = "  ".join(f"from {lr}: {loss:.4f}" for lr, loss in by_lr.items())
+        self.console.print(f"episode {entry['episodes']:>5}  deterministic validation loss {score:.4f}  {parts}")
 
 
 def save(

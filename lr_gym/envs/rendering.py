@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import numpy.typing as npt
+
 from lr_gym.trainee import Measurement
 
 
@@ -48,16 +49,28 @@ def draw(history: History) -> npt.NDArray[np.uint8]:
     measured = [measurement for _, measurement in history.intervals]
     if measured:
         train = np.concatenate([m.train_losses for m in measured])
-        losses.plot(np.arange(1, len(train) + 1), _positive(train), color="tab:blue", alpha=0.4, lw=0.8, label="train, per update")
-        losses.plot(ends, _positive([m.features.train_loss for m in measured]), color="tab:blue", label="train, interval mean")
+        losses.plot(
+            np.arange(1, len(train) + 1),
+            _positive(train),
+            color="tab:blue",
+            alpha=0.4,
+            lw=0.8,
+            label="train, per update",
+        )
+        losses.plot(
+            ends,
+            _positive([m.features.train_loss for m in measured]),
+            color="tab:blue",
+            label="train, interval mean",
+        )
         losses.plot(ends, _positive([m.features.val_loss for m in measured]), color="tab:orange", label="validation")
         losses.legend(loc="upper right", fontsize="small")
         edges = [0, *ends]
         rates.stairs([m.features.lr for m in measured], edges, baseline=None, color="tab:green", lw=1.5)
     losses.set(yscale="log", ylabel="loss", title=history.title)
     rates.set(yscale="log", ylabel="learning rate", xlabel="updates", xlim=(0, history.budget))
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 def _positive(losses: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -103,7 +103,10 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         v0: first version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 5}
+    metadata = {  # noqa: RUF012 - Gymnasium declares it as an instance variable
+        "render_modes": ["rgb_array"],
+        "render_fps": 5,
+    }
 
     def __init__(
         self,
@@ -124,6 +127,10 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
             raise InvalidArgumentError(
                 f"render_mode must be None or 'rgb_array', got {render_mode!r}; 'human' needs gymnasium.make, which "
                 "wraps the env in a window"
+            )
+        if action == "discrete" and max_multiplier != 2.0:
+            raise InvalidArgumentError(
+                f"max_multiplier={max_multiplier!r} has no meaning with action='discrete', whose multipliers are fixed"
             )
         self.tasks = tasks.find(task) if isinstance(task, str) else task
         if not isinstance(self.tasks, (Task, TaskFamily)):
@@ -216,7 +223,9 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
     def _initial_lr_option(self, options: Mapping[str, Any]) -> float | None:
         unknown = options.keys() - {"initial_lr"}
         if unknown:
-            raise InvalidArgumentError(f"reset knows the option 'initial_lr', got {', '.join(sorted(map(repr, unknown)))}")
+            raise InvalidArgumentError(
+                f"reset knows the option 'initial_lr', got {', '.join(sorted(map(repr, unknown)))}"
+            )
         if options.get("initial_lr") is None:
             return None
         lr = options["initial_lr"]
@@ -261,9 +270,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         self._history.add(self.trainee.updates, measurement)
         return measurement
 
-    def _transition(
-        self, previous: Measurement, current: Measurement, updates: int, terminated: bool
-    ) -> Transition:
+    def _transition(self, previous: Measurement, current: Measurement, updates: int, terminated: bool) -> Transition:
         task = self.task
 
         def bounded(measurement: Measurement, loss: float) -> float:
@@ -308,7 +315,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
             "diverged": last.diverged,
         }
 
-    def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> npt.NDArray[np.uint8] | None:
         """Return a picture (480, 640, 3) of losses and learning rate so far, or None without a render mode."""
         if self.render_mode is None:
             gymnasium.logger.warn("render() does nothing without render_mode='rgb_array'")

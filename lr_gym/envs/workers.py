@@ -167,7 +167,9 @@ def _answer(envs: list[gymnasium.Env[Any, Any]], command: str, payload: Any) -> 
     if command == "step":
         return [_step(env, action) for env, action in zip(envs, payload, strict=True)]
     if command == "reset":
-        return [env.reset(seed=seed, options=options or None) for env, (seed, options) in zip(envs, payload, strict=True)]
+        return [
+            env.reset(seed=seed, options=options or None) for env, (seed, options) in zip(envs, payload, strict=True)
+        ]
     at, argument = payload
     chosen = [envs[i] for i in at]
     if command == "spaces":

@@ -4,4 +4,15 @@ from lr_gym.evaluation.matrix import Cell, Contestant, Workers
 from lr_gym.evaluation.rollout import Agent, Rollout, rollout
 from lr_gym.evaluation.statistics import Summary, holm, summarise, welch_p_value
 
-__all__ = ["Agent", "Cell", "Contestant", "Rollout", "Summary", "Workers", "holm", "rollout", "summarise", "welch_p_value"]
+__all__ = [
+    "Agent",
+    "Cell",
+    "Contestant",
+    "Rollout",
+    "Summary",
+    "Workers",
+    "holm",
+    "rollout",
+    "summarise",
+    "welch_p_value",
+]

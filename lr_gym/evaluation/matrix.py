@@ -93,9 +93,7 @@ class Workers:
         self._pool = (
             None
             if in_process
-            else ProcessPoolExecutor(
-                count, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker
-            )
+            else ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker)
         )
 
     def __enter__(self) -> Workers:

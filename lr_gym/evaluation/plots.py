@@ -90,7 +90,14 @@ def plot_learning_curve(
     episodes = [entry["episodes"] for entry in curve]
     for number, lr in enumerate(curve[0]["val_loss_by_initial_lr"]):
         losses = [entry["val_loss_by_initial_lr"][lr] for entry in curve]
-        axes.plot(episodes, losses, color=f"C{number}", marker=".", lw=1, label=f"deterministic, from initial lr {lr}")
+        axes.plot(
+            episodes,
+            losses,
+            color=f"C{number}",
+            marker=".",
+            lw=1,
+            label=f"deterministic, from initial lr {lr}",
+        )
     axes.plot(episodes, [entry["val_loss"] for entry in curve], color="black", lw=2, label="deterministic, mean")
     if baseline is not None:
         axes.axhline(baseline[1], color="black", ls="--", lw=1, label=baseline[0])

@@ -106,7 +106,7 @@ class Rollout:
 
         try:
             record = cls(**values)
-            lists = {
+            lists: dict[str, Any] = {
                 name: [number(v) for v in getattr(record, name)]
                 for name in ("train_losses", "val_losses", "val_accuracies", "rewards")
             }

@@ -100,9 +100,7 @@ def observation_bounds(
     return low.copy(), high.copy()
 
 
-def encode(
-    features: Features, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
+def encode(features: Features, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the observation: logarithms of losses (natural), variances and lr (decimal), clipped to the bounds.
 
     What is not a number counts as its upper bound: it comes from a training that has blown up.

@@ -1,9 +1,9 @@
 """What is trained: data sets, models and the registry of named tasks.
 
-    >>> from lr_gym import tasks
-    >>> task = tasks.get("fashion-mnist-mini/mlp", batch_size=128)
-    >>> task.budget, task.batch_size, task.decisions
-    (300, 128, 29)
+>>> from lr_gym import tasks
+>>> task = tasks.get("fashion-mnist-mini/mlp", batch_size=128)
+>>> task.budget, task.batch_size, task.decisions
+(300, 128, 29)
 """
 
 from __future__ import annotations
@@ -129,14 +129,10 @@ def register_loss(name: str, loss: Callable[..., torch.Tensor], *, replace: bool
     LOSSES.register(name, loss, replace=replace)
 
 
-def register_optimizer(
-    name: str, optimizer: Callable[..., torch.optim.Optimizer], *, replace: bool = False
-) -> None:
+def register_optimizer(name: str, optimizer: Callable[..., torch.optim.Optimizer], *, replace: bool = False) -> None:
     """Make an optimizer known under a name: `optimizer(parameters, lr=..., **optimizer_options)`.
 
     Raises:
         InvalidArgumentError: The name is taken and `replace` is false.
     """
     OPTIMIZERS.register(name, optimizer, replace=replace)
-
-

@@ -54,8 +54,8 @@ class Data:
 
     def to(self, device: torch.device) -> Data:
         """Return the same data on another device."""
-        move = {name: {split: t.to(device) for split, t in getattr(self, name).items()} for name in ("x", "y")}
-        return dataclasses.replace(self, **move)
+        x, y = ({split: t.to(device) for split, t in tensors.items()} for tensors in (self.x, self.y))
+        return dataclasses.replace(self, x=x, y=y)
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Data:
@@ -112,7 +112,9 @@ def _checked(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
             raise InvalidArgumentError(f"{name} holds values that are not finite; remove or replace them")
         twin = checked["x" + name[1:]]
         if len(array) != len(twin):
-            raise InvalidArgumentError(f"{name} has {len(array)} examples, x{name[1:]} has {len(twin)}; both must agree")
+            raise InvalidArgumentError(
+                f"{name} has {len(array)} examples, x{name[1:]} has {len(twin)}; both must agree"
+            )
         if name.startswith("x") and (array.ndim < 2 or array.shape[1:] != checked["x_train"].shape[1:]):
             raise InvalidArgumentError(
                 f"{name} has examples of shape {array.shape[1:]}, x_train of {checked['x_train'].shape[1:]}; all must "
@@ -126,7 +128,9 @@ def _hold_out(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]
     total = len(arrays["x_train"])
     held = min(int(total * VALIDATION_SHARE), VALIDATION_MOST)
     if held == 0:
-        raise InvalidArgumentError(f"x_train has {total} examples; at least 5 are needed to hold out a validation split")
+        raise InvalidArgumentError(
+            f"x_train has {total} examples; at least 5 are needed to hold out a validation split"
+        )
     order = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(total)
     kept, out = order[: total - held], order[total - held :]
     split = {f"{letter}_val": arrays[f"{letter}_train"][out] for letter in "xy"}

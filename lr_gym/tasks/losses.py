@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,14 +43,14 @@ def build_loss(name: str, options: dict[str, Any]) -> Loss:
         UnknownNameError: There is no such loss.
         InvalidArgumentError: It refuses the options.
     """
-    loss = _lookup(LOSSES, name, functional, ("cross_entropy", "mse_loss", "huber_loss", "l1_loss"))
+    loss: Callable[..., Any] = _lookup(LOSSES, name, functional, ("cross_entropy", "mse_loss", "huber_loss", "l1_loss"))
     if inspect.isclass(loss):
         try:
-            instance: Loss = loss(**options)
+            instance = cast(Loss, loss(**options))
         except TypeError as error:
             raise InvalidArgumentError(f"the loss {name!r} refuses loss_options={options!r}: {error}") from error
         return instance
-    return functools.partial(loss, **options) if options else loss  # type: ignore[no-any-return]
+    return functools.partial(loss, **options) if options else loss
 
 
 def build_optimizer(

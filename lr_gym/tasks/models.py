@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.registry import Registry, resolve_reference
@@ -99,9 +99,7 @@ for _name, _factory in (("mlp", mlp), ("lenet5", lenet5), ("resnet18", resnet18)
     MODELS.register(_name, _factory)
 
 
-def build_model(
-    name: str, options: dict[str, Any], input_shape: tuple[int, ...], num_outputs: int
-) -> nn.Module:
+def build_model(name: str, options: dict[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
     """Build the model that a task names, on the CPU, with PyTorch's default initialisation.
 
     Args:
@@ -130,7 +128,7 @@ def build_model(
     return model
 
 
-def final_weight(model: nn.Module, name: str | None) -> nn.Parameter:
+def final_weight(model: nn.Module, name: str | None) -> Tensor:
     """Return the weight matrix of the final dense layer.
 
     Without a name it is the weight of the `nn.Linear` registered last, or, in a model without one, the last
@@ -147,7 +145,9 @@ def final_weight(model: nn.Module, name: str | None) -> nn.Parameter:
     if name is not None:
         weight = getattr(modules.get(name), "weight", None)
         if not isinstance(weight, nn.Parameter):
-            choices = [key for key, module in modules.items() if isinstance(getattr(module, "weight", None), nn.Parameter)]
+            choices = [
+                key for key, module in modules.items() if isinstance(getattr(module, "weight", None), nn.Parameter)
+            ]
             raise InvalidArgumentError(
                 f"final_layer={name!r} is no layer with a weight; this model has {', '.join(choices)}"
             )

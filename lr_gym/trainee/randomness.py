@@ -31,7 +31,7 @@ def isolated(seed: int) -> Iterator[None]:
     python, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 - the global generator is the point
+        np.random.seed(seed % 2**32)
         torch.default_generator.manual_seed(seed)
         yield
     finally:

@@ -102,7 +102,13 @@ class Trainee:
     """
 
     def __init__(
-        self, task: Task, seed: int, *, lr: float | None = None, device: torch.device | str = "cpu", data: Data | None = None
+        self,
+        task: Task,
+        seed: int,
+        *,
+        lr: float | None = None,
+        device: torch.device | str = "cpu",
+        data: Data | None = None,
     ) -> None:
         """Build an untrained network and measure it once.
 
@@ -133,17 +139,13 @@ class Trainee:
             )
         weights_seed, order_seed, noise_seed = derived_seeds(seed, 3)
         with isolated(weights_seed):
-            model = build_model(
-                str(task.model), dict(task.model_options), self.data.input_shape, self.data.num_outputs
-            )
+            model = build_model(str(task.model), dict(task.model_options), self.data.input_shape, self.data.num_outputs)
         self.model = model.to(self.device).train()
         self.final_weight = final_weight(self.model, task.final_layer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._loss = build_loss(str(task.loss), dict(task.loss_options))
         self._lr = float(task.initial_lrs[0] if lr is None else lr)
-        self.optimizer = build_optimizer(
-            str(task.optimizer), dict(task.optimizer_options), self.parameters, self._lr
-        )
+        self.optimizer = build_optimizer(str(task.optimizer), dict(task.optimizer_options), self.parameters, self._lr)
         # A user's optimizer may have groups at different rates; a controller scales them together.
         self._lr_scales = [float(group["lr"]) / self._lr for group in self.optimizer.param_groups]
         self._noise = TorchStream(noise_seed, self.device)
@@ -172,16 +174,19 @@ class Trainee:
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
+            kind = "classes" if self.data.classification else "targets"
             raise InvalidArgumentError(
                 f"the model {self.task.model!r} or the loss {self.task.loss!r} does not take examples of shape "
-                f"{self.data.input_shape} with {self.data.num_outputs} {'classes' if self.data.classification else 'targets'} "
-                f"of {self.task.data!r}: {str(error).strip().splitlines()[0]}"
+                f"{self.data.input_shape} with {self.data.num_outputs} {kind} of {self.task.data!r}: "
+                f"{str(error).strip().splitlines()[0]}"
             ) from error
         if not fits:
+            targets = self._splits["validation"].y
             raise InvalidArgumentError(
                 f"the loss {self.task.loss!r} must return the mean over the batch (a scalar) and the model "
-                f"{self.task.model!r} predictions of the targets' shape; got a loss of shape {tuple(evaluation.loss.shape)}, "
-                f"predictions {tuple(evaluation.predictions.shape)}, targets {tuple(self._splits['validation'].y.shape)}"
+                f"{self.task.model!r} predictions of the targets' shape; got a loss of shape "
+                f"{tuple(evaluation.loss.shape)}, predictions {tuple(evaluation.predictions.shape)}, targets "
+                f"{tuple(targets.shape)}"
             )
         return evaluation
 
@@ -214,7 +219,7 @@ class Trainee:
             return loss
 
         # With a closure, optimizers that evaluate the loss several times (LBFGS) need no special case.
-        return self.optimizer.step(closure).detach()  # type: ignore[call-overload, no-any-return]
+        return self.optimizer.step(closure).detach()  # type: ignore[arg-type, attr-defined, no-any-return]
 
     def train(self, updates: int) -> Tensor:
         """Do some updates at the current learning rate.
@@ -240,10 +245,12 @@ class Trainee:
         evaluation = self.evaluate()
         with torch.inference_mode():
             network = network_features(evaluation.predictions, self._predictions, self.final_weight)
-            scalars = torch.stack([losses.mean(), evaluation.loss, evaluation.accuracy])
+            scalars = torch.stack([evaluation.accuracy, losses.mean(), evaluation.loss])
             numbers = torch.cat([losses, scalars, network]).cpu().numpy()  # the synchronisation
         self._predictions = evaluation.predictions
-        train_loss, val_loss, accuracy, *rest = (float(x) for x in numbers[len(losses) :])
+        accuracy, train_loss, val_loss, variance, change, weight_mean, weight_variance = (
+            float(number) for number in numbers[len(losses) :]
+        )
         if min(train_loss, val_loss) < 0:
             raise InvalidArgumentError(
                 f"the loss {self.task.loss!r} is negative ({min(train_loss, val_loss)}); observation and reward take "
@@ -253,7 +260,16 @@ class Trainee:
             self.best = BestWeights(val_loss, self.updates, self._copy_of_tensors())
         ceiling = self.task.loss_ceiling
         return Measurement(
-            features=Features(train_loss, val_loss, *rest, lr=self._lr, progress=self.updates / self.task.budget),
+            features=Features(
+                train_loss=train_loss,
+                val_loss=val_loss,
+                prediction_variance=variance,
+                prediction_change_variance=change,
+                final_weight_mean=weight_mean,
+                final_weight_variance=weight_variance,
+                lr=self._lr,
+                progress=self.updates / self.task.budget,
+            ),
             train_losses=numbers[: len(losses)].copy(),
             val_accuracy=accuracy,
             diverged=not (train_loss <= ceiling and val_loss <= ceiling),  # also where one is NaN
