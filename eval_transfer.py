@@ -1,0 +1,128 @@
+"""Evaluate a trained controller on tasks it was not trained on, next to fixed agents.
+
+uv run eval_transfer.py --controller DIR            fashion-mnist-mini/mlp and /lenet5, against constant and cosine
+uv run eval_transfer.py --help                      everything else
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+import agents
+from agents.ppo.comparison import step_decay
+from agents.ppo.controller import Controller
+from agents.schedules import StepDecay
+from lr_gym import cli, tasks
+from lr_gym.envs import LRTrainingEnv
+from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
+from lr_gym.evaluation import Contestant, Workers
+from lr_gym.evaluation.groups import LEGEND, screen_table
+from lr_gym.evaluation.transfer import Matrix, write_results
+from lr_gym.files import read_json
+from lr_gym.processes import available_cores
+from lr_gym.provenance import provenance
+
+DEFAULT_TASKS = ("fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5")
+DEFAULT_AGENTS = ("constant", "cosine")
+DEFAULT_LRS = (1e-2, 1e-3, 1e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    controller: str = cli.option("folder of a controller, or of its training run", required=True, metavar="DIR")
+    task: tuple[str, ...] = cli.option("tasks, 'data set/model'", DEFAULT_TASKS, many=True, metavar="NAME")
+    agents: tuple[str, ...] = cli.option("fixed agents to compare with", DEFAULT_AGENTS, many=True, metavar="NAME")
+    initial_lrs: tuple[float, ...] = cli.option(
+        "initial learning rates", DEFAULT_LRS, type=cli.learning_rate, many=True, metavar="LR"
+    )
+    runs: int = cli.option("runs of each", 10, type=cli.whole_number(2), metavar="N")
+    seed: int = cli.option("decides the seeds of the runs", 0, type=cli.whole_number(0), metavar="N")
+    override: tuple[tuple[str, Any], ...] = cli.option(
+        "other fields of the tasks, e.g. batch_size=128", (), type=cli.assignment, many=True, metavar="FIELD=VALUE"
+    )
+    out: str | None = cli.option("folder of the results (default: a new one under runs/)", metavar="DIR")
+    data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
+    workers: int | None = cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
+
+
+def prepare(arguments: Arguments) -> Matrix:
+    """Return what is to be run.
+
+    Raises:
+        LRGymError: The arguments make no sense.
+    """
+    if arguments.data is not None:
+        if not Path(arguments.data).is_dir():
+            raise InvalidArgumentError(f"--data must be a folder, got {arguments.data!r}")
+        os.environ["LR_GYM_DATA"] = arguments.data
+    if arguments.out is not None and Path(arguments.out).is_file():
+        raise InvalidArgumentError(f"--out must be a folder, {arguments.out} is a file")
+    for name in ("task", "agents", "initial_lrs"):
+        values = getattr(arguments, name)
+        if len(set(values)) < len(values):
+            raise InvalidArgumentError(f"--{name.replace('_', '-')} must differ from each other, got {values}")
+    controller = Controller.load(arguments.controller)
+    contestants = [Contestant("controller", {"controller": controller.fingerprint}, controller)]
+    contestants += [Contestant(name, {"agent": name, "options": {}}, agents.make(name)) for name in arguments.agents]
+    own_lr = {}
+    decay = _best_step_decay(Path(arguments.controller))
+    if decay is not None:
+        name = f"transferred step decay ({decay})"
+        contestants.append(step_decay(decay, name))
+        own_lr[name] = decay.initial_lr
+    chosen = [tasks.get(name, **dict(arguments.override)) for name in arguments.task]
+    env = controller.description.env_options()
+    for task in chosen:
+        LRTrainingEnv(task, **env).reset(seed=0)  # what cannot be trained shows here, not in a worker
+    seeds = np.random.SeedSequence([arguments.seed, 2019]).generate_state(arguments.runs, np.uint32) // 2
+    return Matrix(chosen, contestants, arguments.initial_lrs, [int(seed) for seed in seeds], env, own_lr)
+
+
+def _best_step_decay(folder: Path) -> StepDecay | None:
+    """Return the step decay that was tuned on the controller's own task, if its training run is at hand."""
+    for results in (folder / "results.json", folder.parent / "results.json"):
+        if results.is_file():
+            try:
+                return StepDecay(**read_json(results)["comparison"]["best_step_decay"])
+            except (KeyError, TypeError) as error:
+                raise FileFormatError(f"{results} is not the result of a training run: {error}") from error
+    return None
+
+
+def main() -> None:
+    """Run, test, report."""
+    arguments, parser = cli.parse(Arguments, (__doc__ or "").splitlines()[0])
+    try:
+        matrix = prepare(arguments)
+    except LRGymError as error:
+        parser.error(str(error))
+    out = Path(arguments.out or Path("runs") / time.strftime("transfer-%Y%m%d-%H%M%S"))
+    console = Console()
+    try:
+        with Workers(arguments.workers or available_cores()) as pool, Progress(console=console) as bar:
+            episodes = bar.add_task("episodes", total=len(matrix.rows()) * len(matrix.seeds))
+            groups = matrix.run(pool, out / "episodes", lambda *_: bar.advance(episodes))
+    except KeyboardInterrupt:
+        console.print(f"\nStopped. The same command with --out {out} continues.")
+        sys.exit(cli.INTERRUPTED)
+    settings = dataclasses.asdict(arguments) | {"seeds": matrix.seeds}
+    write_results(out, matrix, groups, provenance(settings))
+    for task in matrix.tasks:
+        console.print(screen_table([g for g in groups if g.task == task.name], task.name, ""))
+    console.print(f"Reference: the controller from the same initial lr. {LEGEND}")
+    console.print(f"Results and figures are in {out}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

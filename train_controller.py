@@ -19,13 +19,14 @@ from rich.progress import Progress
 from agents.ppo import checkpoint as checkpoints
 from agents.ppo.comparison import compare, count_cells
 from agents.ppo.config import PROFILES, TrainConfig
-from agents.ppo.report import comparison_table, provenance, write_report
+from agents.ppo.report import comparison_table, write_report
 from agents.ppo.train import train
 from lr_gym import cli, tasks
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Workers
 from lr_gym.processes import available_cores
+from lr_gym.provenance import provenance
 
 DEFAULT_TASK = "fashion-mnist-mini/mlp"
 
@@ -139,7 +140,7 @@ def main() -> None:
         parser.error(str(error))
     console = Console()
     workers = arguments.workers or available_cores()
-    about = provenance(config) if checkpoint is None else checkpoint.values["provenance"]
+    about = provenance(config.to_dict()) if checkpoint is None else checkpoint.values["provenance"]
     console.print(
         f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.task.budget} "
         f"updates, {workers} workers. Results go to {out}"

@@ -136,12 +136,10 @@ def reinstate(checkpoint: Checkpoint, model: Algorithm, venv: VecNormalize) -> N
             model._last_lstm_states = RNNStates(  # type: ignore[assignment]
                 *((part["hidden"], part["cell"]) for part in parts)
             )
-        for index, env in enumerate(values["envs"]):
-            venv.env_method("set_state", env, indices=[index])
-        python_version, words, gauss = values["python"]
-        random.setstate((python_version, tuple(words), gauss))
-        algorithm, *position = values["numpy"]
-        np.random.set_state((algorithm, tensors["numpy"].numpy(), *position))
+        for number, env in enumerate(values["envs"]):
+            venv.env_method("set_state", env, indices=[number])
+        random.setstate((values["python"][0], tuple(values["python"][1]), values["python"][2]))
+        np.random.set_state((values["numpy"][0], tensors["numpy"].numpy(), *values["numpy"][1:]))
         torch.set_rng_state(tensors["torch"])
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise FileFormatError(f"the checkpoint does not fit this version of lr_gym: {error}") from error

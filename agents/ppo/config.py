@@ -53,7 +53,7 @@ class TrainConfig:
     max_multiplier: float = 2.0
     trainees: int = 16
     gamma: float = 1.0
-    gae_lambda: float = 0.95
+    gae_lambda: float = 1.0
     clip_range: float = 0.2
     epochs: int = 10
     minibatches: int = 4

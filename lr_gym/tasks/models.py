@@ -17,7 +17,7 @@ ModelFactory = Callable[..., nn.Module]
 MODELS: Registry[ModelFactory] = Registry("model", "Add one with lr_gym.tasks.register_model(name, factory).")
 
 
-def mlp(input_shape: tuple[int, ...], num_outputs: int, width: int = 64) -> nn.Module:
+def mlp(input_shape: tuple[int, ...], num_outputs: int, width: int = 128) -> nn.Module:
     """Return a multilayer perceptron with two hidden ReLU layers.
 
     Args:
