@@ -53,6 +53,7 @@ class Arguments:
     )
     out: str | None = cli.option("folder of the results (default: a new one under runs/)", metavar="DIR")
     data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
+    device: str = cli.option("where trainees live: cpu, cuda, ...", "cpu", metavar="NAME")
     workers: int | None = cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
 
 
@@ -82,7 +83,7 @@ def prepare(arguments: Arguments) -> Matrix:
         contestants.append(step_decay(decay, name))
         own_lr[name] = decay.initial_lr
     chosen = [tasks.get(name, **dict(arguments.override)) for name in arguments.task]
-    env = controller.description.env_options()
+    env = controller.description.env_options() | {"device": arguments.device}
     for task in chosen:
         LRTrainingEnv(task, **env).reset(seed=0)  # what cannot be trained shows here, not in a worker
     seeds = np.random.SeedSequence([arguments.seed, 2019]).generate_state(arguments.runs, np.uint32) // 2

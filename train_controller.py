@@ -68,6 +68,7 @@ class Arguments:
     out: str | None = cli.option("folder of the run (default: a new one under runs/)", metavar="DIR")
     resume: str | None = cli.option("continue the run in this folder with its own settings", metavar="DIR")
     data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
+    device: str | None = cli.option("where trainees live: cpu, cuda, ... (default: cpu)", metavar="NAME")
     workers: int | None = cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
 
     def config(self) -> TrainConfig:
@@ -94,6 +95,7 @@ class Arguments:
             "seed": self.seed,
             "final_runs": self.runs,
             "tuning_runs": self.tuning_runs,
+            "device": self.device,
         }
         settings = {key: value for key, value in given.items() if value is not None}
         config = TrainConfig(task=task, **(PROFILES[profile] | settings))

@@ -26,6 +26,7 @@ class TrainConfig:
         reward: Name of the env's reward.
         observe_progress: Observe the fraction of the budget used.
         max_multiplier: Largest multiplier of one decision.
+        device: Where the trainees live; the controller, which is tiny, stays on the CPU.
         trainees: Episodes that are collected for each update of the controller.
         gamma: Discount of the return.
         gae_lambda: Of generalised advantage estimation.
@@ -51,6 +52,7 @@ class TrainConfig:
     reward: str = "log_improvement"
     observe_progress: bool = True
     max_multiplier: float = 2.0
+    device: str = "cpu"
     trainees: int = 16
     gamma: float = 1.0
     gae_lambda: float = 1.0
@@ -101,6 +103,7 @@ class TrainConfig:
             "reward": self.reward,
             "observe_progress": self.observe_progress,
             "max_multiplier": self.max_multiplier,
+            "device": self.device,
         }
 
     def seeds(self, purpose: Purpose, count: int) -> list[int]:

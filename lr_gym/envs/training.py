@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from lr_gym import tasks
 from lr_gym.envs.rendering import History, draw
@@ -89,7 +90,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         min_lr: Smallest learning rate.
         max_lr: Largest learning rate.
         observe_progress: Observe the fraction of the budget used; without it the observation is the paper's.
-        device: Where the trainee lives, e.g. `"cuda"`.
+        device: Where the trainee lives: `"cpu"`, `"cuda"`, `"cuda:1"`.
         render_mode: `"rgb_array"` or None; `"human"` through `gymnasium.make` (it wraps the env in a pygame window).
 
     Raises:
@@ -137,7 +138,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
             raise InvalidArgumentError(f"task must be a name, a Task or a TaskFamily, got {task!r}")
         self.min_lr, self.max_lr = float(min_lr), float(max_lr)
         self._check_initial_lrs(self.tasks)
-        self.device = device
+        self.device = _checked_device(device)
         self.render_mode = render_mode
         self.actions = make_actions(action, max_multiplier)
         self._max_multiplier = float(max_multiplier)
@@ -321,3 +322,17 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
             gymnasium.logger.warn("render() does nothing without render_mode='rgb_array'")
             return None
         return draw(self._history)
+
+
+def _checked_device(device: str) -> str:
+    """Return the name of a device that is there.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InvalidArgumentError(f"device must be 'cpu' or a GPU that is there, got {device!r}: {reason}") from error
+    return str(device)
