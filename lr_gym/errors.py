@@ -12,6 +12,12 @@ class LRGymError(Exception):
     """Base of every error that lr_gym and agents raise on purpose."""
 
 
+def reason(error: BaseException) -> str:
+    """Return the first line of another library's error, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class InvalidArgumentError(LRGymError, ValueError):
     """An argument has a value that makes no sense."""
 

@@ -66,10 +66,10 @@ def reference_to(thing: Any, kind: str) -> str:
     """
     name = f"{getattr(thing, '__module__', None)}:{getattr(thing, '__qualname__', None)}"
     try:
-        found = resolve_reference(name, kind)
+        importable = resolve_reference(name, kind) is thing
     except LookupError:
-        found = None
-    if found is not thing:
+        importable = False
+    if not importable:
         raise InvalidArgumentError(
             f"the {kind} {thing!r} cannot be imported by name; pass a class or function from the top level of a "
             f"module, or give it a name with lr_gym.tasks.register_{kind.replace(' ', '_')}(name, ...)"

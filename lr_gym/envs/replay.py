@@ -36,8 +36,9 @@ class ReplayEnv(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordCon
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the env and remember the action."""
-        self._actions.append(np.asarray(action).tolist())
-        return self.env.step(action)
+        outcome = self.env.step(action)
+        self._actions.append(np.asarray(action).tolist())  # only now: an action that was refused cannot be replayed
+        return outcome
 
     def get_state(self) -> dict[str, Any]:
         """Return the state as JSON values."""

@@ -258,7 +258,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         done_updates = trainee.updates + (trainee.task.decision_interval if previous.diverged else 0)
         terminated = current.diverged or trainee.updates >= trainee.task.budget
         reward = self._reward(self._transition(previous, current, done_updates, terminated))
-        if not math.isfinite(reward):
+        if not (isinstance(reward, (int, float, np.number)) and math.isfinite(reward)):
             raise InvalidArgumentError(f"the reward function returned {reward!r}; it must return a finite number")
         info = self._info(current)
         if terminated:

@@ -69,14 +69,28 @@ class WorkerVecEnv(VecEnv):
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._death(worker) from error
 
-    def _receive(self, worker: int) -> Any:
-        try:
-            kind, value = self._pipes[worker].recv()
-        except (EOFError, ConnectionResetError) as error:
-            raise self._death(worker) from error
-        if kind == "error":
-            raise value
-        return value
+    def _receive(self, workers: Iterable[int]) -> dict[int, list[Any]]:
+        """Return the answers of some workers; all are read before an error is raised, so that none is left behind."""
+        answers: dict[int, list[Any]] = {}
+        errors: list[Exception] = []
+        for worker in workers:
+            try:
+                kind, value = self._pipes[worker].recv()
+            except (EOFError, ConnectionResetError):
+                errors.insert(0, self._death(worker))
+                continue
+            if kind == "error":
+                errors.append(value)
+            else:
+                answers[worker] = value
+        if errors:
+            raise errors[0]
+        return answers
+
+    def _receive_all(self) -> list[Any]:
+        """Return the answers of all workers, one entry per environment."""
+        answers = self._receive(range(len(self._shares)))
+        return [answer for worker in range(len(self._shares)) for answer in answers[worker]]
 
     def _death(self, worker: int) -> LRGymError:
         self._processes[worker].join(1)
@@ -95,7 +109,8 @@ class WorkerVecEnv(VecEnv):
             wanted.setdefault(places[env][0], []).append(places[env][1])
         for worker, at in wanted.items():
             self._send(worker, command, (at, payload))
-        answers = {worker: dict(zip(at, self._receive(worker), strict=True)) for worker, at in wanted.items()}
+        received = self._receive(wanted)
+        answers = {worker: dict(zip(at, received[worker], strict=True)) for worker, at in wanted.items()}
         return [answers[places[env][0]][places[env][1]] for env in indices]
 
     def reset(self) -> npt.NDArray[Any]:
@@ -103,7 +118,7 @@ class WorkerVecEnv(VecEnv):
         payloads = list(zip(self._seeds, self._options, strict=True))
         for worker, share in enumerate(self._shares):
             self._send(worker, "reset", [payloads[env] for env in share])
-        answers = [answer for worker in range(len(self._shares)) for answer in self._receive(worker)]
+        answers = self._receive_all()
         self.reset_infos = [info for _, info in answers]
         self._reset_seeds()
         self._reset_options()
@@ -116,8 +131,10 @@ class WorkerVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Return observations, rewards float32, dones bool and infos, each with one entry per environment."""
-        answers = [answer for worker in range(len(self._shares)) for answer in self._receive(worker)]
-        observations, rewards, dones, infos = zip(*answers, strict=True)
+        observations, rewards, dones, infos, reset_infos = zip(*self._receive_all(), strict=True)
+        for env, reset_info in enumerate(reset_infos):
+            if reset_info is not None:
+                self.reset_infos[env] = reset_info
         return np.stack(observations), np.array(rewards, dtype=np.float32), np.array(dones), list(infos)
 
     def close(self) -> None:
@@ -152,15 +169,20 @@ class WorkerVecEnv(VecEnv):
         return self._call(self._get_indices(indices), "env_is_wrapped", wrapper_class)
 
 
-def _step(env: gymnasium.Env[Any, Any], action: Any) -> tuple[Any, float, bool, dict[str, Any]]:
-    """Step an env as SB3 wants it: reset at the end, with the last observation in the info."""
+def _step(env: gymnasium.Env[Any, Any], action: Any) -> tuple[Any, float, bool, dict[str, Any], dict[str, Any] | None]:
+    """Step an env as SB3 wants it: reset at the end, with the last observation in the info.
+
+    Returns:
+        Observation, reward, done, info, and the info of the reset if there was one.
+    """
     observation, reward, terminated, truncated, info = env.step(action)
     done = terminated or truncated
     info["TimeLimit.truncated"] = truncated and not terminated
+    reset_info = None
     if done:
         info["terminal_observation"] = observation
-        observation, _ = env.reset()
-    return observation, float(reward), done, info
+        observation, reset_info = env.reset()
+    return observation, float(reward), done, info, reset_info
 
 
 def _answer(envs: list[gymnasium.Env[Any, Any]], command: str, payload: Any) -> list[Any]:
@@ -191,7 +213,7 @@ def _serve(pipe: Connection, make_envs: Sequence[MakeEnv]) -> None:
     while True:
         try:
             command, payload = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return
         try:
             if not envs:

@@ -56,8 +56,8 @@ class Group:
         return "*" if self.lower else "+"
 
     def values(self, key: str) -> list[float]:
-        """Return one entry of the results, run by run."""
-        return [run.result[key] for run in self.runs]
+        """Return one entry of the results, run by run; NaN where a run has none (accuracy in regression)."""
+        return [float("nan") if run.result[key] is None else run.result[key] for run in self.runs]
 
     def summary(self, key: str) -> Summary:
         """Return mean, deviation and n of one entry of the results."""

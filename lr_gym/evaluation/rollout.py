@@ -73,7 +73,7 @@ class Rollout:
         lrs: Learning rate of each interval.
         train_losses: Mean training loss of each interval.
         val_losses: Validation loss at the end of each interval.
-        val_accuracies: Validation accuracy likewise; NaN for regression.
+        val_accuracies: Validation accuracy likewise; None for regression.
         rewards: One per decision.
         result: `info["result"]` of the last step.
     """
@@ -85,7 +85,7 @@ class Rollout:
     lrs: list[float]
     train_losses: list[float]
     val_losses: list[float]
-    val_accuracies: list[float]
+    val_accuracies: list[float | None]
     rewards: list[float]
     result: dict[str, Any]
 
@@ -95,7 +95,7 @@ class Rollout:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Rollout:
-        """Build a record from what `to_dict` returned; None becomes NaN again.
+        """Build a record from what `to_dict` returned; a loss of None becomes NaN again.
 
         Raises:
             FileFormatError: A field is missing or unknown.
@@ -107,10 +107,9 @@ class Rollout:
         try:
             record = cls(**values)
             lists: dict[str, Any] = {
-                name: [number(v) for v in getattr(record, name)]
-                for name in ("train_losses", "val_losses", "val_accuracies", "rewards")
+                name: [number(v) for v in getattr(record, name)] for name in ("train_losses", "val_losses")
             }
-            result = {key: number(value) for key, value in record.result.items()}
+            result = {key: number(v) if key.endswith("_loss") else v for key, v in record.result.items()}
         except (TypeError, AttributeError) as error:
             raise FileFormatError(f"not a rollout of this version of lr_gym: {error}") from error
         return dataclasses.replace(record, **lists, result=result)

@@ -48,7 +48,7 @@ class ContinuousActions:
         Raises:
             InvalidArgumentError: It is not a finite number above 1.
         """
-        if not (math.isfinite(max_multiplier) and max_multiplier > 1):
+        if not (isinstance(max_multiplier, (int, float)) and math.isfinite(max_multiplier) and max_multiplier > 1):
             raise InvalidArgumentError(f"max_multiplier must be a finite number above 1, got {max_multiplier!r}")
         self.max_multiplier = float(max_multiplier)
         self.space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -59,7 +59,10 @@ class ContinuousActions:
         Raises:
             InvalidArgumentError: The action is not one number.
         """
-        value = np.asarray(action, dtype=np.float64)
+        try:
+            value = np.asarray(action, dtype=np.float64)
+        except (TypeError, ValueError):
+            value = np.array(math.nan)
         if value.size != 1 or np.isnan(value).any():
             raise InvalidArgumentError(f"an action is one number in [-1, 1], got {action!r}")
         return float(self.max_multiplier ** min(1.0, max(-1.0, value.item())))
@@ -87,7 +90,10 @@ class DiscreteActions:
         Raises:
             InvalidArgumentError: The action is none of them.
         """
-        value = np.asarray(action)
+        try:
+            value = np.asarray(action)
+        except ValueError:
+            value = np.empty(0)
         if value.size != 1 or value.dtype.kind not in "iu" or not 0 <= value.item() < len(DISCRETE_MULTIPLIERS):
             raise InvalidArgumentError(
                 f"an action is one of 0, 1, 2 (multipliers {DISCRETE_MULTIPLIERS}), got {action!r}"

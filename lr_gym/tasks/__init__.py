@@ -84,7 +84,7 @@ def find(name: str) -> Task | TaskFamily:
     return _named(data, model)
 
 
-def get(name: str, **overrides: Any) -> Task:
+def get(name: str, /, **overrides: Any) -> Task:
     """Return a task by name, with other values for some of its fields.
 
     Args:

@@ -115,12 +115,26 @@ def _checked(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
             raise InvalidArgumentError(
                 f"{name} has {len(array)} examples, x{name[1:]} has {len(twin)}; both must agree"
             )
+        first = checked[f"{name[0]}_train"]
+        if _kind(name, array) != _kind(name, first) or (name[0] == "y" and array.shape[1:] != first.shape[1:]):
+            raise InvalidArgumentError(
+                f"{name} holds {array.dtype} of shape {array.shape}, {name[0]}_train {first.dtype} of shape "
+                f"{first.shape}; all splits must agree in kind of number (bytes, whole numbers, floating point) and in "
+                "the shape of an example"
+            )
         if name.startswith("x") and (array.ndim < 2 or array.shape[1:] != checked["x_train"].shape[1:]):
             raise InvalidArgumentError(
                 f"{name} has examples of shape {array.shape[1:]}, x_train of {checked['x_train'].shape[1:]}; all must "
                 "agree and have at least one dimension"
             )
     return checked
+
+
+def _kind(name: str, array: npt.NDArray[Any]) -> str:
+    """Return what decides how an array is read: inputs of bytes are pixels, other whole numbers tokens or classes."""
+    if name.startswith("x") and array.dtype == np.uint8:
+        return "bytes"
+    return "floating point" if array.dtype.kind == "f" else "whole numbers"
 
 
 def _hold_out(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.tasks.task import Task
+from lr_gym.tasks.task import REFERENCES, Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,18 +52,43 @@ class TaskFamily:
     initial_lr_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        axes = tuple(tuple(dict(entry) for entry in axis) for axis in self.axes)
-        object.__setattr__(self, "axes", axes)
+        axes = tuple(
+            tuple(self._checked_entry(entry, number) for entry in axis) for number, axis in enumerate(self.axes)
+        )
         for number, axis in enumerate(axes):
             if not axis:
                 raise InvalidArgumentError(f"axis {number} of the family {self.name!r} is empty; give it an entry")
-            for entry in axis:
-                self.base.replace(**entry)
+        object.__setattr__(self, "axes", axes)
+        for entries in itertools.product(*axes):
+            self.base.replace(**self._merged(entries))
         if self.initial_lr_range is not None:
-            low, high = (float(end) for end in self.initial_lr_range)
-            if not (0 < low <= high and math.isfinite(high)):
-                raise InvalidArgumentError(f"initial_lr_range must be 0 < low <= high, got {self.initial_lr_range!r}")
-            object.__setattr__(self, "initial_lr_range", (low, high))
+            object.__setattr__(self, "initial_lr_range", self._checked_range())
+
+    def _checked_entry(self, entry: Mapping[str, Any], axis: int) -> dict[str, Any]:
+        if not isinstance(entry, Mapping):
+            raise InvalidArgumentError(
+                f"an entry of axis {axis} of the family {self.name!r} must map fields of a task to values, got {entry!r}"
+            )
+        checked = self.base.replace(**{field: value for field, value in entry.items() if field in REFERENCES})
+        return {field: getattr(checked, field) if field in REFERENCES else value for field, value in entry.items()}
+
+    def _checked_range(self) -> tuple[float, float]:
+        try:
+            low, high = (float(end) for end in self.initial_lr_range or ())
+        except (TypeError, ValueError):
+            low = high = math.nan
+        if not (0 < low <= high and math.isfinite(high)):
+            raise InvalidArgumentError(
+                f"initial_lr_range must be two numbers with 0 < low <= high, got {self.initial_lr_range!r}"
+            )
+        return low, high
+
+    @staticmethod
+    def _merged(entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for entry in entries:
+            merged |= entry
+        return merged
 
     def sample(self, rng: np.random.Generator) -> Task:
         """Draw a task.
@@ -70,9 +96,7 @@ class TaskFamily:
         Args:
             rng: The only source of randomness.
         """
-        drawn: dict[str, Any] = {}
-        for axis in self.axes:
-            drawn |= axis[int(rng.integers(len(axis)))]
+        drawn = self._merged(axis[int(rng.integers(len(axis)))] for axis in self.axes)
         label = ",".join(f"{field}={value}" for field, value in drawn.items())
         if self.initial_lr_range is not None:
             low, high = np.log(self.initial_lr_range)

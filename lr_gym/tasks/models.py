@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.registry import Registry, resolve_reference
 
 ModelFactory = Callable[..., nn.Module]
@@ -119,8 +119,10 @@ def build_model(name: str, options: dict[str, Any], input_shape: tuple[int, ...]
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         given = {key: value for key, value in about_data.items() if takes_any or key in parameters}
         model = factory(**(given | options))
-    except TypeError as error:
-        raise InvalidArgumentError(f"the model {name!r} refuses model_options={options!r}: {error}") from error
+    except InvalidArgumentError:
+        raise  # it says more than its wrapping would
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidArgumentError(f"the model {name!r} refuses model_options={options!r}: {reason(error)}") from error
     if not isinstance(model, nn.Module):
         raise InvalidArgumentError(f"the model {name!r} must return a torch.nn.Module, got {type(model).__name__}")
     if not any(p.requires_grad for p in model.parameters()):

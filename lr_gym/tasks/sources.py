@@ -10,13 +10,14 @@ from __future__ import annotations
 import gzip
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lr_gym.errors import DataNotFoundError, InvalidArgumentError
+from lr_gym.errors import DataNotFoundError, InvalidArgumentError, reason
 
 Array = npt.NDArray[Any]
 
@@ -63,7 +64,7 @@ def find(name: str, root: str | Path) -> dict[str, Array]:
         try:
             found = _from_torchvision(name, root, download=True)
         except (OSError, RuntimeError) as error:
-            looked.append(f"torchvision's download, which failed: {str(error).strip().splitlines()[0]}")
+            looked.append(f"torchvision's download, which failed: {reason(error)}")
         else:
             if found is not None:
                 return found
@@ -86,6 +87,8 @@ def _from_torchvision(name: str, root: Path, *, download: bool) -> dict[str, Arr
         if download:
             raise
         return None
+    except ValueError as error:
+        raise InvalidArgumentError(f"the files of {name!r} in {root} are damaged: {reason(error)}") from error
     return {
         "x_train": np.asarray(train.data),
         "y_train": np.asarray(train.targets),
@@ -96,10 +99,10 @@ def _from_torchvision(name: str, root: Path, *, download: bool) -> dict[str, Arr
 
 def _read_npz(file: Path) -> dict[str, Array]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InvalidArgumentError(f"{file} is not an .npz file of plain arrays: {error}") from error
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidArgumentError(f"{file} is not an .npz file of plain arrays: {reason(error)}") from error
 
 
 def read_idx_images(folder: Path) -> tuple[Array, Array, Array, Array]:
@@ -120,11 +123,11 @@ def _read_idx(file: Path) -> Array:
     """Read IDX: two zero bytes, the type (8 = uint8), the number of dimensions, big-endian sizes, the values."""
     try:
         raw = gzip.decompress(file.read_bytes())
-    except (OSError, EOFError) as error:
-        raise InvalidArgumentError(f"{file} cannot be read as a gzipped IDX file: {error}") from error
-    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidArgumentError(f"{file} cannot be read as a gzipped IDX file: {reason(error)}") from error
+    header = 4 + 4 * raw[3] if len(raw) >= 4 else 4
+    if raw[:3] != b"\x00\x00\x08" or len(raw) < header:
         raise InvalidArgumentError(f"{file} is not an IDX file of bytes: it begins with {raw[:4]!r}")
-    header = 4 + 4 * raw[3]
     shape = np.frombuffer(raw[4:header], dtype=">u4")
     values = np.frombuffer(raw, dtype=np.uint8, offset=header)
     if values.size != int(np.prod(shape)):

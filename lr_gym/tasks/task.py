@@ -11,7 +11,8 @@ from typing import Any
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.registry import reference_to
 
-_REFERENCES = {"model": "model", "loss": "loss", "optimizer": "optimizer"}
+#: Fields that name a class or function.
+REFERENCES = ("model", "loss", "optimizer")
 _OPTIONS = ("model_options", "loss_options", "optimizer_options")
 
 
@@ -69,17 +70,19 @@ class Task:
     loss_ceiling: float = 100.0
 
     def __post_init__(self) -> None:
-        for field, kind in _REFERENCES.items():
+        for field in REFERENCES:
             value = getattr(self, field)
             if not isinstance(value, str):
-                object.__setattr__(self, field, reference_to(value, kind))
+                object.__setattr__(self, field, reference_to(value, field))
         for field in _OPTIONS:
             object.__setattr__(self, field, self._checked_options(field))
         object.__setattr__(self, "initial_lrs", self._checked_lrs())
-        for field in ("name", "data"):
+        for field in ("name", "data", *REFERENCES):
             value = getattr(self, field)
             if not isinstance(value, str) or not value:
                 raise InvalidArgumentError(f"{field} must be a name, got {value!r}")
+        if not (self.final_layer is None or isinstance(self.final_layer, str)):
+            raise InvalidArgumentError(f"final_layer must be a layer's dotted name or None, got {self.final_layer!r}")
         for field in ("batch_size", "budget", "decision_interval", "train_size", "validation_size"):
             value = getattr(self, field)
             if value is None and field in ("train_size", "validation_size"):
@@ -93,11 +96,14 @@ class Task:
             )
         if not (isinstance(self.loss_ceiling, (int, float)) and 0 < self.loss_ceiling <= 1e6):
             raise InvalidArgumentError(f"loss_ceiling must lie in (0, 1e6], got {self.loss_ceiling!r}")
+        object.__setattr__(self, "loss_ceiling", float(self.loss_ceiling))  # 100 and 100.0 are one task
 
     def _checked_options(self, field: str) -> dict[str, Any]:
         """Return a private copy of an options field that survives JSON unchanged."""
         value = getattr(self, field)
         try:
+            if not isinstance(value, Mapping):
+                raise TypeError("not a mapping")
             copy = json.loads(json.dumps(dict(value), allow_nan=False))
         except (TypeError, ValueError) as error:
             raise InvalidArgumentError(
@@ -107,7 +113,7 @@ class Task:
 
     def _checked_lrs(self) -> tuple[float, ...]:
         try:
-            lrs = tuple(float(lr) for lr in self.initial_lrs)
+            lrs = () if isinstance(self.initial_lrs, str) else tuple(float(lr) for lr in self.initial_lrs)
         except (TypeError, ValueError):
             lrs = ()
         if not lrs or not all(math.isfinite(lr) and lr > 0 for lr in lrs):
@@ -131,7 +137,7 @@ class Task:
         for field in overrides:
             if field not in fields:
                 raise InvalidArgumentError(f"a task has no field {field!r}; it has {', '.join(fields)}")
-        for field in _REFERENCES:
+        for field in REFERENCES:
             changed = field in overrides and overrides[field] != getattr(self, field)
             if changed and f"{field}_options" not in overrides:
                 overrides[f"{field}_options"] = {}
@@ -156,4 +162,4 @@ class Task:
             raise FileFormatError(f"not a task of this version of lr_gym: {error}") from error
 
     def __hash__(self) -> int:
-        return hash(json.dumps(self.to_dict(), sort_keys=True))
+        return hash((self.name, self.data, self.model, self.loss, self.optimizer, self.budget, self.batch_size))

@@ -35,14 +35,14 @@ class Measurement:
     Attributes:
         features: The raw observation.
         train_losses: Loss of every update of the interval, float32 (updates,).
-        val_accuracy: Validation accuracy; NaN for regression.
+        val_accuracy: Validation accuracy; None for regression.
         diverged: Whether the interval's mean training loss or the validation loss is not finite or above the
             task's ceiling.
     """
 
     features: Features
     train_losses: npt.NDArray[np.float32]
-    val_accuracy: float
+    val_accuracy: float | None
     diverged: bool
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lr_gym import tasks
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.mdp.features import Features, network_features
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.losses import build_loss, build_optimizer
@@ -81,6 +81,9 @@ class Trainee:
             raise InvalidArgumentError(
                 f"batch_size={task.batch_size} is more than the {self.train_examples} training examples; lower it"
             )
+        self._lr = float(task.initial_lrs[0] if lr is None else lr)
+        if not (math.isfinite(self._lr) and self._lr > 0):
+            raise InvalidArgumentError(f"lr must be positive and finite, got {lr!r}")
         weights_seed, order_seed, noise_seed = derived_seeds(seed, 3)
         with isolated(weights_seed):
             model = build_model(str(task.model), dict(task.model_options), self.data.input_shape, self.data.num_outputs)
@@ -88,7 +91,6 @@ class Trainee:
         self.final_weight = final_weight(self.model, task.final_layer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._loss = build_loss(str(task.loss), dict(task.loss_options))
-        self._lr = float(task.initial_lrs[0] if lr is None else lr)
         self.optimizer = build_optimizer(str(task.optimizer), dict(task.optimizer_options), self.parameters, self._lr)
         # A user's optimizer may have groups at different rates; a controller scales them together.
         self._lr_scales = [float(group["lr"]) / self._lr for group in self.optimizer.param_groups]
@@ -97,7 +99,8 @@ class Trainee:
         self.updates = 0
         untrained = self._first_evaluation()
         self._predictions = untrained.predictions
-        self.best = BestWeights(float(untrained.loss), 0, self._copy_of_tensors())
+        val_loss = float(untrained.loss)
+        self.best = BestWeights(math.inf if math.isnan(val_loss) else val_loss, 0, self._copy_of_tensors())
 
     def _head(self, split: Literal["train", "validation", "test"], size: int | None) -> Batch:
         x, y = self.data.x[split], self.data.y[split]
@@ -122,7 +125,7 @@ class Trainee:
             raise InvalidArgumentError(
                 f"the model {self.task.model!r} or the loss {self.task.loss!r} does not take examples of shape "
                 f"{self.data.input_shape} with {self.data.num_outputs} {kind} of {self.task.data!r}: "
-                f"{str(error).strip().splitlines()[0]}"
+                f"{reason(error)}"
             ) from error
         if not fits:
             targets = self._splits["validation"].y
@@ -215,7 +218,7 @@ class Trainee:
                 progress=self.updates / self.task.budget,
             ),
             train_losses=numbers[: len(losses)].copy(),
-            val_accuracy=accuracy,
+            val_accuracy=None if math.isnan(accuracy) else accuracy,
             diverged=not (train_loss <= ceiling and val_loss <= ceiling),  # also where one is NaN
         )
 
@@ -245,8 +248,8 @@ class Trainee:
         finally:
             self.model.train()
 
-    def test_best(self) -> tuple[float, float]:
-        """Return loss and accuracy on the test examples of the weights with the lowest validation loss.
+    def test_best(self) -> tuple[float, float | None]:
+        """Return loss and accuracy (None for regression) on the test examples of the best weights by validation loss.
 
         Looked at once, when training is over; no agent sees it.
         """
@@ -255,7 +258,7 @@ class Trainee:
         evaluation = self._evaluate(self._splits["test"])
         self._write_tensors(current)
         loss, accuracy = torch.stack([evaluation.loss, evaluation.accuracy]).tolist()
-        return loss, accuracy
+        return loss, None if math.isnan(accuracy) else accuracy
 
     # -- look-ahead --------------------------------------------------------------------------------------------------
 

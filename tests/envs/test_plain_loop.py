@@ -1,0 +1,140 @@
+"""An episode equals a training loop written by hand in plain PyTorch, to the last bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import lr_gym
+from lr_gym import tasks
+from lr_gym.tasks import Task
+from lr_gym.trainee.randomness import derived_seeds
+from lr_gym.trainee.trainee import EVALUATION_CHUNK
+
+ACTIONS = (0.7, -0.2, -1.0, 0.4)
+
+
+def mlp() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+def lenet5() -> nn.Sequential:
+    features = [
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+    ]
+    classifier = [nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
+    return nn.Sequential(*features, nn.Flatten(), *classifier)
+
+
+def evaluate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean loss, added up over chunks, and the predictions."""
+    chunks = list(zip(x.split(EVALUATION_CHUNK), y.split(EVALUATION_CHUNK), strict=True))
+    with torch.inference_mode():
+        outputs = [model(part) for part, _ in chunks]
+        shares = [
+            functional.cross_entropy(out, t) * (len(t) / len(y)) for out, (_, t) in zip(outputs, chunks, strict=True)
+        ]
+        return torch.stack(shares).sum(), torch.cat(outputs)
+
+
+def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], tuple[float, float]]:
+    """Train as a reader of the documentation would; return what an env's infos should say, and the test result."""
+    rng = gymnasium.utils.seeding.np_random(seed)[0]
+    rng.integers(len(task.initial_lrs))  # the initial lr, which options override
+    weights_seed, order_seed, _ = derived_seeds(int(rng.integers(2**63)), 3)
+    data = tasks.load(task.data)
+    x, y = (part["train"][: task.train_size] for part in (data.x, data.y))
+    validation = [part["validation"][: task.validation_size] for part in (data.x, data.y)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(weights_seed)
+        model = {"mlp": mlp, "lenet5": lenet5}[str(task.model)]()
+    optimizer = getattr(torch.optim, str(task.optimizer))(
+        model.parameters(), lr=lr, fused=True, **task.optimizer_options
+    )
+    generator = torch.Generator().manual_seed(order_seed)
+    epochs = -(-task.budget * task.batch_size // len(y))
+    order = torch.cat([torch.randperm(len(y), generator=generator) for _ in range(epochs)]).split(task.batch_size)
+    best_loss, before = evaluate(model, *validation)
+    best = [p.detach().clone() for p in model.parameters()]
+    infos: list[dict[str, Any]] = []
+    for interval in range(task.budget // task.decision_interval):
+        if interval:
+            lr *= 2.0 ** float(np.float32(ACTIONS[interval - 1]))
+            optimizer.param_groups[0]["lr"] = lr
+        losses = []
+        for update in range(interval * task.decision_interval, (interval + 1) * task.decision_interval):
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model(x[order[update]]), y[order[update]])
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        val_loss, now = evaluate(model, *validation)
+        weight = model[-1].weight.detach()
+        infos.append(
+            {
+                "lr": lr,
+                "train_losses": torch.stack(losses).numpy(),
+                "train_loss": torch.stack(losses).mean().item(),
+                "val_loss": val_loss.item(),
+                "val_accuracy": (now.argmax(1) == validation[1]).float().mean().item(),
+                "prediction_variance": now.var(correction=0).item(),
+                "prediction_change_variance": (now - before).var(correction=0).item(),
+                "final_weight_mean": torch.var_mean(weight, correction=0)[1].item(),
+                "final_weight_variance": torch.var_mean(weight, correction=0)[0].item(),
+                "progress": (interval + 1) * task.decision_interval / task.budget,
+            }
+        )
+        before = now
+        if val_loss < best_loss:
+            best_loss, best = val_loss, [p.detach().clone() for p in model.parameters()]
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), best, strict=True):
+            parameter.copy_(value)
+    test_loss, predictions = evaluate(model, data.x["test"], data.y["test"])
+    return infos, (test_loss.item(), (predictions.argmax(1) == data.y["test"]).float().mean().item())
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "options", "lr"),
+    [
+        ("mlp", "Adam", {}, 3e-3),
+        ("mlp", "SGD", {"momentum": 0.9}, 0.03),
+        ("mlp", "SGD", {"momentum": 0.9}, 0.4),  # gets worse: the best weights are not the last
+        ("lenet5", "Adam", {}, 3e-3),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 7])
+def test_episode_equals_the_plain_loop(
+    model: str, optimizer: str, options: dict[str, Any], lr: float, seed: int
+) -> None:
+    task = tasks.get(
+        f"fashion-mnist-mini/{model}",
+        model_options={"width": 64} if model == "mlp" else {},
+        optimizer=optimizer,
+        optimizer_options=options,
+        budget=50,
+        batch_size=32,
+        train_size=300,  # no multiple of the batch size: batches reach across epochs
+        validation_size=EVALUATION_CHUNK + 130,  # two chunks of unequal size
+    )
+    expected, test = plain_loop(task, seed, lr)
+    env = lr_gym.LRTrainingEnv(task)
+    infos = [env.reset(seed=seed, options={"initial_lr": lr})[1]]
+    infos += [env.step(np.array([action], dtype=np.float32))[4] for action in ACTIONS]
+    for info, by_hand in zip(infos, expected, strict=True):
+        np.testing.assert_array_equal(info["train_losses"], by_hand.pop("train_losses"))
+        assert info["val_accuracy"] == by_hand.pop("val_accuracy")
+        assert info["lr"] == by_hand["lr"]
+        assert info["features"] == by_hand
+    assert (infos[-1]["result"]["test_loss"], infos[-1]["result"]["test_accuracy"]) == test

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import toys
+
+import lr_gym
+from lr_gym.envs.replay import ReplayEnv
+from lr_gym.errors import LRGymError
+from lr_gym.tasks import Task, TaskFamily
+
+Step = tuple[Any, ...]
+
+
+def make(task: Any, **options: Any) -> ReplayEnv:
+    return ReplayEnv(lr_gym.LRTrainingEnv(task, **options))
+
+
+def go_on(env: gymnasium.Env[Any, Any], actions: list[Any], episodes: int = 2) -> list[Step]:
+    """Return the rest of this episode, and the start of the following ones: the random stream goes on too."""
+    seen: list[Step] = []
+    for action in actions:
+        seen.append(env.step(action))
+    for _ in range(episodes):
+        seen.append(env.reset())
+        seen.append(env.step(actions[0]))
+    return seen
+
+
+def through_json(state: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(state, allow_nan=False))
+
+
+CONTINUOUS = [np.array([a], dtype=np.float32) for a in (0.3, -0.7, 0.1)]
+DISCRETE = [np.int64(0), 2, np.int64(1)]
+
+
+@pytest.mark.parametrize(("kind", "actions"), [("continuous", CONTINUOUS), ("discrete", DISCRETE)])
+@pytest.mark.parametrize("taken", [0, 1, 2])
+@pytest.mark.parametrize("seeded", [True, False])
+@pytest.mark.parametrize("options", [None, {"initial_lr": 2e-3}])
+def test_a_restored_env_goes_on_like_the_uninterrupted(
+    tiny_task: Task, kind: str, actions: list[Any], taken: int, seeded: bool, options: dict[str, Any] | None
+) -> None:
+    env = make(tiny_task, action=kind)
+    env.reset(seed=3)
+    if not seeded:  # the second episode of a stream, cut in the middle
+        env.step(actions[0])
+        env.reset(options=options)
+    else:
+        env.reset(seed=4, options=options)
+    for action in actions[:taken]:
+        env.step(action)
+    state = through_json(env.get_state())
+    assert len(state["actions"]) == taken
+    expected = go_on(env, actions[taken:])
+    fresh = make(tiny_task, action=kind)
+    fresh.set_state(state)
+    assert fresh.get_state() == state
+    assert toys.same(go_on(fresh, actions[taken:]), expected)
+    env.set_state(state)  # and the same env, whatever it did meanwhile
+    assert toys.same(go_on(env, actions[taken:]), expected)
+
+
+def test_of_a_family(tiny_task: Task) -> None:
+    family = TaskFamily(
+        name="fam", base=tiny_task, axes=([{"budget": 30}, {"budget": 40}],), initial_lr_range=(1e-4, 1e-2)
+    )
+    env, fresh = make(family), make(family)
+    env.reset(seed=0)
+    env.reset()
+    env.step(CONTINUOUS[0])
+    fresh.set_state(through_json(env.get_state()))
+    assert fresh.unwrapped.task == env.unwrapped.task
+    assert toys.same(go_on(fresh, CONTINUOUS[:1]), go_on(env, CONTINUOUS[:1]))
+
+
+def test_a_state_is_a_copy(tiny_task: Task) -> None:
+    env = make(tiny_task)
+    env.reset(seed=0)
+    state = env.get_state()
+    env.step(CONTINUOUS[0])
+    assert state["actions"] == []
+    state["actions"].append([9.0])
+    assert env.get_state()["actions"] == [[float(np.float32(0.3))]]
+
+
+def test_an_ended_episode_is_restored_as_ended(tiny_task: Task) -> None:
+    env, fresh = make(tiny_task), make(tiny_task)
+    env.reset(seed=0)
+    for action in CONTINUOUS:
+        env.step(action)
+    fresh.set_state(through_json(env.get_state()))
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        fresh.step(CONTINUOUS[0])
+    assert toys.same(fresh.reset(), env.reset())
+
+
+@pytest.mark.parametrize("refused", ["a bad action", "an action after the end"])
+def test_actions_that_were_refused_are_not_remembered(tiny_task: Task, refused: str) -> None:
+    env, fresh = make(tiny_task), make(tiny_task)
+    env.reset(seed=0)
+    taken = CONTINUOUS if refused == "an action after the end" else CONTINUOUS[:1]
+    for action in taken:
+        env.step(action)
+    with pytest.raises(LRGymError):
+        env.step(CONTINUOUS[0] if len(taken) == 3 else np.array([np.nan]))
+    assert len(env.get_state()["actions"]) == len(taken)
+    fresh.set_state(env.get_state())
+    assert toys.same(fresh.reset(), env.reset())
+
+
+def test_it_is_a_wrapper_like_others(tiny_task: Task) -> None:
+    env = ReplayEnv(gymnasium.make("lr_gym/LRTraining-v0", task=tiny_task))
+    rebuilt = gymnasium.make(env.spec)
+    assert isinstance(rebuilt, ReplayEnv)
+    for e in (env, rebuilt):
+        e.reset(seed=0)
+    assert toys.same(env.step(CONTINUOUS[0]), rebuilt.step(CONTINUOUS[0]))

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import toys
+
+from lr_gym import LRTrainingEnv, tasks
+from lr_gym.errors import EpisodeError, InvalidArgumentError
+from lr_gym.tasks import Task, TaskFamily
+from lr_gym.tasks.data import Arrays
+
+INFO_KEYS = {"task", "updates", "epoch", "lr", "features", "train_losses", "val_loss", "val_accuracy", "diverged"}
+RESULT_KEYS = {"best_val_loss", "best_update", "test_loss", "test_accuracy", "final_val_loss", "diverged"}
+
+
+def test_quick_profile_has_29_decisions() -> None:
+    env = LRTrainingEnv("fashion-mnist-mini/mlp")
+    steps = toys.episode(env, [0.0] * 29, lr=1e-2)
+    assert [step[2] for step in steps] == [False] * 29 + [True]
+    assert [step[4]["updates"] for step in steps] == list(range(10, 301, 10))
+    result = steps[-1][4]["result"]
+    assert result["test_accuracy"] > 0.75  # it does learn
+    assert sum(step[1] for step in steps) == pytest.approx(
+        math.log(steps[0][4]["val_loss"] / steps[-1][4]["val_loss"]), abs=1e-9
+    )
+
+
+def test_info_and_result(tiny_task: Task) -> None:
+    steps = toys.episode(LRTrainingEnv(tiny_task), [0.5, -1.0, 0.25])
+    infos = [step[4] for step in steps]
+    assert [set(info) for info in infos] == [INFO_KEYS] * 3 + [INFO_KEYS | {"result"}]
+    lr = 1e-3
+    for info, action in zip(infos, [0.0, 0.5, -1.0, 0.25], strict=True):
+        lr *= 2.0**action
+        assert info["lr"] == info["features"]["lr"] == pytest.approx(lr, rel=1e-12)
+        assert info["task"] == tiny_task.name
+        assert info["train_losses"].shape == (10,)
+        assert info["train_losses"].dtype == np.float32
+        assert info["features"]["train_loss"] == pytest.approx(info["train_losses"].mean(), rel=1e-6)
+        assert info["epoch"] == info["updates"] * 16 / 200
+        assert info["features"]["progress"] == info["updates"] / 40
+        assert info["features"]["val_loss"] == info["val_loss"]
+        assert 0 <= info["val_accuracy"] <= 1
+    result = infos[-1]["result"]
+    assert set(result) == RESULT_KEYS
+    assert result["final_val_loss"] == infos[-1]["val_loss"]
+    assert result["best_val_loss"] == min(info["val_loss"] for info in infos)
+    assert result["best_update"] == min(infos, key=lambda info: info["val_loss"])["updates"]
+    assert not result["diverged"]
+
+
+def test_everything_returned_is_new(tiny_task: Task) -> None:
+    env, untouched = LRTrainingEnv(tiny_task), LRTrainingEnv(tiny_task)
+    expected = toys.episode(untouched, [0.1, 0.2, 0.3])
+    observation, info = env.reset(seed=0, options={"initial_lr": 1e-3})
+    got: list[tuple[Any, ...]] = []
+    for action in (0.1, 0.2, 0.3):
+        observation[:] = 7
+        info["features"].clear()
+        info["train_losses"][:] = -1
+        info.clear()
+        got.append(env.step(np.array([action], dtype=np.float32)))
+        assert toys.same(got[-1], expected[len(got)])
+        observation, info = got[-1][0], got[-1][4]
+
+
+@pytest.mark.parametrize("seed", [0, 12345678901234567890])
+def test_two_runs_are_equal_and_so_are_two_resets(tiny_task: Task, seed: int) -> None:
+    env = LRTrainingEnv(tiny_task)
+    first, second = toys.episode(env, [1, 0, -1], seed, None), toys.episode(env, [1, 0, -1], seed, None)
+    assert toys.same(first, second)
+    assert toys.same(first, toys.episode(LRTrainingEnv(tiny_task), [1, 0, -1], seed, None))
+    continued = toys.episode(env, [1, 0, -1], None, None)
+    assert not toys.same(first[0][0], continued[0][0])
+    toys.episode(other := LRTrainingEnv(tiny_task), [], seed, None)
+    assert toys.same(continued, toys.episode(other, [1, 0, -1], None, None))
+
+
+def test_same_seed_gives_the_same_trainee_at_any_initial_lr(tiny_task: Task) -> None:
+    env = LRTrainingEnv(tiny_task)
+    losses = [env.reset(seed=4, options={"initial_lr": lr})[1]["train_losses"] for lr in (1e-4, 1e-1)]
+    assert losses[0][0] == losses[1][0]
+    assert losses[0][1] != losses[1][1]
+    states = [
+        env.reset(seed=4, options=options) and env.np_random.bit_generator.state
+        for options in (None, {"initial_lr": 1e-4})
+    ]
+    assert states[0] == states[1]  # so the next episode is the same too
+
+
+def test_initial_lrs_are_all_drawn(tiny_task: Task) -> None:
+    env = LRTrainingEnv(tiny_task.replace(budget=2, decision_interval=1))
+    env.reset(seed=0)
+    drawn = {env.reset()[1]["lr"] for _ in range(30)}
+    assert drawn == {1e-2, 1e-3, 1e-4}
+
+
+def test_global_generators_are_neither_read_nor_changed(tiny_task: Task) -> None:
+    runs = []
+    for seed in (1, 2):
+        toys.disturb_global_randomness(seed)
+        before = toys.global_randomness()
+        runs.append(toys.episode(LRTrainingEnv(tiny_task), [0.3, -0.3, 0.1]))
+        assert toys.same(before, toys.global_randomness())
+    assert toys.same(*runs)
+
+
+@pytest.mark.parametrize(("action", "expected"), [(1.0, [0.05, 0.08, 0.08, 0.08]), (-1.0, [0.05, 0.025, 0.02, 0.02])])
+def test_lr_is_clamped(tiny_task: Task, action: float, expected: list[float]) -> None:
+    env = LRTrainingEnv(tiny_task.replace(initial_lrs=(0.05,), optimizer="SGD"), min_lr=0.02, max_lr=0.08)
+    steps = toys.episode(env, [action] * 3, lr=None)
+    assert [step[4]["lr"] for step in steps] == expected
+    assert all(step[0] in env.observation_space for step in steps)
+
+
+def test_discrete_actions(tiny_task: Task) -> None:
+    env = LRTrainingEnv(tiny_task, action="discrete")
+    env.reset(seed=0, options={"initial_lr": 1e-3})
+    lrs = [env.step(action)[4]["lr"] for action in (0, 1, 2)]
+    assert lrs == pytest.approx([1e-3 * 1.618, 1e-3 * 1.618, 1e-3 * 1.618 * 0.618], rel=1e-12)
+
+
+def explosive(task: Task) -> Task:
+    return task.replace(optimizer="SGD", initial_lrs=(1e-3,))
+
+
+@pytest.mark.parametrize(
+    ("reward", "expected"),
+    [
+        ("log_improvement", lambda previous: math.log(previous / 100)),
+        ("val_loss", lambda previous: -100.0 * 3),
+        ("final", lambda previous: -100.0),
+    ],
+)
+def test_divergence(tiny_task: Task, reward: str, expected: Callable[[float], float]) -> None:
+    env = LRTrainingEnv(explosive(tiny_task), reward=reward, max_multiplier=1e12, max_lr=1e9)
+    first, (observation, got, terminated, truncated, info) = toys.episode(env, [1.0])
+    assert (terminated, truncated, info["diverged"], info["updates"]) == (True, False, True, 20)
+    assert observation in env.observation_space
+    assert np.isfinite(observation).all()
+    assert got == pytest.approx(expected(first[4]["val_loss"]))
+    assert set(info) == INFO_KEYS | {"result"}
+    result = info["result"]
+    assert result["diverged"]
+    assert result["best_val_loss"] == first[4]["val_loss"]
+    assert result["best_update"] == 10
+    assert math.isfinite(result["test_loss"])
+    with pytest.raises(EpisodeError):
+        env.step(np.zeros(1, dtype=np.float32))
+    assert not env.reset(seed=1)[1]["diverged"]
+
+
+@pytest.mark.parametrize(("reward", "expected"), [("log_improvement", 0.0), ("val_loss", -300.0), ("final", -100.0)])
+def test_divergence_in_the_first_interval(tiny_task: Task, reward: str, expected: float) -> None:
+    env = LRTrainingEnv(explosive(tiny_task), reward=reward, max_lr=1e12)
+    steps = toys.episode(env, [0.0], lr=1e12)
+    assert steps[0][4]["diverged"]
+    observation, got, terminated, _, info = steps[1]
+    assert (got, terminated, info["diverged"], info["updates"]) == (expected, True, True, 10)
+    assert observation in env.observation_space
+    assert info["result"]["best_update"] == 0
+    assert math.isfinite(info["result"]["best_val_loss"])
+    assert math.isfinite(info["result"]["test_loss"])
+
+
+def test_loss_above_the_ceiling_is_a_divergence(tiny_task: Task) -> None:
+    env = LRTrainingEnv(tiny_task.replace(loss_ceiling=0.5), reward="val_loss")
+    first, step = toys.episode(env, [0.0])
+    assert first[4]["val_loss"] > 0.5
+    assert (step[1], step[2], step[4]["diverged"]) == (-1.5, True, True)
+
+
+def test_episode_errors(tiny_task: Task) -> None:
+    env = LRTrainingEnv(tiny_task)
+    for use in (lambda: env.step(np.zeros(1)), lambda: env.trainee, lambda: env.task):
+        with pytest.raises(EpisodeError, match="reset"):
+            use()
+    toys.episode(env, [0.0] * 3)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.zeros(1))
+    assert env.trainee.updates == 40  # the trainee stays, to be looked at
+
+
+def test_family(tiny_task: Task) -> None:
+    family = TaskFamily(
+        name="fam",
+        base=tiny_task,
+        axes=([{"budget": 20}, {"budget": 40}], [{"optimizer": "Adam"}, {"optimizer": "SGD"}]),
+        initial_lr_range=(1e-4, 1e-2),
+    )
+    env = LRTrainingEnv(family)
+    seen = set()
+    for seed in range(12):
+        observation, info = env.reset(seed=seed)
+        assert observation in env.observation_space
+        assert info["task"] == env.task.name == family.sample(gymnasium.utils.seeding.np_random(seed)[0]).name
+        assert info["lr"] == env.task.initial_lrs[0]
+        seen.add((env.task.budget, env.task.optimizer))
+        steps = 0
+        while not env.step(np.zeros(1, dtype=np.float32))[2]:
+            steps += 1
+        assert steps + 1 == env.task.decisions
+    assert len(seen) == 4
+    with pytest.raises(InvalidArgumentError, match="'fam'"):
+        LRTrainingEnv(family, max_lr=1e-3)
+
+
+def test_regression_with_a_users_own_parts(register_data: Callable[[str, Arrays], None]) -> None:
+    register_data("test-env-line", toys.table(features=1, targets=1))
+    task = toys.toy_task(data="test-env-line", model=toys.Slope, loss=toys.plus_one_error, initial_lrs=(0.05,))
+    env = LRTrainingEnv(task)
+    steps = toys.episode(env, [0.0] * task.decisions, lr=None)
+    assert steps[-1][2]
+    assert steps[-1][4]["val_accuracy"] is None
+    assert 1 <= steps[-1][4]["val_loss"] < steps[0][4]["val_loss"]
+    assert all(np.isfinite(step[0]).all() and step[0] in env.observation_space for step in steps)
+
+
+def test_negative_loss_is_refused(tiny_task: Task) -> None:
+    with pytest.raises(InvalidArgumentError, match="'toys:negative_loss' is negative"):
+        LRTrainingEnv(tiny_task.replace(loss="toys:negative_loss")).reset(seed=0)
+
+
+@pytest.mark.parametrize("name", ["lr_gym/LRTraining-v0", "lr_gym:lr_gym/LRTraining-v0"])
+def test_gymnasium_make(name: str, tiny_task: Task) -> None:
+    env = gymnasium.make(name, task=tiny_task, reward="val_loss")
+    assert isinstance(env.unwrapped, LRTrainingEnv)
+    assert toys.same(
+        toys.episode(env, [0.5, 0.5, 0.5]), toys.episode(LRTrainingEnv(tiny_task, reward="val_loss"), [0.5, 0.5, 0.5])
+    )
+    assert gymnasium.make(name, task="fashion-mnist-mini/lenet5").unwrapped.tasks == tasks.get(
+        "fashion-mnist-mini/lenet5"
+    )
+
+
+def test_make_vec(tiny_task: Task) -> None:
+    envs = gymnasium.make_vec("lr_gym/LRTraining-v0", num_envs=2, task=tiny_task)
+    observations, infos = envs.reset(seed=[5, 6], options={"initial_lr": 1e-3})
+    singles = [toys.episode(LRTrainingEnv(tiny_task), [0.5, 0.5, 0.5], seed) for seed in (5, 6)]
+    for number in range(4):
+        for k in range(2):
+            np.testing.assert_array_equal(observations[k], singles[k][number][0])
+            assert infos["val_loss"][k] == singles[k][number][4]["val_loss"]
+        if number < 3:
+            observations, rewards, terminated, _, infos = envs.step(np.full((2, 1), 0.5, dtype=np.float32))
+            np.testing.assert_array_equal(rewards, [single[number + 1][1] for single in singles])
+            assert terminated.tolist() == [number == 2] * 2
+    assert infos["result"]["test_loss"][0] == singles[0][3][4]["result"]["test_loss"]
+    envs.step(np.zeros((2, 1), dtype=np.float32))  # the next episode begins
+    envs.close()
