@@ -67,7 +67,8 @@ class TaskFamily:
     def _checked_entry(self, entry: Mapping[str, Any], axis: int) -> dict[str, Any]:
         if not isinstance(entry, Mapping):
             raise InvalidArgumentError(
-                f"an entry of axis {axis} of the family {self.name!r} must map fields of a task to values, got {entry!r}"
+                f"an entry of axis {axis} of the family {self.name!r} must map fields of a task to values, got "
+                f"{entry!r}"
             )
         checked = self.base.replace(**{field: value for field, value in entry.items() if field in REFERENCES})
         return {field: getattr(checked, field) if field in REFERENCES else value for field, value in entry.items()}

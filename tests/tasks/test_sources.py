@@ -255,5 +255,5 @@ def test_missing_idx_file_is_named(root: Path) -> None:
 def test_damaged_torchvision_file_is_refused(root: Path) -> None:
     write_idx(root / "MNIST" / "raw", pictures())
     (root / "MNIST" / "raw" / IDX_NAMES["x_test"]).write_bytes(b"\x00\x00\x08\x03cut")
-    with pytest.raises(InvalidArgumentError, match="'mnist' in .* are damaged"):
+    with pytest.raises(InvalidArgumentError, match=r"'mnist' in .* are damaged"):
         sources.find("mnist", root)
