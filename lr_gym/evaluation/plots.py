@@ -56,7 +56,11 @@ def plot_runs(
         low, median, high = np.nanquantile(values[:, alive], (0.25, 0.5, 0.75), axis=0)
         x = np.asarray(ends)[alive]
         color = f"C{number % 10}"
-        step: Any = "pre" if what == "lrs" else None  # a learning rate holds over its interval
+        step: Any = None
+        if what == "lrs":  # a learning rate holds over its interval, the first from update 0
+            step = "pre"
+            x = np.concatenate([[0], x])
+            low, median, high = (np.concatenate([curve[:1], curve]) for curve in (low, median, high))
         axes.plot(x, median, color=color, label=label, drawstyle="steps-pre" if step else "default")
         axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0, step=step)
     label = {"lrs": "learning rate", "val_losses": "validation loss", "train_losses": "training loss"}[what]
