@@ -8,8 +8,8 @@ would by hand, with tensors on the device and one synchronisation per interval.
 
 Both stay alive and take turns, an interval of ten updates and one validation at a time, in random order, on one
 thread. The ratio of each pair is taken; printed are the median of the ratios and their quartiles, because the speed of
-a shared machine drifts. The last row times whole episodes: there the env also builds the network, keeps the best
-weights and tests them at the end, and the bare loop builds the network and validates it once before training.
+a shared machine drifts. The last row times whole episodes: there both also build the network, validate it before
+training and test it at the end; the env keeps the best weights for that.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import torch
 from torch.nn import functional
 
 from lr_gym import LRTrainingEnv, Task, tasks
+from lr_gym.tasks.data import Split
 from lr_gym.tasks.losses import build_optimizer
 from lr_gym.tasks.models import build_model
 
@@ -37,32 +38,41 @@ CASES = {
 }
 LIMIT = 1.05
 INITIAL_LR = 1e-3
-VALIDATION_CHUNK = 500
+CHUNK = 500
 
 
 def bare_intervals(task: Task) -> Iterator[float]:
-    """Train a task as a script without lr_gym would; yield the validation loss before training and per interval."""
+    """Train a task as a script without lr_gym would.
+
+    Yields:
+        The validation loss before training and after each interval, then the test loss.
+    """
     data = tasks.load(task.data)
-    x, y, x_val, y_val = data.x["train"], data.y["train"], data.x["validation"], data.y["validation"]
+    x, y = data.x["train"], data.y["train"]
     torch.manual_seed(0)
     model = build_model(str(task.model), {}, data.input_shape, data.num_outputs)
     optimizer = build_optimizer(str(task.optimizer), {}, model.parameters(), INITIAL_LR)
     order = torch.cat([torch.randperm(len(x)) for _ in range(1 + task.budget * task.batch_size // len(x))])
-    for start in range(0, task.budget + 1, task.decision_interval):
+
+    def loss_on(split: Split) -> float:
+        examples, targets = data.x[split], data.y[split]
         model.eval()
         with torch.inference_mode():
-            chunks = range(0, len(x_val), VALIDATION_CHUNK)
-            outputs = torch.cat([model(x_val[k : k + VALIDATION_CHUNK]) for k in chunks])
-            val_loss = functional.cross_entropy(outputs, y_val).item()
+            outputs = torch.cat([model(chunk) for chunk in examples.split(CHUNK)])
+            loss = functional.cross_entropy(outputs, targets).item()
         model.train()
-        yield val_loss
+        return loss
+
+    for start in range(0, task.budget + 1, task.decision_interval):
+        yield loss_on("validation")
         if start < task.budget:
             for update in range(start, start + task.decision_interval):
                 batch = order[update * task.batch_size : (update + 1) * task.batch_size]
                 optimizer.zero_grad()
-                loss = functional.cross_entropy(model(x[batch]), y[batch])
+                loss = functional.cross_entropy(model(x.index_select(0, batch)), y.index_select(0, batch))
                 loss.backward()
                 optimizer.step()
+    yield loss_on("test")
 
 
 def env_intervals(task: Task) -> Iterator[float]:
