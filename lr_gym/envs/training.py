@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -292,13 +291,12 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         return features.encode(measurement.features, self._low, self._high)
 
     def _info(self, measurement: Measurement) -> dict[str, Any]:
-        raw = dataclasses.asdict(measurement.features)
         return {
             "task": self.task.name,
             "updates": self.trainee.updates,
             "epoch": self.trainee.epoch,
             "lr": measurement.features.lr,
-            "features": {name: raw[name] for name in self._feature_names},
+            "features": {name: getattr(measurement.features, name) for name in self._feature_names},
             "train_losses": measurement.train_losses.copy(),
             "val_loss": measurement.features.val_loss,
             "val_accuracy": measurement.val_accuracy,

@@ -52,7 +52,7 @@ LOG10_VARIANCE_BOUNDS = (-12.0, 12.0)
 WEIGHT_MEAN_BOUNDS = (-10.0, 10.0)
 
 
-def network_features(predictions: Tensor, previous: Tensor, final_weight: Tensor) -> Tensor:
+def network_features(predictions: Tensor, previous: Tensor, final_weight: Tensor) -> list[Tensor]:
     """Return the four features that are computed from the network, on its device, without synchronisation.
 
     Variances are over all entries and biased (divided by n): they describe these numbers, they estimate nothing.
@@ -63,17 +63,11 @@ def network_features(predictions: Tensor, previous: Tensor, final_weight: Tensor
         final_weight: Weights of the final dense layer.
 
     Returns:
-        Tensor (4,): prediction variance, variance of the change, weight mean, weight variance.
+        Prediction variance, variance of the change, weight mean, weight variance: four tensors of shape ().
     """
     weight_variance, weight_mean = torch.var_mean(final_weight, correction=0)
-    return torch.stack(
-        [
-            torch.var(predictions, correction=0),
-            torch.var(predictions - previous, correction=0),
-            weight_mean,
-            weight_variance,
-        ]
-    )
+    change_variance = torch.var(predictions - previous, correction=0)
+    return [torch.var(predictions, correction=0), change_variance, weight_mean, weight_variance]
 
 
 def observation_bounds(
@@ -114,21 +108,27 @@ def encode(features: Features, low: npt.NDArray[np.float32], high: npt.NDArray[n
         A new float32 array of the bounds' shape.
     """
     f = features
-    raw = np.array(
-        [
-            f.train_loss,
-            f.val_loss,
-            f.prediction_variance,
-            f.prediction_change_variance,
-            f.final_weight_mean,
-            f.final_weight_variance,
-            f.lr,
-            f.progress,
-        ]
+    encoded = (
+        _log(f.train_loss),
+        _log(f.val_loss),
+        _log10(f.prediction_variance),
+        _log10(f.prediction_change_variance),
+        math.inf if math.isnan(f.final_weight_mean) else f.final_weight_mean,
+        _log10(f.final_weight_variance),
+        _log10(f.lr),
+        f.progress,
     )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        raw[[0, 1]] = np.log(raw[[0, 1]])
-        raw[[2, 3, 5, 6]] = np.log10(raw[[2, 3, 5, 6]])
-    raw = raw[: len(high)]
-    clipped: npt.NDArray[np.float32] = np.clip(np.where(np.isnan(raw), high, raw), low, high).astype(np.float32)
-    return clipped
+    observation: npt.NDArray[np.float32] = np.clip(np.array(encoded[: len(high)]), low, high).astype(np.float32)
+    return observation
+
+
+def _log(x: float) -> float:
+    """Return the natural logarithm; minus infinity of zero and below, infinity of what is not a number."""
+    if math.isnan(x):
+        return math.inf
+    return math.log(x) if x > 0 else -math.inf
+
+
+def _log10(x: float) -> float:
+    """Return the decimal logarithm, with the same conventions."""
+    return _log(x) if math.isnan(x) or x <= 0 else math.log10(x)

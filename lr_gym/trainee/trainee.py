@@ -192,12 +192,12 @@ class Trainee:
         evaluation = self.evaluate()
         with torch.inference_mode():
             network = network_features(evaluation.predictions, self._predictions, self.final_weight)
-            scalars = torch.stack([evaluation.accuracy, losses.mean(), evaluation.loss])
-            numbers = torch.cat([losses, scalars, network]).cpu().numpy()  # the synchronisation
+            scalars = torch.stack([evaluation.accuracy, evaluation.loss, *network])
+            numbers = torch.cat([losses, scalars]).cpu().numpy()  # the synchronisation
+        train_losses = numbers[: len(losses)]
+        accuracy, val_loss, variance, change, weight_mean, weight_variance = map(float, numbers[len(losses) :])
+        train_loss = float(train_losses.mean(dtype=np.float64))
         self._predictions = evaluation.predictions
-        accuracy, train_loss, val_loss, variance, change, weight_mean, weight_variance = (
-            float(number) for number in numbers[len(losses) :]
-        )
         if min(train_loss, val_loss) < 0:
             raise InvalidArgumentError(
                 f"the loss {self.task.loss!r} is negative ({min(train_loss, val_loss)}); observation and reward take "
@@ -217,7 +217,7 @@ class Trainee:
                 lr=self._lr,
                 progress=self.updates / self.task.budget,
             ),
-            train_losses=numbers[: len(losses)].copy(),
+            train_losses=train_losses,
             val_accuracy=None if math.isnan(accuracy) else accuracy,
             diverged=not (train_loss <= ceiling and val_loss <= ceiling),  # also where one is NaN
         )
@@ -229,17 +229,11 @@ class Trainee:
         return self._evaluate(self._splits[split])
 
     def _evaluate(self, examples: Batch) -> Evaluation:
-        total = len(examples.y)
         self.model.eval()
         try:
             with torch.inference_mode(), self._noise.active():
-                outputs, weighted = [], []
-                for start in range(0, total, EVALUATION_CHUNK):
-                    x, y = (t[start : start + EVALUATION_CHUNK] for t in examples)
-                    outputs.append(self.model(x))
-                    weighted.append(self._loss(outputs[-1], y) * (len(y) / total))
-                predictions = torch.cat(outputs)
-                loss = torch.stack(weighted).sum(0)
+                predictions = torch.cat([self.model(x) for x in torch.split(examples.x, EVALUATION_CHUNK)])
+                loss = self._loss(predictions, examples.y)
                 if self.data.classification and predictions.ndim == examples.y.ndim + 1:
                     accuracy = (predictions.argmax(1) == examples.y).float().mean()
                 else:

@@ -38,14 +38,10 @@ def lenet5() -> nn.Sequential:
 
 
 def evaluate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean loss, added up over chunks, and the predictions."""
-    chunks = list(zip(x.split(EVALUATION_CHUNK), y.split(EVALUATION_CHUNK), strict=True))
+    """Return the mean loss and the predictions, which are made in chunks."""
     with torch.inference_mode():
-        outputs = [model(part) for part, _ in chunks]
-        shares = [
-            functional.cross_entropy(out, t) * (len(t) / len(y)) for out, (_, t) in zip(outputs, chunks, strict=True)
-        ]
-        return torch.stack(shares).sum(), torch.cat(outputs)
+        predictions = torch.cat([model(part) for part in x.split(EVALUATION_CHUNK)])
+        return functional.cross_entropy(predictions, y), predictions
 
 
 def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], tuple[float, float]]:
@@ -85,7 +81,7 @@ def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], 
             {
                 "lr": lr,
                 "train_losses": torch.stack(losses).numpy(),
-                "train_loss": torch.stack(losses).mean().item(),
+                "train_loss": torch.stack(losses).double().mean().item(),
                 "val_loss": val_loss.item(),
                 "val_accuracy": (now.argmax(1) == validation[1]).float().mean().item(),
                 "prediction_variance": now.var(correction=0).item(),

@@ -42,7 +42,7 @@ def test_network_features_by_hand(examples: int, outputs: int, seed: int) -> Non
     now, before = (rng.normal(3, 2, (examples, outputs)).astype(np.float32) for _ in range(2))
     weight = rng.normal(0.5, 0.1, (outputs, 7)).astype(np.float32)
     got = features.network_features(*(torch.from_numpy(a) for a in (now, before, weight)))
-    assert got.shape == (4,)
+    assert [value.shape for value in got] == [()] * 4
     flat_now, change, w = now.astype(float), now.astype(float) - before.astype(float), weight.astype(float)
     expected = [
         np.square(flat_now - flat_now.mean()).mean(),  # over examples and outputs alike, divided by n
@@ -50,7 +50,7 @@ def test_network_features_by_hand(examples: int, outputs: int, seed: int) -> Non
         w.mean(),
         np.square(w - w.mean()).mean(),
     ]
-    np.testing.assert_allclose(got.numpy(), expected, rtol=2e-5)
+    np.testing.assert_allclose(torch.stack(got).numpy(), expected, rtol=2e-5)
 
 
 def test_change_is_zero_where_nothing_changes_and_where_all_shift_together() -> None:
