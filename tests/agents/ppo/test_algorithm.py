@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+import tiny
+import torch
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from agents.ppo.algorithm import LstmPolicy, MlpPolicy, TwoRatePPO, TwoRateRecurrentPPO, policy_kwargs
+from agents.ppo.config import PROFILES, TrainConfig
+from agents.ppo.train import make_algorithm
+from lr_gym import LRTrainingEnv
+
+ACTOR_LR, CRITIC_LR = 0.001, 0.005
+NAMES = {
+    "mlp": {
+        "actor": {
+            "log_std",
+            "mlp_extractor.policy_net.0.weight",
+            "mlp_extractor.policy_net.0.bias",
+            "action_net.weight",
+            "action_net.bias",
+        },
+        "critic": {
+            "mlp_extractor.value_net.0.weight",
+            "mlp_extractor.value_net.0.bias",
+            "value_net.weight",
+            "value_net.bias",
+        },
+    },
+    "lstm": {
+        "actor": {
+            "log_std",
+            "lstm_actor.weight_ih_l0",
+            "lstm_actor.weight_hh_l0",
+            "lstm_actor.bias_ih_l0",
+            "lstm_actor.bias_hh_l0",
+            "action_net.weight",
+            "action_net.bias",
+        },
+        "critic": {
+            "critic.weight",
+            "critic.bias",
+            "mlp_extractor.value_net.0.weight",
+            "mlp_extractor.value_net.0.bias",
+            "value_net.weight",
+            "value_net.bias",
+        },
+    },
+}
+#: By hand, for eight observations, one action, 32 units. An LSTM has four gates, each with two biases.
+SIZES = {
+    "mlp": {"actor": 8 * 32 + 32 + 32 + 1 + 1, "critic": 8 * 32 + 32 + 32 + 1},
+    "lstm": {
+        "actor": 4 * 32 * (8 + 32) + 2 * 4 * 32 + 32 + 1 + 1,
+        "critic": 8 * 32 + 32 + 32 * 32 + 32 + 32 + 1,
+    },
+}
+ACTORS = pytest.mark.parametrize("actor", ["mlp", "lstm"])
+
+
+def make(actor: str, **changes: Any) -> TwoRatePPO | TwoRateRecurrentPPO:
+    """Return what a training run of the paper's networks makes, on a task of its own size."""
+    config = tiny.config(**({"actor": actor, "hidden_size": 32} | changes))
+    envs = DummyVecEnv([lambda: LRTrainingEnv(config.task, **config.env_options)] * config.trainees)
+    return make_algorithm(config, VecNormalize(envs))
+
+
+def groups_by_name(model: TwoRatePPO | TwoRateRecurrentPPO) -> dict[str, set[str]]:
+    names = {id(parameter): name for name, parameter in model.policy.named_parameters()}
+    return {group["name"]: {names[id(p)] for p in group["params"]} for group in model.policy.optimizer.param_groups}
+
+
+def rates(model: TwoRatePPO | TwoRateRecurrentPPO) -> dict[str, float]:
+    return {group["name"]: group["lr"] for group in model.policy.optimizer.param_groups}
+
+
+@ACTORS
+def test_groups(actor: str) -> None:
+    model = make(actor)
+    assert groups_by_name(model) == NAMES[actor]
+    parameters = [p for group in model.policy.optimizer.param_groups for p in group["params"]]
+    assert len(parameters) == len({id(p) for p in parameters}) == len(list(model.policy.parameters()))
+
+
+@ACTORS
+def test_sizes_of_the_paper(actor: str) -> None:
+    groups = make(actor).policy.optimizer.param_groups
+    assert {group["name"]: sum(p.numel() for p in group["params"]) for group in groups} == SIZES[actor]
+    assert TrainConfig(task=tiny.task()).hidden_size == 32
+    assert all("hidden_size" not in profile and "actor_lr" not in profile for profile in PROFILES.values())
+
+
+@ACTORS
+def test_groups_are_what_value_and_policy_depend_on(actor: str) -> None:
+    """The value's gradient reaches the critic's parameters only, the log-probability's the actor's only."""
+    model = make(actor)
+    observation, actions = torch.randn(4, 8), torch.zeros(4, 1)
+    state: tuple[Any, ...] = ()
+    if isinstance(model, TwoRateRecurrentPPO):
+        nothing = (torch.zeros(1, 4, 32), torch.zeros(1, 4, 32))
+        state = (RNNStates(nothing, nothing), torch.zeros(4))
+    values, log_probability, _ = model.policy.evaluate_actions(observation, actions, *state)
+    for quantity, name in ((values, "critic"), (log_probability, "actor")):
+        model.policy.optimizer.zero_grad()
+        quantity.sum().backward(retain_graph=True)
+        reached = {n for n, p in model.policy.named_parameters() if p.grad is not None and bool(p.grad.any())}
+        unused = {"lstm_actor.weight_hh_l0"}  # its input, the state, is zero
+        assert reached == NAMES[actor][name] - unused
+
+
+@ACTORS
+def test_rates_stay(actor: str, tmp_path: Path) -> None:
+    """After learning, after SB3's own saving and loading, after learning on."""
+    expected = {"actor": ACTOR_LR, "critic": CRITIC_LR}
+    model = make(actor)
+    assert rates(model) == expected
+    steps = model.n_steps * model.n_envs
+    model.learn(steps)
+    assert rates(model) == expected
+    model.save(tmp_path / "model.zip")
+    again = type(model).load(tmp_path / "model.zip", env=model.get_env(), device="cpu")
+    assert rates(again) == expected
+    assert groups_by_name(again) == NAMES[actor]
+    before = {name: p.clone() for name, p in again.policy.named_parameters()}
+    again.learn(2 * steps)
+    assert rates(again) == expected
+    assert again.policy.optimizer.state_dict()["param_groups"][1]["lr_scale"] == 5.0
+    assert {name for name, p in again.policy.named_parameters() if not torch.equal(p, before[name])} == set(before)
+
+
+@ACTORS
+def test_loading_gives_the_same_model(actor: str, tmp_path: Path) -> None:
+    model = make(actor)
+    model.learn(model.n_steps * model.n_envs)
+    model.save(tmp_path / "model.zip")
+    again = type(model).load(tmp_path / "model.zip", device="cpu")
+    for name, tensor in model.policy.state_dict().items():
+        assert torch.equal(again.policy.state_dict()[name], tensor)
+    ours, theirs = (m.policy.optimizer.state_dict() for m in (model, again))
+    assert ours["param_groups"] == theirs["param_groups"]
+    assert ours["state"].keys() == theirs["state"].keys()
+    assert all(torch.equal(ours["state"][k]["exp_avg"], theirs["state"][k]["exp_avg"]) for k in ours["state"])
+
+
+def test_both_rates_are_logged_and_scheduled(tmp_path: Path) -> None:
+    env = DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")])
+    kwargs = policy_kwargs("mlp", 8) | {"critic_lr_scale": 5.0}
+    model = TwoRatePPO(
+        MlpPolicy,
+        env,
+        learning_rate=lambda left: 0.001 * left,
+        n_steps=8,
+        batch_size=8,
+        policy_kwargs=kwargs,
+        device="cpu",
+    )
+    model.set_logger(configure(str(tmp_path), ["json"]))
+    model.learn(4 * 8)
+    model.logger.dump(99)
+    model.logger.close()
+    lines = [json.loads(line) for line in (tmp_path / "progress.json").read_text().splitlines()]
+    logged = [(line["train/actor_lr"], line["train/critic_lr"]) for line in lines if "train/actor_lr" in line]
+    expected = [0.001 * left for left in (0.75, 0.5, 0.25, 0.0)]  # SB3: progress after the rollout
+    assert [actor for actor, _ in logged] == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert [critic for _, critic in logged] == pytest.approx([5 * lr for lr in expected], rel=1e-6, abs=1e-12)
+    assert rates(model) == {"actor": 0.0, "critic": 0.0}
+
+
+def test_adam_moves_each_group_by_its_rate() -> None:
+    """Adam's first step is the learning rate, whatever the gradient."""
+    model = make("mlp")
+    before = {name: p.detach().clone() for name, p in model.policy.named_parameters()}
+    for parameter in model.policy.parameters():
+        parameter.grad = torch.full_like(parameter, 3.0)
+    model.policy.optimizer.step()
+    for name, parameter in model.policy.named_parameters():
+        lr = ACTOR_LR if name in NAMES["mlp"]["actor"] else CRITIC_LR
+        assert (before[name] - parameter).detach().numpy() == pytest.approx(lr, rel=1e-2)
+
+
+@pytest.mark.parametrize("policy", [MlpPolicy, LstmPolicy])
+def test_policies_are_rebuilt_with_their_scale(policy: Any, tmp_path: Path) -> None:
+    space, action = gymnasium.spaces.Box(-1, 1, (8,)), gymnasium.spaces.Box(-1, 1, (1,))
+    made = policy(space, action, lambda _: 0.01, critic_lr_scale=7.0, **policy_kwargs("mlp", 4))
+    made.save(tmp_path / "policy.pth")
+    again = policy.load(tmp_path / "policy.pth", device="cpu")
+    assert [group["lr_scale"] for group in again.optimizer.param_groups] == [1.0, 7.0]
+    assert [group["lr"] for group in made.optimizer.param_groups] == pytest.approx([0.01, 0.07])
+
+
+@pytest.mark.parametrize(
+    ("trainees", "minibatches", "expected"), [(2, 2, 3), (2, 4, 2), (3, 2, 9), (1, 100, 3), (5, 4, 5), (16, 4, 12)]
+)
+def test_mini_batches_divide_the_decisions(trainees: int, minibatches: int, expected: int) -> None:
+    """At most as many as wanted, all of the same size (SB3 warns of others), none of one decision (SB3 refuses it)."""
+    model = make("mlp", trainees=trainees, minibatches=minibatches)
+    total = 3 * trainees
+    assert model.batch_size == expected
+    assert total % model.batch_size == 0
+    assert total // model.batch_size <= minibatches

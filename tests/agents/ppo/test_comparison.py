@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from rich.console import Console
+from scipy import stats
+
+import agents.ppo.comparison as comparison_module
+from agents.ppo.comparison import Comparison, compare, count_cells, step_decay
+from agents.ppo.config import TrainConfig
+from agents.ppo.report import comparison_table, write_report
+from agents.ppo.train import Progression
+from agents.schedules import StepDecay
+from lr_gym import LRTrainingEnv, rollout
+from lr_gym.evaluation import Cell, Rollout, Workers
+
+GRID = (StepDecay(0.1, 10, 0.99), StepDecay(0.01, 20, 0.9), StepDecay(0.001, 20, 0.9), StepDecay(0.01, 50, 0.88))
+
+
+@pytest.fixture(autouse=True)
+def _small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison_module, "STEP_DECAY_GRID", GRID)
+
+
+def loss_of(cell: Cell) -> float:
+    """Return an invented loss: lowest on average for the third of the grid, at its worst seed not."""
+    if cell.contestant.name == "controller":
+        return 0.5
+    place = [step_decay(decay, "").identity for decay in GRID].index(cell.contestant.identity)
+    place = 2 if place == 1 and cell.initial_lr == 0.001 else place
+    return [2.0, 1.5, 1.0, 1.2][place] + (cell.seed % 7) / 100
+
+
+def noisy(cell: Cell) -> float:
+    return 1 + (cell.seed % 5) / 100
+
+
+def invented(test_loss: Callable[[Cell], float]) -> Callable[[Cell], Rollout]:
+    return lambda cell: tiny.record(best=loss_of(cell), test_loss=test_loss(cell), seed=cell.seed)
+
+
+def run(pool: Any, config: TrainConfig | None = None, **changes: Any) -> Comparison:
+    config = config or tiny.config(**({"tuning_runs": 3, "final_runs": 4} | changes))
+    return compare(config, tiny.controller(), Path("never written"), pool, lambda *_: None)
+
+
+def test_the_lowest_mean_validation_loss_is_the_best() -> None:
+    pool = tiny.StubPool(invented(noisy))
+    comparison = run(pool)
+    seeds = tiny.config().seeds("tuning", 3)
+    noise = np.mean([seed % 7 for seed in seeds]) / 100
+    assert comparison.best == GRID[2]
+    assert [decay for decay, _ in comparison.grid] == list(GRID)
+    assert [loss for _, loss in comparison.grid] == pytest.approx([2 + noise, 1.5 + noise, 1 + noise, 1.2 + noise])
+    assert comparison.tuning_episodes == 12
+    assert {run.initial_lr for run in pool.calls[0]} == {0.1, 0.01, 0.001}
+
+
+def test_one_good_run_does_not_make_the_best() -> None:
+    """The mean counts, not the luckiest run."""
+
+    def lucky(cell: Cell) -> Rollout:
+        first = cell.seed == tiny.config().seeds("tuning", 3)[0]
+        best = 0.01 if first and cell.initial_lr == 0.1 else loss_of(cell)
+        return tiny.record(best=best, test_loss=noisy(cell), seed=cell.seed)
+
+    assert run(tiny.StubPool(lucky)).best == GRID[2]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_test_data_decides_nothing(sign: int) -> None:
+    """Whatever the test losses say, also the opposite of the validation losses, the choice is the same."""
+    pool = tiny.StubPool(invented(lambda cell: sign * loss_of(cell) + noisy(cell)))
+    comparison = run(pool)
+    assert comparison.best == GRID[2]
+    assert [cell.contestant.name for cell in pool.calls[1][:4]] == ["best step decay"] * 4
+    assert {cell.initial_lr for cell in pool.calls[1][:4]} == {0.001}
+
+
+def test_seeds_have_nothing_in_common() -> None:
+    pool = tiny.StubPool(invented(noisy))
+    run(pool)
+    config = tiny.config(tuning_runs=3, final_runs=4)
+    tuning, final = ({cell.seed for cell in call} for call in pool.calls)
+    assert (tuning, final) == (set(config.seeds("tuning", 3)), set(config.seeds("final", 4)))
+    purposes = [set(config.seeds(purpose, 200)) for purpose in ("training", "selection", "tuning", "final")]  # type: ignore[arg-type]
+    assert len(set().union(*purposes)) == 800
+    assert set(tiny.config(seed=1).seeds("final", 200)).isdisjoint(purposes[3])
+    assert config.seeds("final", 200)[:4] == config.seeds("final", 4)
+    assert all(0 <= seed < 2**31 for purpose in purposes for seed in purpose)
+
+
+def test_both_sides_run_in_the_same_way() -> None:
+    pool = tiny.StubPool(invented(noisy))
+    config = tiny.config(reward="val_loss", max_multiplier=3.0, final_runs=4)
+    comparison = run(pool, config)
+    final = pool.calls[1]
+    assert [(cell.contestant.name, cell.initial_lr) for cell in final[::4]] == [
+        ("best step decay", 0.001),
+        *[("controller", lr) for lr in config.task.initial_lrs],
+    ]
+    seeds = [cell.seed for cell in final]
+    assert [seeds[k : k + 4] for k in range(0, 16, 4)] == [config.seeds("final", 4)] * 4
+    for cell in [*pool.calls[0], *final]:
+        assert (cell.task, cell.env) == (config.task, config.env_options)
+    assert final[-1].contestant.identity == {"controller": tiny.controller().fingerprint}
+    assert [group.label for group in comparison.groups] == [
+        "best step decay from 0.001",
+        "controller from 0.01",
+        "controller from 0.001",
+        "controller from 0.0001",
+    ]
+    assert len(pool.calls[0]) + len(final) == count_cells(config) == 4 * 1 + 4 * 4
+
+
+def test_p_values_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    comparison = run(tiny.StubPool(invented(lambda cell: float(rng.normal(1.0, 0.1)))))
+    values = comparison.to_dict()
+    losses = [[result["test_loss"] for result in row["results"]] for row in values["rows"]]
+    expected = [float(stats.ttest_ind(row, losses[0], equal_var=False).pvalue) for row in losses[1:]]
+    assert values["rows"][0]["p_value"] is None
+    assert [row["p_value"] for row in values["rows"][1:]] == pytest.approx(expected, rel=1e-9)
+    low, middle, high = sorted(expected)
+    corrected = {low: min(1, 3 * low)}
+    corrected[middle] = max(corrected[low], min(1, 2 * middle))
+    corrected[high] = max(corrected[middle], high)
+    assert [row["p_value_holm"] for row in values["rows"][1:]] == pytest.approx([corrected[p] for p in expected])
+    assert {row["reference"] for row in values["rows"][1:]} == {"best step decay from 0.001"}
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Comparison, Path]:
+    folder = tmp_path_factory.mktemp("comparison")
+    config = tiny.config(tuning_runs=2)
+    with pytest.MonkeyPatch.context() as patch, Workers(1, in_process=True) as pool:
+        patch.setattr(comparison_module, "STEP_DECAY_GRID", GRID)
+        return config, compare(config, tiny.controller(), folder, pool, lambda *_: None), folder
+
+
+def test_real_episodes(real: tuple[TrainConfig, Comparison, Path]) -> None:
+    """Every number again, by plain rollouts."""
+    config, comparison, _ = real
+    env = LRTrainingEnv(config.task, **config.env_options)
+
+    def results(agent: Any, lr: float, seeds: list[int], key: str) -> list[float]:
+        return [rollout(env, agent, seed=seed, initial_lr=lr).result[key] for seed in seeds]
+
+    tuning, final = config.seeds("tuning", 2), config.seeds("final", 2)
+    for decay, mean in comparison.grid:
+        agent = step_decay(decay, "").agent
+        assert mean == pytest.approx(np.mean(results(agent, decay.initial_lr, tuning, "best_val_loss")), rel=1e-12)
+    best = comparison.best
+    assert comparison.baseline.values("test_loss") == results(
+        step_decay(best, "").agent, best.initial_lr, final, "test_loss"
+    )
+    for group in comparison.controller:
+        assert group.values("test_loss") == results(tiny.controller(), group.initial_lr, final, "test_loss")
+
+
+def test_report(real: tuple[TrainConfig, Comparison, Path], tmp_path: Path) -> None:
+    config, comparison, folder = real
+    assert len(list(folder.iterdir())) == len(GRID) * 2 + 4 * 2
+    curve = [{"iteration": 0, "episodes": 0, "val_loss": 2.0, "val_loss_by_initial_lr": {"0.01": 2.0}}]
+    progression = Progression(iteration=6, curve=curve, exploring=[1.0] * 6, best_score=2.0, seconds=3.5)
+    write_report(tmp_path, config, progression, comparison, {"command": "by hand"})
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["provenance"] == {"command": "by hand"}
+    assert (results["training_episodes"], results["training_seconds"]) == (12, 3.5)
+    assert (results["learning_curve"], results["exploring"]) == (curve, [1.0] * 6)
+    assert results["selected"] == {"mean_best_val_loss": 2.0}
+    assert results["comparison"] == json.loads(json.dumps(comparison.to_dict()))
+    assert len(results["comparison"]["grid"]) == len(GRID)
+    assert (tmp_path / "learning_curve.png").stat().st_size > 5000
+    assert (tmp_path / "schedules.png").stat().st_size > 5000
+    console = Console(width=200, record=True, quiet=False)
+    with console.capture() as captured:
+        console.print(comparison_table(config, comparison))
+    text = " ".join(captured.get().split())
+    assert f"Best of 4 step decays: {comparison.best}; chosen on validation loss over 8 episodes (2 each)" in text
+    assert all(str(group.summary("test_loss")) in text for group in comparison.groups)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import tiny
+import torch
+import toys
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+import agents
+from agents.ppo.controller import Controller
+from agents.ppo.train import current_controller, make_algorithm
+from lr_gym import LRTrainingEnv, rollout
+from lr_gym.errors import InvalidArgumentError
+
+ACTORS = pytest.mark.parametrize("actor", ["mlp", "lstm"])
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    folder = tmp_path / "controller"
+    tiny.controller().save(folder)
+    return folder
+
+
+def observations(count: int = 40) -> np.ndarray[Any, Any]:
+    """Return the same observations every time, some of them beyond where clipping begins."""
+    return (4 * np.random.default_rng(0).normal(size=(count, 8))).astype(np.float32)
+
+
+def actions(controller: Controller) -> np.ndarray[Any, Any]:
+    """Return the actions of two episodes, with the LSTM's state going on within each."""
+    state, taken = None, []
+    for number, observation in enumerate(observations()):
+        action, state = controller.predict(observation, state, np.array([number % 20 == 0]))
+        taken.append(action)
+    return np.array(taken)
+
+
+@ACTORS
+def test_round_trip(actor: str, tmp_path: Path) -> None:
+    controller = tiny.controller(actor)
+    controller.save(tmp_path / "new" / "folder")
+    loaded = Controller.load(tmp_path / "new" / "folder")
+    assert loaded.description == controller.description
+    assert toys.same(loaded.weights, controller.weights)
+    assert loaded.fingerprint == controller.fingerprint
+    assert np.array_equal(actions(loaded), actions(controller))
+    assert len(np.unique(actions(controller))) > 20
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["config.json", "model.safetensors"]
+
+
+@ACTORS
+def test_equals_the_model_in_training(actor: str) -> None:
+    """SB3's own policy behind VecNormalize's own normalisation."""
+    config = tiny.config(actor=actor)
+    venv = VecNormalize(
+        DummyVecEnv([lambda: LRTrainingEnv(config.task)] * 2), clip_obs=config.CLIP, epsilon=config.EPSILON
+    )
+    model = make_algorithm(config, venv)
+    model.learn(2 * model.n_steps * model.n_envs)
+    controller = current_controller(config, model, venv, {"who": "a test"})
+    state, our_state, seen = None, None, []
+    for number, observation in enumerate(observations()):
+        start = np.array([number % 15 == 0])
+        expected, state = model.predict(venv.normalize_obs(observation), state, start, deterministic=True)
+        action, our_state = controller.predict(observation, our_state, start)
+        assert action == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        seen.append(float(action[0]))
+    assert len(set(seen)) > 20
+    assert controller.description.provenance == {"who": "a test"}
+    assert (state is None) == (our_state is None) == (actor == "mlp")
+
+
+@ACTORS
+def test_exploration(actor: str) -> None:
+    controller = tiny.controller(actor)
+    observation = observations(1)[0]
+    torch.manual_seed(0)
+    drawn = {float(controller.predict(observation, deterministic=False)[0][0]) for _ in range(5)}
+    assert len(drawn) > 1
+
+
+def test_normalisation_by_hand() -> None:
+    controller = tiny.controller(mean=[1.0] * 8, variance=[3.0] * 8, epsilon=1.0, clip=2.0)
+    got = controller.normalise(np.array([1.0, 2.0, -1.0, 4.0, 6.0, 100.0, -100.0, 0.0], dtype=np.float32))
+    assert got == pytest.approx([0.0, 0.5, -1.0, 1.5, 2.0, 2.0, -2.0, -0.5])
+    assert got.dtype == np.float32
+
+
+@ACTORS
+def test_several_observations_at_once(actor: str) -> None:
+    controller = tiny.controller(actor)
+    batch, _ = controller.predict(observations(), episode_start=np.ones(40, dtype=bool))
+    single = [controller.predict(observation, None, np.array([True]))[0] for observation in observations()]
+    assert batch == pytest.approx(np.array(single), rel=1e-4, abs=1e-6)
+
+
+@ACTORS
+def test_global_randomness_is_left_alone(actor: str, tmp_path: Path) -> None:
+    tiny.controller(actor).save(tmp_path)
+    toys.disturb_global_randomness(5)
+    before = toys.global_randomness()
+    actions(Controller.load(tmp_path))
+    assert toys.same(toys.global_randomness(), before)
+
+
+def test_by_name_and_from_the_folder_of_a_run(saved: Path) -> None:
+    for folder in (saved, saved.parent, str(saved)):
+        assert agents.make("ppo", controller=folder).fingerprint == tiny.controller().fingerprint  # type: ignore[attr-defined]
+
+
+@ACTORS
+def test_fingerprint(actor: str) -> None:
+    controller = tiny.controller(actor)
+    fingerprint = controller.fingerprint
+    assert tiny.controller(actor, provenance={"command": "another"}).fingerprint == fingerprint
+    assert tiny.controller(actor, seed=1).fingerprint != fingerprint
+    assert tiny.controller(actor, clip=9.0).fingerprint != fingerprint
+    assert tiny.controller(actor, mean=[0.0] * 8).fingerprint != fingerprint
+    for name in controller.weights:
+        weights = controller.weights
+        weights[name].view(-1)[0] += 1e-3
+        assert Controller(controller.description, weights).fingerprint != fingerprint
+    assert controller.fingerprint == fingerprint  # `weights` are copies
+
+
+@ACTORS
+def test_survives_pickling(actor: str) -> None:
+    """Worker processes get it so."""
+    controller = tiny.controller(actor)
+    assert np.array_equal(actions(pickle.loads(pickle.dumps(controller))), actions(controller))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"observe_progress": False}, "observe_progress=True (here False)"),
+        ({"action": "discrete"}, "action='continuous' (here 'discrete')"),
+        ({"max_multiplier": 3.0}, "max_multiplier=2.0 (here 3.0)"),
+        ({"min_lr": 1e-6}, "min_lr=1e-07 (here 1e-06)"),
+        ({"max_lr": 1.0}, "max_lr=10.0 (here 1.0)"),
+    ],
+)
+def test_another_env_is_refused(options: dict[str, Any], message: str) -> None:
+    env = LRTrainingEnv(tiny.task(), **options)
+    with pytest.raises(InvalidArgumentError) as caught:
+        rollout(env, tiny.controller(), seed=0)
+    assert str(caught.value) == f"this controller was trained in an env with {message}; make the env with these"
+    with pytest.raises(InvalidArgumentError, match="needs an LRTrainingEnv"):
+        tiny.controller().reset(gymnasium.make("CartPole-v1"))
+
+
+def test_other_controllers_fit_their_envs() -> None:
+    """Reward and task are free; what is observed and driven comes from the description."""
+    seven = tiny.description()
+    short = {key: getattr(seven, key)[:7] for key in ("features", "low", "high", "mean", "variance")}
+    for changes in (short, {"action": "discrete", "actor": "lstm"}, {"max_multiplier": 4.0}):
+        controller = tiny.controller(**changes)  # type: ignore[arg-type]
+        env = LRTrainingEnv(tiny.breaking_task(), reward="final", **controller.description.env_options())
+        assert rollout(env, controller, seed=3, initial_lr=1e-2).updates == [10, 20, 30, 40]

@@ -1,0 +1,149 @@
+"""Files of a controller that are damaged or hostile: a clear error, and nothing in them is executed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import tiny
+import torch
+
+from agents.ppo.controller import Controller
+from lr_gym.errors import FileFormatError
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    folder = tmp_path / "controller"
+    tiny.controller().save(folder)
+    return folder
+
+
+def replace_weights(folder: Path, content: bytes) -> None:
+    """Put other bytes in the place of the weights, with the hash that says they belong there."""
+    (folder / "model.safetensors").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    tiny.rewrite_json(folder / "config.json", lambda values: values | {"weights_sha256": digest})
+
+
+def change_tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        tensors = safetensors.torch.load_file(folder / "model.safetensors")
+        change(tensors)
+        replace_weights(folder, safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}))
+
+    return damage
+
+
+def change_config(**changes: Any) -> Callable[[Path], None]:
+    return lambda folder: tiny.rewrite_json(folder / "config.json", lambda values: values | changes)
+
+
+class Payload:
+    """What a pickle that executes code looks like."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.target,)
+
+
+def test_nothing_in_the_files_is_executed(saved: Path, tmp_path: Path) -> None:
+    target = tmp_path / "executed"
+    bait = tmp_path / "bait.pt"
+    torch.save(Payload(target), bait)
+    for content in (pickle.dumps(Payload(target)), bait.read_bytes()):
+        replace_weights(saved, content)
+        with pytest.raises(FileFormatError, match="holds no valid controller"):
+            Controller.load(saved)
+        (saved / "config.json").write_bytes(content)
+        with pytest.raises(FileFormatError, match="cannot be read as JSON"):
+            Controller.load(saved)
+        tiny.controller().save(saved)
+    assert not target.exists()
+    pickle.loads(pickle.dumps(Payload(target)))
+    assert target.exists()  # so it would have shown
+
+
+def truncate(name: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-7])
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), "must hold config.json and model.safetensors"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "must hold config.json and model.safet"),
+    "truncated weights": (truncate("model.safetensors"), "is not the file that config.json was written for"),
+    "truncated config": (truncate("config.json"), "cannot be read as JSON"),
+    "empty weights": (lambda folder: replace_weights(folder, b""), "holds no valid controller"),
+    "huge header": (lambda folder: replace_weights(folder, b"\xff" * 64), "holds no valid controller"),
+    "wrong hash": (change_config(weights_sha256="0" * 64), "is not the file that config.json was written for"),
+    "no hash": (change_config(weights_sha256=None), "is not the file that config.json was written for"),
+    "list": (lambda folder: (folder / "config.json").write_text("[]"), "no controller of this version"),
+    "text": (lambda folder: (folder / "config.json").write_text('"x"'), "no controller of this version"),
+    "other format": (change_config(format="other"), "wanted format 'lr_gym.ppo-controller', version 1"),
+    "other version": (change_config(version=2), "wanted format 'lr_gym.ppo-controller', version 1"),
+    "unknown field": (change_config(surprise=1), "surprise"),
+    "extra tensor": (change_tensors(lambda t: t.update(more=torch.zeros(1))), r"unknown \['more'\]"),
+    "missing tensor": (change_tensors(lambda t: t.pop("log_std")), r"missing \['log_std'\]"),
+    "misshapen": (change_tensors(lambda t: t.update(log_std=torch.zeros(2))), r"'log_std' must .* shape \(1,\); got"),
+    "other type": (change_tensors(lambda t: t.update(log_std=torch.zeros(1).double())), "got torch.float64"),
+    "nan": (change_tensors(lambda t: t["value_net.bias"].fill_(torch.nan)), "'value_net.bias' must be finite"),
+    "infinite": (change_tensors(lambda t: t["value_net.bias"].fill_(torch.inf)), "'value_net.bias' must be finite"),
+    "features": (change_config(features=["a"] * 8), "unknown observation"),
+    "few features": (change_config(features=["train_loss"]), "unknown observation"),
+    "no features": (change_config(features=None), "holds no valid controller"),
+    "action": (change_config(action="other"), "action must be 'continuous' or 'discrete', got 'other'"),
+    "actor": (change_config(actor="transformer"), "unknown networks: actor='transformer'"),
+    "other actor": (change_config(actor="lstm"), "tensors do not fit its description"),
+    "lengths": (change_config(mean=[0.0]), "must have equal lengths"),
+    "nan mean": (change_config(mean=[float("nan")] * 8), "must be finite numbers"),
+    "text mean": (change_config(mean=["0"] * 8), "must be finite numbers"),
+    "variance": (change_config(variance=[-1.0] * 8), "variances not negative"),
+    "bounds": (change_config(low=[1.0] * 8, high=[-1.0] * 8), "."),
+    "epsilon": (change_config(epsilon=-5.0), "."),
+    "zero division": (change_config(epsilon=0.0, variance=[0.0] * 8), "."),
+    "clip": (change_config(clip=-1.0), "."),
+    "multiplier": (change_config(max_multiplier=0.5), "max_multiplier must be a finite number above 1"),
+    "text multiplier": (change_config(max_multiplier="2"), "holds no valid controller"),
+    "text lr": (change_config(min_lr="small"), "."),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_files(saved: Path, kind: str) -> None:
+    damage, message = DAMAGE[kind]
+    Controller.load(saved)
+    damage(saved)
+    with pytest.raises(FileFormatError, match=message):
+        Controller.load(saved)
+
+
+@pytest.mark.parametrize("size", [10**9, 4097, 0, -4, 4.5, "4", None, [4], 10**400])
+def test_absurd_sizes(saved: Path, size: Any) -> None:
+    change_config(hidden_size=size)(saved)
+    with pytest.raises(FileFormatError):
+        Controller.load(saved)
+
+
+def test_missing_fields(saved: Path) -> None:
+    whole = (saved / "config.json").read_bytes()
+    required = {f.name for f in dataclasses.fields(tiny.description())} - {"provenance"}
+    for field in required | {"format", "version", "weights_sha256"}:
+        (saved / "config.json").write_bytes(whole)
+        tiny.rewrite_json(
+            saved / "config.json", lambda values, field=field: {k: v for k, v in values.items() if k != field}
+        )  # type: ignore[misc]
+        with pytest.raises(FileFormatError):
+            Controller.load(saved)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match=r"no controller in .*nowhere: it must hold config\.json"):
+        Controller.load(tmp_path / "nowhere")

@@ -1,0 +1,248 @@
+"""Tasks, records, agents and controllers small enough to make many of; importable, so that workers find them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import pytest
+import torch
+
+from lr_gym import LRTrainingEnv, tasks
+from lr_gym.evaluation import Cell, Rollout, Workers
+from lr_gym.mdp.features import NAMES
+from lr_gym.tasks import Task
+
+if TYPE_CHECKING:  # worker processes that import this file start sooner without
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    from agents.ppo.config import TrainConfig
+    from agents.ppo.controller import Controller, Description
+
+ROOT = Path(__file__).resolve().parents[1]
+FIELDS: dict[str, Any] = {
+    "budget": 40,
+    "decision_interval": 10,
+    "batch_size": 16,
+    "train_size": 200,
+    "validation_size": 100,
+    "model_options": {"width": 8},
+}
+
+
+def task(**fields: Any) -> Task:
+    """Return three decisions of a very small network on few examples."""
+    return tasks.get("fashion-mnist-mini/mlp").replace(**(FIELDS | fields))
+
+
+def breaking_task(**fields: Any) -> Task:
+    """Return a task that most often diverges where it starts from 10."""
+    return task(**({"optimizer": "SGD", "initial_lrs": (10.0, 1e-2)} | fields))
+
+
+def record(
+    losses: Sequence[float] = (2.0, 1.5, 1.2, 1.0), *, test_loss: float = 1.1, best: float | None = None, seed: int = 0
+) -> Rollout:
+    """Return a hand-made record with these validation losses."""
+    count = len(losses)
+    lrs = [1e-2 * 0.5**k for k in range(count)]
+    result = {
+        "best_val_loss": float(np.nanmin(losses)) if best is None else best,
+        "best_update": 10,
+        "test_loss": test_loss,
+        "test_accuracy": 0.5,
+        "final_val_loss": losses[-1],
+        "diverged": count < 4,
+    }
+    return Rollout(
+        task=task().to_dict(),
+        seed=seed,
+        initial_lr=1e-2,
+        updates=[10 * (k + 1) for k in range(count)],
+        lrs=lrs,
+        train_losses=list(losses),
+        val_losses=list(losses),
+        val_accuracies=[0.5] * count,
+        rewards=[0.1] * (count - 1),
+        result=result,
+    )
+
+
+class Decay:
+    """Multiplies the learning rate by the same number at each decision; counts its episodes where it lives."""
+
+    def __init__(self, action: float = -0.5) -> None:
+        self.action = action
+        self.episodes = 0
+
+    def reset(self, env: Any) -> None:
+        self.episodes += 1
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        return np.array([self.action], dtype=np.float32), state
+
+
+class StubPool:
+    """Answers cells with records that a function invents."""
+
+    def __init__(self, invent: Callable[[Cell], Rollout]) -> None:
+        self.invent = invent
+        self.calls: list[list[Cell]] = []
+
+    def run(self, cells: Sequence[Cell], folder: Path | None = None, on_record: Any = None) -> list[Rollout]:
+        self.calls.append(list(cells))
+        return [self.invent(cell) for cell in cells]
+
+
+def dummy_envs(make_envs: Sequence[Callable[[], Any]], workers: int) -> DummyVecEnv:
+    """Stand in for `WorkerVecEnv` without processes."""
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    return DummyVecEnv(list(make_envs))
+
+
+def workers_here(count: int) -> Workers:
+    """Stand in for `Workers` without processes."""
+    return Workers(count, in_process=True)
+
+
+def description(actor: str = "mlp", **changes: Any) -> Description:
+    """Return the description of a controller of `LRTrainingEnv` with some normalisation."""
+    from agents.ppo.controller import Description
+
+    space = LRTrainingEnv(task()).observation_space
+    rng = np.random.default_rng(0)
+    values: dict[str, Any] = {
+        "actor": actor,
+        "hidden_size": 4,
+        "features": list(NAMES),
+        "low": space.low.tolist(),  # type: ignore[attr-defined]
+        "high": space.high.tolist(),  # type: ignore[attr-defined]
+        "action": "continuous",
+        "max_multiplier": 2.0,
+        "min_lr": 1e-7,
+        "max_lr": 10.0,
+        "mean": rng.normal(size=8).tolist(),
+        "variance": rng.uniform(0.5, 2, size=8).tolist(),
+        "epsilon": 1e-8,
+        "clip": 10.0,
+        "provenance": {"command": "by hand"},
+    }
+    return Description(**(values | changes))
+
+
+def weights(about: Description, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Return random weights large enough for actions to differ."""
+    from agents.ppo.controller import build_policy
+
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(tensor.shape, generator=generator) * 0.1
+        for name, tensor in build_policy(about).state_dict().items()
+    }
+
+
+def controller(actor: str = "mlp", seed: int = 0, **changes: Any) -> Controller:
+    """Return a controller that was never trained."""
+    from agents.ppo.controller import Controller
+
+    about = description(actor, **changes)
+    return Controller(about, weights(about, seed))
+
+
+def config(**changes: Any) -> TrainConfig:
+    """Return six iterations of two trainees."""
+    from agents.ppo.config import TrainConfig
+
+    values: dict[str, Any] = {
+        "task": task(),
+        "episodes": 12,
+        "trainees": 2,
+        "evaluate_every": 2,
+        "evaluation_runs": 1,
+        "tuning_runs": 1,
+        "final_runs": 2,
+        "hidden_size": 4,
+        "epochs": 2,
+        "minibatches": 2,
+    }
+    return TrainConfig(**(values | changes))
+
+
+def script(name: str, *arguments: str) -> list[str]:
+    """Return the words that run one of the command lines."""
+    return [sys.executable, str(ROOT / name), *arguments]
+
+
+def run_script(name: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command line to its end in a folder."""
+    return subprocess.run(
+        script(name, *arguments),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+
+
+def run_main(module: ModuleType, *arguments: str, workers: Any = workers_here) -> None:
+    """Run a command line to its end in this process, without any other."""
+    from agents.ppo import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{module.__name__}.py", *arguments])
+        patch.setattr(module, "Workers", workers)
+        patch.setattr(train, "WorkerVecEnv", dummy_envs)
+        module.main()
+
+
+def refused(module: ModuleType, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the one line with which a command line refuses its arguments."""
+
+    def start(*_: Any) -> NoReturn:
+        pytest.fail("the arguments were not refused")
+
+    with pytest.raises(SystemExit) as caught:
+        run_main(module, *arguments, workers=start)
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"{module.__name__}.py: error: ")
+    return err
+
+
+#: Eight iterations of sixteen trainees that decide once.
+TRAIN = (
+    *("--episodes", "128", "--runs", "2", "--tuning-runs", "1", "--seed", "3", "--workers", "1", "--override"),
+    *("budget=20", "batch_size=8", "train_size=100", "validation_size=50", 'model_options={"width":4}'),
+)
+
+
+@functools.cache
+def finished_run(base: Path) -> Path:
+    """Return the folder of a training run; it is run once per test session.
+
+    Args:
+        base: `tmp_path_factory.getbasetemp()`.
+    """
+    import train_controller
+
+    run_main(train_controller, *TRAIN, "--out", str(base / "finished run"))
+    return base / "finished run"
+
+
+def rewrite_json(file: Path, change: Callable[[dict[str, Any]], Mapping[str, Any] | None]) -> None:
+    """Change a JSON file in place: by what the function does to the values, or returns."""
+    values = json.loads(file.read_text())
+    returned = change(values)
+    file.write_text(json.dumps(values if returned is None else returned))
