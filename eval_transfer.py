@@ -67,8 +67,8 @@ def prepare(arguments: Arguments) -> Matrix:
         if not Path(arguments.data).is_dir():
             raise InvalidArgumentError(f"--data must be a folder, got {arguments.data!r}")
         os.environ["LR_GYM_DATA"] = arguments.data
-    if arguments.out is not None and Path(arguments.out).is_file():
-        raise InvalidArgumentError(f"--out must be a folder, {arguments.out} is a file")
+    if "name" in dict(arguments.override):
+        raise InvalidArgumentError("--override cannot set name; use --task")
     for name in ("task", "agents", "initial_lrs"):
         values = getattr(arguments, name)
         if len(set(values)) < len(values):
@@ -85,7 +85,10 @@ def prepare(arguments: Arguments) -> Matrix:
     chosen = [tasks.get(name, **dict(arguments.override)) for name in arguments.task]
     env = controller.description.env_options() | {"device": arguments.device}
     for task in chosen:
-        LRTrainingEnv(task, **env).reset(seed=0)  # what cannot be trained shows here, not in a worker
+        training = LRTrainingEnv(task, **env)
+        for lr in arguments.initial_lrs:
+            training.check_lr(lr, "--initial-lrs")
+        training.reset(seed=0)  # what cannot be trained shows here, not in a worker
     seeds = np.random.SeedSequence([arguments.seed, 2019]).generate_state(arguments.runs, np.uint32) // 2
     return Matrix(chosen, contestants, arguments.initial_lrs, [int(seed) for seed in seeds], env, own_lr)
 
@@ -106,9 +109,10 @@ def main() -> None:
     arguments, parser = cli.parse(Arguments, (__doc__ or "").splitlines()[0])
     try:
         matrix = prepare(arguments)
+        out = Path(arguments.out or Path("runs") / time.strftime("transfer-%Y%m%d-%H%M%S"))
+        cli.make_folder(out)
     except LRGymError as error:
         parser.error(str(error))
-    out = Path(arguments.out or Path("runs") / time.strftime("transfer-%Y%m%d-%H%M%S"))
     console = Console()
     try:
         with Workers(arguments.workers or available_cores()) as pool, Progress(console=console) as bar:

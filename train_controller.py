@@ -82,8 +82,8 @@ class Arguments:
         if self.profile is not None:
             task = task.replace(**tasks.PROFILES[profile])
         overrides = dict(self.override or ())
-        if "initial_lrs" in overrides:
-            raise InvalidArgumentError("--override cannot set initial_lrs; use --initial-lrs")
+        if overrides.keys() & {"name", "initial_lrs"}:
+            raise InvalidArgumentError("--override cannot set name or initial_lrs; use --task or --initial-lrs")
         if self.initial_lrs is not None:
             if len(set(self.initial_lrs)) < len(self.initial_lrs):
                 raise InvalidArgumentError(f"--initial-lrs must differ from each other, got {self.initial_lrs}")
@@ -120,7 +120,7 @@ def prepare(arguments: Arguments) -> tuple[TrainConfig, Path, checkpoints.Checkp
             raise InvalidArgumentError(f"--resume continues a run with its own settings; drop {', '.join(given)}")
         out = Path(arguments.resume)
         checkpoint = checkpoints.Checkpoint.read(out)
-        return TrainConfig.from_dict(checkpoint.values["config"]), out, checkpoint
+        return TrainConfig.from_dict(checkpoint.value("config")), out, checkpoint
     config = arguments.config()
     name = f"{config.task.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     out = Path(arguments.out) if arguments.out is not None else Path("runs") / name
@@ -128,8 +128,7 @@ def prepare(arguments: Arguments) -> tuple[TrainConfig, Path, checkpoints.Checkp
         raise InvalidArgumentError(
             f"{out} holds a run already; continue it with --resume {out}, or choose another --out"
         )
-    if out.exists() and not out.is_dir():
-        raise InvalidArgumentError(f"--out must be a folder, {out} is a file")
+    cli.make_folder(out)
     return config, out, None
 
 
@@ -142,7 +141,7 @@ def main() -> None:
         parser.error(str(error))
     console = Console()
     workers = arguments.workers or available_cores()
-    about = provenance(config.to_dict()) if checkpoint is None else checkpoint.values["provenance"]
+    about = provenance(config.to_dict()) if checkpoint is None else checkpoint.value("provenance")
     console.print(
         f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.task.budget} "
         f"updates, {workers} workers. Results go to {out}"

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from lr_gym.errors import InvalidArgumentError, LRGymError
@@ -125,6 +126,19 @@ def assignment(text: str) -> tuple[str, Any]:
         return field, json.loads(value)
     except ValueError:
         return field, value
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, if it is not there.
+
+    Raises:
+        InvalidArgumentError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{path} is a file" if path.is_file() else f"{path} cannot be made: {error.strerror}"
+        raise InvalidArgumentError(f"--out must be a folder, {reason}") from error
 
 
 def run(main: Callable[[], None]) -> NoReturn:

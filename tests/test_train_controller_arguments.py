@@ -72,7 +72,7 @@ REFUSED: list[tuple[str, str]] = [
     ("--override budget=some", "budget must be a whole number of at least 1, got 'some'"),
     ("--override batch_size=100000", "batch_size=100000 is more than the "),
     ("--override validation_size=1000000", "validation_size=1000000 is more than the "),
-    ("--override initial_lrs=[1]", "--override cannot set initial_lrs; use --initial-lrs"),
+    ("--override initial_lrs=[1]", "--override cannot set name or initial_lrs; use --task or --initial-lrs"),
     ("--override optimizer=Adm", "'Adm'"),
     ("--override model=null", "model"),
     ('--override model_options={"widht":3}', "the model 'mlp' refuses model_options={'widht': 3}"),
@@ -113,5 +113,3 @@ def test_arguments_that_make_no_sense(
 
     assert filled(message) in tiny.refused(train_controller, capsys, *map(filled, words.split()))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged", "file", "foreign"]
-
-

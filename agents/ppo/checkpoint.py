@@ -43,6 +43,16 @@ class Checkpoint:
     values: dict[str, Any]
     tensors: dict[str, Tensor]
 
+    def value(self, name: str) -> Any:
+        """Return one of the JSON values.
+
+        Raises:
+            FileFormatError: It is missing.
+        """
+        if name not in self.values:
+            raise FileFormatError(f"{FILE.name} lacks {name!r}: it was not written by a training run")
+        return self.values[name]
+
     def write(self, out: Path) -> None:
         """Write the checkpoint of the run in `out` atomically."""
         header = {"format": FORMAT, "version": str(VERSION), "values": json.dumps(self.values)}

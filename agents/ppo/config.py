@@ -88,8 +88,10 @@ class TrainConfig:
         for name in (*whole, "tuning_runs", "final_runs"):
             if getattr(self, name) < 1:
                 raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise InvalidArgumentError(f"seed must not be negative, got {self.seed}")
+        if not 0 <= self.seed < 2**32 - 1:  # NumPy's global generator, which SB3 seeds, takes no other
+            raise InvalidArgumentError(f"seed must not be negative, and below {2**32 - 1}, got {self.seed}")
+        if self.trainees * self.task.decisions < 2:
+            raise InvalidArgumentError("PPO needs two decisions per update: use more trainees or a larger budget")
 
     @property
     def iterations(self) -> int:

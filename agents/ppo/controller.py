@@ -24,7 +24,7 @@ from torch import Tensor
 
 from agents.ppo.algorithm import LstmPolicy, MlpPolicy, policy_kwargs
 from lr_gym import LRTrainingEnv
-from lr_gym.errors import FileFormatError, InvalidArgumentError
+from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
 from lr_gym.files import read_json, write_bytes, write_json
 from lr_gym.mdp.actions import make_actions
 from lr_gym.mdp.features import NAMES
@@ -74,15 +74,18 @@ class Description:
 
     def __post_init__(self) -> None:
         size = len(self.features)
-        numbers = (*self.low, *self.high, *self.mean, *self.variance, self.epsilon, self.clip)
+        positive = (self.epsilon, self.clip, self.max_multiplier, self.min_lr, self.max_lr)
+        numbers = (*self.low, *self.high, *self.mean, *self.variance, *positive)
         if self.actor not in ("mlp", "lstm") or not 1 <= self.hidden_size <= LARGEST_HIDDEN:
             raise FileFormatError(f"unknown networks: actor={self.actor!r}, hidden_size={self.hidden_size!r}")
         if tuple(self.features) != NAMES[:size] or size < len(NAMES) - 1:
             raise FileFormatError(f"unknown observation {self.features!r}; this version has {list(NAMES)}")
         if not {len(self.low), len(self.high), len(self.mean), len(self.variance)} == {size}:
             raise FileFormatError("features, low, high, mean and variance of the observation must have equal lengths")
-        if not all(isinstance(x, (int, float)) and np.isfinite(x) for x in numbers) or min(self.variance) < 0:
-            raise FileFormatError("bounds and normalisation must be finite numbers, variances not negative")
+        if not all(isinstance(x, (int, float)) and np.isfinite(x) for x in numbers):
+            raise FileFormatError("bounds, normalisation and limits must be finite numbers")
+        if min(self.variance) < 0 or min(positive) <= 0:
+            raise FileFormatError("variances must not be negative; epsilon, clip and limits must be positive")
 
     def env_options(self) -> dict[str, Any]:
         """Return the keyword arguments of `LRTrainingEnv` that this controller needs."""
@@ -240,5 +243,5 @@ class Controller:
             weights = safetensors.torch.load(raw)
             description = Description(**{k: v for k, v in config.items() if k not in ("format", "version")})
             return cls(description, weights)
-        except (TypeError, ValueError, safetensors.SafetensorError, InvalidArgumentError) as error:
+        except (TypeError, ValueError, safetensors.SafetensorError, LRGymError) as error:
             raise FileFormatError(f"{folder} holds no valid controller: {error}") from error

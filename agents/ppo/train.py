@@ -26,6 +26,7 @@ from agents.ppo.controller import Controller, Description
 from lr_gym import LRTrainingEnv
 from lr_gym.envs.replay import ReplayEnv
 from lr_gym.envs.workers import WorkerVecEnv
+from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Cell, Contestant, Workers
 from lr_gym.mdp.features import NAMES
 from lr_gym.tasks import Task
@@ -40,7 +41,8 @@ def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
     """Return SB3's algorithm with the paper's networks and learning rates, seeded (global generators too)."""
     steps = config.task.decisions
     total = steps * config.trainees
-    minibatches = max(k for k in range(1, config.minibatches + 1) if total % k == 0)
+    # All of one size, and none of a single decision: SB3 warns of the one and refuses the other.
+    minibatches = max(k for k in range(1, config.minibatches + 1) if total % k == 0 and total // k > 1)
     algorithm, policy = (TwoRateRecurrentPPO, LstmPolicy) if config.actor == "lstm" else (TwoRatePPO, MlpPolicy)
     return algorithm(
         policy,  # type: ignore[arg-type]
@@ -233,11 +235,18 @@ def save(
 
 
 def load_progression(checkpoint: Checkpoint) -> Progression:
-    """Return the progression that `save` wrote."""
-    best = checkpoint.values["best"]
+    """Return the progression that `save` wrote.
+
+    Raises:
+        FileFormatError: It is missing or of another version.
+    """
+    best, values = checkpoint.value("best"), checkpoint.value("progression")
     weights = {k.removeprefix("best/"): v for k, v in checkpoint.tensors.items() if k.startswith("best/")}
-    controller = None if best is None else Controller(Description(**best), weights)
-    return Progression(**checkpoint.values["progression"], best=controller)
+    try:
+        controller = None if best is None else Controller(Description(**best), weights)
+        return Progression(**values, best=controller)
+    except TypeError as error:
+        raise FileFormatError(f"the checkpoint does not fit this version of lr_gym: {error}") from error
 
 
 def train(

@@ -164,9 +164,18 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
     def _check_initial_lrs(self, task: Task | TaskFamily) -> None:
         lrs = task.initial_lrs if isinstance(task, Task) else task.initial_lr_range or task.base.initial_lrs
         for lr in lrs:
-            self._check_lr(lr, f"the initial lr of the task {task.name!r}")
+            self.check_lr(lr, f"the initial lr of the task {task.name!r}")
 
-    def _check_lr(self, lr: float, what: str) -> None:
+    def check_lr(self, lr: float, what: str) -> None:
+        """Check that a learning rate is within the env's bounds.
+
+        Args:
+            lr: The learning rate.
+            what: What it is, for the message.
+
+        Raises:
+            InvalidArgumentError: It is not.
+        """
         if not self.min_lr <= lr <= self.max_lr:
             raise InvalidArgumentError(
                 f"{what} must lie in [min_lr, max_lr] = [{self.min_lr:g}, {self.max_lr:g}], got {lr!r}"
@@ -214,7 +223,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         drawn_lr = task.initial_lrs[int(self.np_random.integers(len(task.initial_lrs)))]
         trainee_seed = int(self.np_random.integers(2**63))
         lr = drawn_lr if initial_lr is None else initial_lr
-        self._check_lr(lr, f"the initial lr of the task {task.name!r}")
+        self.check_lr(lr, f"the initial lr of the task {task.name!r}")
         self._trainee = Trainee(task, trainee_seed, lr=lr, device=self.device)
         self._history = History(budget=task.budget, title=task.name)
         self._last = self._train_interval()
@@ -231,7 +240,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         lr = options["initial_lr"]
         if isinstance(lr, bool) or not isinstance(lr, (int, float, np.floating)):
             raise InvalidArgumentError(f"options['initial_lr'] must be a number, got {lr!r}")
-        self._check_lr(float(lr), "options['initial_lr']")
+        self.check_lr(float(lr), "options['initial_lr']")
         return float(lr)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -329,8 +338,11 @@ def _checked_device(device: str) -> str:
         InvalidArgumentError: It is not.
     """
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InvalidArgumentError(f"device must be 'cpu' or a GPU that is there, got {device!r}: {reason}") from error
+        there = torch.zeros(1, device=device).device.type in ("cpu", "cuda")
+    except (RuntimeError, AssertionError, TypeError):
+        there = False
+    if not there:
+        raise InvalidArgumentError(
+            f"device must be 'cpu' or a GPU that is there, got {device!r}; GPUs are 'cuda', 'cuda:1'"
+        )
     return str(device)

@@ -53,6 +53,9 @@ def plot_runs(
         values[~np.isfinite(values) | (values <= 0)] = np.nan
         ends = max((run.updates for run in runs), key=len)
         alive = ~np.isnan(values).all(axis=0)
+        if not alive.any():  # every run diverged in its first interval: there is nothing to draw but the label
+            axes.plot([], [], color=f"C{number % 10}", label=f"{label} (diverged)")
+            continue
         low, median, high = np.nanquantile(values[:, alive], (0.25, 0.5, 0.75), axis=0)
         x = np.asarray(ends)[alive]
         color = f"C{number % 10}"

@@ -59,6 +59,10 @@ def as_agent(thing: Any) -> Agent:
     )
 
 
+#: Lists of a record with one entry per interval.
+_PER_INTERVAL = ("updates", "lrs", "train_losses", "val_losses", "val_accuracies")
+
+
 @dataclasses.dataclass(frozen=True)
 class Rollout:
     """The record of one episode; JSON-serialisable.
@@ -109,6 +113,9 @@ class Rollout:
             lists: dict[str, Any] = {
                 name: [number(v) for v in getattr(record, name)] for name in ("train_losses", "val_losses")
             }
+            intervals = {len(getattr(record, name)) for name in _PER_INTERVAL}
+            if intervals != {len(record.rewards) + 1}:
+                raise TypeError(f"lists of {sorted(intervals)} intervals and {len(record.rewards)} rewards")
             result = {key: number(v) if key.endswith("_loss") else v for key, v in record.result.items()}
         except (TypeError, AttributeError) as error:
             raise FileFormatError(f"not a rollout of this version of lr_gym: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,13 +31,15 @@ def welch_p_value(a: Sequence[float], b: Sequence[float]) -> float:
     """Return the two-sided p-value of Welch's t-test that two samples have the same mean.
 
     Xu et al. (2019), Table 1, test at 0.05; Welch's version does not suppose equal variances. NaN where either
-    sample has fewer than two values.
+    sample has fewer than two values, or neither varies and both have the same mean.
     """
     if min(len(a), len(b)) < 2:
         return float("nan")
     from scipy import stats  # here, because this import takes seconds, in every worker process
 
-    return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of samples that do not vary, for which the answer is right
+        return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -105,7 +105,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "lengths": (change_config(mean=[0.0]), "must have equal lengths"),
     "nan mean": (change_config(mean=[float("nan")] * 8), "must be finite numbers"),
     "text mean": (change_config(mean=["0"] * 8), "must be finite numbers"),
-    "variance": (change_config(variance=[-1.0] * 8), "variances not negative"),
+    "variance": (change_config(variance=[-1.0] * 8), "variances must not be negative"),
     "bounds": (change_config(low=[1.0] * 8, high=[-1.0] * 8), "."),
     "epsilon": (change_config(epsilon=-5.0), "."),
     "zero division": (change_config(epsilon=0.0, variance=[0.0] * 8), "."),
