@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -44,34 +45,47 @@ class BatchStream:
             batch_size: At most the number of examples.
             seed: Below 2**63.
         """
-        self._x, self._y, self._batch_size = x, y, batch_size
+        self._x, self._y, self._batch_size, self._examples = x, y, batch_size, len(x)
         self._generator = torch.Generator(x.device).manual_seed(seed)
         self._order = torch.empty(0, dtype=torch.int64, device=x.device)
+        self._drawn = 0  # length of the order, as a number: asking a tensor for it costs more than slicing it
         self._cursor = 0
 
-    def _indices(self, start: int) -> Tensor:
-        """Return the indices at `start` in the current order, which is extended by permutations as needed."""
-        end = start + self._batch_size
-        while len(self._order) < end:
-            permutation = torch.randperm(len(self._x), generator=self._generator, device=self._x.device)
+    def _indices(self, batches: int) -> Tensor:
+        """Return the indices of the coming batches; the order is extended by permutations as needed."""
+        end = self._cursor + batches * self._batch_size
+        while self._drawn < end:
+            permutation = torch.randperm(self._examples, generator=self._generator, device=self._x.device)
             self._order = torch.cat([self._order, permutation])
-        return self._order[start:end]
+            self._drawn += self._examples
+        return self._order[self._cursor : end]
 
-    def _gather(self, indices: Tensor) -> Batch:
-        return Batch(self._x.index_select(0, indices), self._y.index_select(0, indices))
+    def _gather(self, indices: Tensor) -> Iterator[Batch]:
+        """Yield the batches of some indices, the inputs of each only when its turn comes: they are large."""
+        if len(indices) == 0:  # torch.split would make one empty batch of it
+            return
+        size = self._batch_size
+        targets = torch.split(self._y.index_select(0, indices), size)
+        for chosen, y in zip(torch.split(indices, size), targets, strict=True):
+            yield Batch(self._x.index_select(0, chosen), y)
+
+    def take(self, count: int) -> Iterator[Batch]:
+        """Move on by `count` batches and return them, one after another."""
+        indices = self._indices(count)
+        self._cursor += count * self._batch_size
+        if self._cursor >= self._examples:  # forget the epochs that are done
+            self._order = self._order[self._cursor :]
+            self._drawn -= self._cursor
+            self._cursor = 0
+        return self._gather(indices)
 
     def next(self) -> Batch:
         """Return the next batch and move on."""
-        batch = self._gather(self._indices(self._cursor))
-        self._cursor += self._batch_size
-        if self._cursor >= len(self._x):  # forget the epoch that is done
-            self._order = self._order[self._cursor :]
-            self._cursor = 0
-        return batch
+        return next(self.take(1))
 
     def peek(self, count: int) -> list[Batch]:
         """Return the next `count` batches without moving on."""
-        return [self._gather(self._indices(self._cursor + k * self._batch_size)) for k in range(count)]
+        return list(self._gather(self._indices(count)))
 
     def get_state(self) -> StreamState:
         """Return the state; it stays valid while the stream goes on."""
@@ -80,4 +94,4 @@ class BatchStream:
     def set_state(self, state: StreamState) -> None:
         """Continue from a state that `get_state` returned."""
         self._generator.set_state(state.generator)
-        self._order, self._cursor = state.order, state.cursor
+        self._order, self._drawn, self._cursor = state.order, len(state.order), state.cursor

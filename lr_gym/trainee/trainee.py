@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -94,6 +95,8 @@ class Trainee:
         self.optimizer = build_optimizer(str(task.optimizer), dict(task.optimizer_options), self.parameters, self._lr)
         # A user's optimizer may have groups at different rates; a controller scales them together.
         self._lr_scales = [float(group["lr"]) / self._lr for group in self.optimizer.param_groups]
+        closure = inspect.signature(self.optimizer.step).parameters.get("closure")
+        self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         self._noise = TorchStream(noise_seed, self.device)
         self._batches = BatchStream(*self._splits["train"], task.batch_size, order_seed)
         self.updates = 0
@@ -159,14 +162,17 @@ class Trainee:
         return self.updates * self.task.batch_size / self.train_examples
 
     def _update(self, batch: Batch) -> Tensor:
-        def closure() -> Tensor:
+        def loss_and_gradients() -> Tensor:
             self.optimizer.zero_grad()
             loss = self._loss(self.model(batch.x), batch.y)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
-        # With a closure, optimizers that evaluate the loss several times (LBFGS) need no special case.
-        return self.optimizer.step(closure).detach()  # type: ignore[arg-type, attr-defined, no-any-return]
+        if self._needs_closure:  # LBFGS evaluates the loss several times per update
+            return self.optimizer.step(loss_and_gradients).detach()  # type: ignore[arg-type, attr-defined, no-any-return]
+        loss = loss_and_gradients()
+        self.optimizer.step()
+        return loss.detach()
 
     def train(self, updates: int) -> Tensor:
         """Do some updates at the current learning rate.
@@ -177,10 +183,13 @@ class Trainee:
         Returns:
             The loss of each, before its update, (updates,) on the device. Not synchronised.
         """
+        return torch.stack(self._train(updates))
+
+    def _train(self, updates: int) -> list[Tensor]:
         with self._noise.active():
-            losses = [self._update(self._batches.next()) for _ in range(updates)]
+            losses = [self._update(batch) for batch in self._batches.take(updates)]
         self.updates += updates
-        return torch.stack(losses)
+        return losses
 
     def train_interval(self) -> Measurement:
         """Train for one decision interval, then measure. One device synchronisation.
@@ -188,12 +197,12 @@ class Trainee:
         Raises:
             InvalidArgumentError: The loss is negative.
         """
-        losses = self.train(self.task.decision_interval)
+        losses = self._train(self.task.decision_interval)
         evaluation = self.evaluate()
         with torch.inference_mode():
             network = network_features(evaluation.predictions, self._predictions, self.final_weight)
-            scalars = torch.stack([evaluation.accuracy, evaluation.loss, *network])
-            numbers = torch.cat([losses, scalars]).cpu().numpy()  # the synchronisation
+            everything = torch.stack([*losses, evaluation.accuracy, evaluation.loss, *network])
+            numbers = everything.cpu().numpy()  # the synchronisation
         train_losses = numbers[: len(losses)]
         accuracy, val_loss, variance, change, weight_mean, weight_variance = map(float, numbers[len(losses) :])
         train_loss = float(train_losses.mean(dtype=np.float64))
@@ -235,7 +244,8 @@ class Trainee:
                 predictions = torch.cat([self.model(x) for x in torch.split(examples.x, EVALUATION_CHUNK)])
                 loss = self._loss(predictions, examples.y)
                 if self.data.classification and predictions.ndim == examples.y.ndim + 1:
-                    accuracy = (predictions.argmax(1) == examples.y).float().mean()
+                    # max is faster than argmax over few classes
+                    accuracy = (predictions.max(1).indices == examples.y).float().mean()
                 else:
                     accuracy = torch.full_like(loss, math.nan)
                 return Evaluation(loss, accuracy, predictions)
