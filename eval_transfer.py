@@ -7,7 +7,6 @@ uv run eval_transfer.py --help                      everything else
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import time
 from pathlib import Path
@@ -64,9 +63,7 @@ def prepare(arguments: Arguments) -> Matrix:
         LRGymError: The arguments make no sense.
     """
     if arguments.data is not None:
-        if not Path(arguments.data).is_dir():
-            raise InvalidArgumentError(f"--data must be a folder, got {arguments.data!r}")
-        os.environ["LR_GYM_DATA"] = arguments.data
+        cli.use_data_root(arguments.data)
     if "name" in dict(arguments.override):
         raise InvalidArgumentError("--override cannot set name; use --task")
     for name in ("task", "agents", "initial_lrs"):

@@ -7,7 +7,6 @@ uv run train_controller.py --help     everything else
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import time
 from pathlib import Path
@@ -110,9 +109,7 @@ def prepare(arguments: Arguments) -> tuple[TrainConfig, Path, checkpoints.Checkp
         LRGymError: The arguments make no sense.
     """
     if arguments.data is not None:
-        if not Path(arguments.data).is_dir():
-            raise InvalidArgumentError(f"--data must be a folder, got {arguments.data!r}")
-        os.environ["LR_GYM_DATA"] = arguments.data
+        cli.use_data_root(arguments.data)
     if arguments.resume is not None:
         fixed = [f.name for f in dataclasses.fields(arguments) if f.name not in ("resume", "data", "workers")]
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(arguments, name) is not None]

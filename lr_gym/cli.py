@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -126,6 +127,17 @@ def assignment(text: str) -> tuple[str, Any]:
         return field, json.loads(value)
     except ValueError:
         return field, value
+
+
+def use_data_root(folder: str) -> None:
+    """Look for data sets in a folder, in this process and in the workers that it starts.
+
+    Raises:
+        InvalidArgumentError: It is no folder.
+    """
+    if not Path(folder).is_dir():
+        raise InvalidArgumentError(f"--data must be a folder, got {folder!r}")
+    os.environ["LR_GYM_DATA"] = folder
 
 
 def make_folder(path: Path) -> None:
