@@ -193,6 +193,17 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         return self._trainee
 
     @property
+    def measurement(self) -> Measurement:
+        """What was measured at the end of the last interval: losses and features, for agents that look at them.
+
+        Raises:
+            EpisodeError: There is no running episode.
+        """
+        if self._last is None:
+            raise EpisodeError("there is no measurement outside an episode; call env.reset()")
+        return self._last
+
+    @property
     def task(self) -> Task:
         """The task of the running episode.
 

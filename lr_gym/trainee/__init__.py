@@ -1,7 +1,18 @@
 """How a task is trained: one trainee, driven by its learning rate."""
 
 from lr_gym.trainee.batches import Batch
-from lr_gym.trainee.records import BestWeights, Evaluation, Measurement, Snapshot
+from lr_gym.trainee.records import BestWeights, Directions, Evaluation, Measurement, Passes, Snapshot
+from lr_gym.trainee.run import TrainingRun
 from lr_gym.trainee.trainee import Trainee
 
-__all__ = ["Batch", "BestWeights", "Evaluation", "Measurement", "Snapshot", "Trainee"]
+__all__ = [
+    "Batch",
+    "BestWeights",
+    "Directions",
+    "Evaluation",
+    "Measurement",
+    "Passes",
+    "Snapshot",
+    "Trainee",
+    "TrainingRun",
+]

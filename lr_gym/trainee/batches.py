@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -19,6 +19,43 @@ class Batch(NamedTuple):
 
     x: Tensor
     y: Tensor
+
+
+class Batches(Sequence[Batch]):
+    """Batches of known examples. Inputs, which are large, are gathered only when a batch is looked at."""
+
+    def __init__(self, x: Tensor, y: Tensor, indices: Tensor, batch_size: int) -> None:
+        """Cut examples into batches.
+
+        Args:
+            x: Inputs (examples, ...).
+            y: Targets (examples, ...).
+            indices: Which of them, (batches * batch_size,).
+            batch_size: Examples per batch.
+        """
+        self._x, self._batch_size = x, batch_size
+        self._indices, self._targets = indices, y.index_select(0, indices)
+
+    def __len__(self) -> int:
+        return len(self._targets) // self._batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        if len(self) == 0:  # torch.split would make one empty batch of it
+            return
+        size = self._batch_size
+        for chosen, y in zip(torch.split(self._indices, size), torch.split(self._targets, size), strict=True):
+            yield Batch(self._x.index_select(0, chosen), y)
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Batch]: ...
+    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]  # counts from the end, and raises IndexError
+        part = slice(number * self._batch_size, (number + 1) * self._batch_size)
+        return Batch(self._x.index_select(0, self._indices[part]), self._targets[part])
 
 
 class StreamState(NamedTuple):
@@ -60,15 +97,6 @@ class BatchStream:
             self._drawn += self._examples
         return self._order[self._cursor : end]
 
-    def _gather(self, indices: Tensor) -> Iterator[Batch]:
-        """Yield the batches of some indices, the inputs of each only when its turn comes: they are large."""
-        if len(indices) == 0:  # torch.split would make one empty batch of it
-            return
-        size = self._batch_size
-        targets = torch.split(self._y.index_select(0, indices), size)
-        for chosen, y in zip(torch.split(indices, size), targets, strict=True):
-            yield Batch(self._x.index_select(0, chosen), y)
-
     def take(self, count: int) -> Iterator[Batch]:
         """Move on by `count` batches and return them, one after another."""
         indices = self._indices(count)
@@ -77,15 +105,15 @@ class BatchStream:
             self._order = self._order[self._cursor :]
             self._drawn -= self._cursor
             self._cursor = 0
-        return self._gather(indices)
+        return iter(Batches(self._x, self._y, indices, self._batch_size))
 
     def next(self) -> Batch:
         """Return the next batch and move on."""
         return next(self.take(1))
 
-    def peek(self, count: int) -> list[Batch]:
+    def peek(self, count: int) -> Batches:
         """Return the next `count` batches without moving on."""
-        return list(self._gather(self._indices(count)))
+        return Batches(self._x, self._y, self._indices(count), self._batch_size)
 
     def get_state(self) -> StreamState:
         """Return the state; it stays valid while the stream goes on."""

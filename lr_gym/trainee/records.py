@@ -1,9 +1,9 @@
-"""What a trainee hands out: evaluations, measurements, its best weights, and snapshots of itself."""
+"""What a trainee hands out: evaluations, measurements, directions, costs, its best weights, and snapshots."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,3 +67,31 @@ class Snapshot:
     lr: float
     predictions: Tensor
     best: BestWeights
+
+
+@dataclasses.dataclass
+class Passes:
+    """Passes over mini-batches of the task's size; 1.5 is one mini-batch and half of another.
+
+    Attributes:
+        forward: Forward passes.
+        backward: Backward passes.
+    """
+
+    forward: float = 0.0
+    backward: float = 0.0
+
+
+class Directions(NamedTuple):
+    """Where a trainee could go from here; one tensor per parameter in the lists.
+
+    Attributes:
+        loss: The loss before the update.
+        gradient: Its gradient.
+        update: What the optimizer subtracts at learning rate 1: theta - lr * update. Holds momentum, preconditioning
+            and weight decay as the optimizer applies them.
+    """
+
+    loss: float
+    gradient: list[Tensor]
+    update: list[Tensor]

@@ -1,11 +1,9 @@
-"""One training run: a network, its optimizer and its data, which a controller drives by the learning rate."""
+"""A training run that agents may look ahead in: snapshots, branches, and losses at candidate learning rates."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
-import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -14,36 +12,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lr_gym import tasks
-from lr_gym.errors import InvalidArgumentError, reason
-from lr_gym.mdp.features import Features, network_features
 from lr_gym.tasks import Data, Task
-from lr_gym.tasks.losses import build_loss, build_optimizer
-from lr_gym.tasks.models import build_model, final_weight
-from lr_gym.trainee.batches import Batch, BatchStream
-from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
-from lr_gym.trainee.records import BestWeights, Evaluation, Measurement, Snapshot
-
-#: Examples per forward pass of an evaluation: bounds its memory, and keeps a small network's activations in cache.
-EVALUATION_CHUNK = 500
+from lr_gym.trainee.batches import Batch
+from lr_gym.trainee.records import Directions, Evaluation, Passes, Snapshot
+from lr_gym.trainee.run import TrainingRun
 
 
-class Trainee:
-    """A network in training.
+class Trainee(TrainingRun):
+    """A network in training, and the documented handle for agents that look ahead (`env.unwrapped.trainee`).
 
-    All randomness derives from `seed`; the global generators are neither read nor changed. This object is also the
-    documented handle for agents that look ahead (`env.unwrapped.trainee`): they may snapshot and restore it, probe
-    learning rates, ask for the optimizer's update direction and evaluate it on batches and splits.
+    They may snapshot and restore it, train branches, ask for the update direction, probe learning rates, and
+    evaluate it. What that costs is counted in `extra`.
 
     Attributes:
-        task: What is trained.
-        data: Its examples, on the device.
-        model: The network, in training mode.
-        optimizer: Its optimizer.
-        parameters: The trainable parameters, in the optimizer's order.
-        final_weight: Weights of the final dense layer.
-        updates: Updates done.
-        best: The weights with the lowest validation loss measured so far.
+        extra: Passes over mini-batches that agents asked for, beyond those of plain training. Going back to a snapshot
+            does not take them back.
     """
 
     def __init__(
@@ -55,228 +38,11 @@ class Trainee:
         device: torch.device | str = "cpu",
         data: Data | None = None,
     ) -> None:
-        """Build an untrained network and measure it once.
+        """Build an untrained network and measure it once; see `TrainingRun`."""
+        super().__init__(task, seed, lr=lr, device=device, data=data)
+        self.extra = Passes()
 
-        Args:
-            task: What to train.
-            seed: Decides weights, order of the data, and noise of layers such as dropout. Non-negative.
-            lr: Initial learning rate; the task's first by default.
-            device: Where everything lives.
-            data: The task's data, already on the device; loaded by name by default.
-
-        Raises:
-            DataNotFoundError: The data set is not to be found.
-            UnknownNameError: Model, loss or optimizer do not exist.
-            InvalidArgumentError: The parts do not fit together.
-        """
-        self.task = task
-        self.device = torch.device(device)
-        self.data = tasks.load(task.data, self.device) if data is None else data
-        self._splits = {
-            "train": self._head("train", task.train_size),
-            "validation": self._head("validation", task.validation_size),
-            "test": self._head("test", None),
-        }
-        self.train_examples = len(self._splits["train"].y)
-        if task.batch_size > self.train_examples:
-            raise InvalidArgumentError(
-                f"batch_size={task.batch_size} is more than the {self.train_examples} training examples; lower it"
-            )
-        self._lr = float(task.initial_lrs[0] if lr is None else lr)
-        if not (math.isfinite(self._lr) and self._lr > 0):
-            raise InvalidArgumentError(f"lr must be positive and finite, got {lr!r}")
-        weights_seed, order_seed, noise_seed = derived_seeds(seed, 3)
-        with isolated(weights_seed):
-            model = build_model(str(task.model), dict(task.model_options), self.data.input_shape, self.data.num_outputs)
-        self.model = model.to(self.device).train()
-        self.final_weight = final_weight(self.model, task.final_layer)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self._loss = build_loss(str(task.loss), dict(task.loss_options))
-        self.optimizer = build_optimizer(str(task.optimizer), dict(task.optimizer_options), self.parameters, self._lr)
-        # A user's optimizer may have groups at different rates; a controller scales them together.
-        self._lr_scales = [float(group["lr"]) / self._lr for group in self.optimizer.param_groups]
-        closure = inspect.signature(self.optimizer.step).parameters.get("closure")
-        self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
-        self._noise = TorchStream(noise_seed, self.device)
-        self._batches = BatchStream(*self._splits["train"], task.batch_size, order_seed)
-        self.updates = 0
-        untrained = self._first_evaluation()
-        self._predictions = untrained.predictions
-        val_loss = float(untrained.loss)
-        self.best = BestWeights(math.inf if math.isnan(val_loss) else val_loss, 0, self._copy_of_tensors())
-
-    def _head(self, split: Literal["train", "validation", "test"], size: int | None) -> Batch:
-        x, y = self.data.x[split], self.data.y[split]
-        if size is not None and size > len(y):
-            raise InvalidArgumentError(
-                f"{split}_size={size} is more than the {len(y)} {split} examples of {self.task.data!r}; lower it"
-            )
-        return Batch(x[:size], y[:size])
-
-    def _first_evaluation(self) -> Evaluation:
-        """Evaluate the untrained network: where model, loss and data do not fit together, it shows here."""
-        try:
-            evaluation = self.evaluate()
-            fits = evaluation.loss.ndim == 0
-            if not self.data.classification and hasattr(torch.nn.functional, str(self.task.loss)):
-                # Otherwise a loss like mse_loss broadcasts (n, 1) against (n,) without an error.
-                fits = fits and evaluation.predictions.shape == self._splits["validation"].y.shape
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            kind = "classes" if self.data.classification else "targets"
-            raise InvalidArgumentError(
-                f"the model {self.task.model!r} or the loss {self.task.loss!r} does not take examples of shape "
-                f"{self.data.input_shape} with {self.data.num_outputs} {kind} of {self.task.data!r}: "
-                f"{reason(error)}"
-            ) from error
-        if not fits:
-            targets = self._splits["validation"].y
-            raise InvalidArgumentError(
-                f"the loss {self.task.loss!r} must return the mean over the batch (a scalar) and the model "
-                f"{self.task.model!r} predictions of the targets' shape; got a loss of shape "
-                f"{tuple(evaluation.loss.shape)}, predictions {tuple(evaluation.predictions.shape)}, targets "
-                f"{tuple(targets.shape)}"
-            )
-        return evaluation
-
-    # -- training ----------------------------------------------------------------------------------------------------
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next update."""
-        return self._lr
-
-    @lr.setter
-    def lr(self, lr: float) -> None:
-        self._lr = float(lr)
-        for group, scale in zip(self.optimizer.param_groups, self._lr_scales, strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(self._lr * scale)  # in place: a compiled or captured update holds this tensor
-            else:
-                group["lr"] = self._lr * scale
-
-    @property
-    def epoch(self) -> float:
-        """Epochs done: updates that see each training example once on average."""
-        return self.updates * self.task.batch_size / self.train_examples
-
-    def _update(self, batch: Batch) -> Tensor:
-        def loss_and_gradients() -> Tensor:
-            self.optimizer.zero_grad()
-            loss = self._loss(self.model(batch.x), batch.y)
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss
-
-        if self._needs_closure:  # LBFGS evaluates the loss several times per update
-            return self.optimizer.step(loss_and_gradients).detach()  # type: ignore[arg-type, attr-defined, no-any-return]
-        loss = loss_and_gradients()
-        self.optimizer.step()
-        return loss.detach()
-
-    def train(self, updates: int) -> Tensor:
-        """Do some updates at the current learning rate.
-
-        Args:
-            updates: At least 1.
-
-        Returns:
-            The loss of each, before its update, (updates,) on the device. Not synchronised.
-        """
-        return torch.stack(self._train(updates))
-
-    def _train(self, updates: int) -> list[Tensor]:
-        with self._noise.active():
-            losses = [self._update(batch) for batch in self._batches.take(updates)]
-        self.updates += updates
-        return losses
-
-    def train_interval(self) -> Measurement:
-        """Train for one decision interval, then measure. One device synchronisation.
-
-        Raises:
-            InvalidArgumentError: The loss is negative.
-        """
-        losses = self._train(self.task.decision_interval)
-        evaluation = self.evaluate()
-        with torch.inference_mode():
-            network = network_features(evaluation.predictions, self._predictions, self.final_weight)
-            everything = torch.stack([*losses, evaluation.accuracy, evaluation.loss, *network])
-            numbers = everything.cpu().numpy()  # the synchronisation
-        train_losses = numbers[: len(losses)]
-        accuracy, val_loss, variance, change, weight_mean, weight_variance = map(float, numbers[len(losses) :])
-        train_loss = float(train_losses.mean(dtype=np.float64))
-        self._predictions = evaluation.predictions
-        if min(train_loss, val_loss) < 0:
-            raise InvalidArgumentError(
-                f"the loss {self.task.loss!r} is negative ({min(train_loss, val_loss)}); observation and reward take "
-                "its logarithm: add a constant that keeps it at or above zero"
-            )
-        if val_loss < self.best.val_loss:
-            self.best = BestWeights(val_loss, self.updates, self._copy_of_tensors())
-        ceiling = self.task.loss_ceiling
-        return Measurement(
-            features=Features(
-                train_loss=train_loss,
-                val_loss=val_loss,
-                prediction_variance=variance,
-                prediction_change_variance=change,
-                final_weight_mean=weight_mean,
-                final_weight_variance=weight_variance,
-                lr=self._lr,
-                progress=self.updates / self.task.budget,
-            ),
-            train_losses=train_losses,
-            val_accuracy=None if math.isnan(accuracy) else accuracy,
-            diverged=not (train_loss <= ceiling and val_loss <= ceiling),  # also where one is NaN
-        )
-
-    # -- evaluation --------------------------------------------------------------------------------------------------
-
-    def evaluate(self, split: Literal["train", "validation"] = "validation") -> Evaluation:
-        """Return loss, accuracy and predictions on a split, in evaluation mode. Not synchronised."""
-        return self._evaluate(self._splits[split])
-
-    def _evaluate(self, examples: Batch) -> Evaluation:
-        self.model.eval()
-        try:
-            with torch.inference_mode(), self._noise.active():
-                predictions = torch.cat([self.model(x) for x in torch.split(examples.x, EVALUATION_CHUNK)])
-                loss = self._loss(predictions, examples.y)
-                if self.data.classification and predictions.ndim == examples.y.ndim + 1:
-                    # max is faster than argmax over few classes
-                    accuracy = (predictions.max(1).indices == examples.y).float().mean()
-                else:
-                    accuracy = torch.full_like(loss, math.nan)
-                return Evaluation(loss, accuracy, predictions)
-        finally:
-            self.model.train()
-
-    def test_best(self) -> tuple[float, float | None]:
-        """Return loss and accuracy (None for regression) on the test examples of the best weights by validation loss.
-
-        Looked at once, when training is over; no agent sees it.
-        """
-        current = self._copy_of_tensors()
-        self._write_tensors(self.best.tensors)
-        evaluation = self._evaluate(self._splits["test"])
-        self._write_tensors(current)
-        loss, accuracy = torch.stack([evaluation.loss, evaluation.accuracy]).tolist()
-        return loss, None if math.isnan(accuracy) else accuracy
-
-    # -- look-ahead --------------------------------------------------------------------------------------------------
-
-    def _tensors(self) -> list[Tensor]:
-        """Return weights and buffers, asked for anew each time: a module may replace its buffers."""
-        return [*self.model.parameters(), *self.model.buffers()]
-
-    def _copy_of_tensors(self) -> list[Tensor]:
-        return [tensor.detach().clone() for tensor in self._tensors()]
-
-    def _write_tensors(self, values: list[Tensor]) -> None:
-        with torch.no_grad():
-            for tensor, value in zip(self._tensors(), values, strict=True):
-                tensor.copy_(value)
+    # -- back and forth ----------------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         """Return everything that the future depends on: weights, buffers, optimizer, random streams, data cursor."""
@@ -293,26 +59,92 @@ class Trainee:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot; training on from there is bit-identical on the CPU. It can be restored again."""
+        self._write_network(snapshot)
+        self._batches.set_state(snapshot.batches)
+        self._noise.set_state(snapshot.noise)
+        self.updates, self.lr = snapshot.updates, snapshot.lr
+        self._predictions, self.best = snapshot.predictions, snapshot.best
+
+    def revert(self, snapshot: Snapshot, *, replay: bool = False) -> None:
+        """Take over the network and the optimizer of a snapshot, without going back in time.
+
+        Weights, buffers and the optimizer's state become the snapshot's; the count of updates, the learning rate, the
+        order of the data, the random streams and the best weights so far go on. So an agent can undo a decision, or
+        move to another branch, within the budget of the episode.
+
+        Args:
+            snapshot: Where to take them from.
+            replay: Also go back in the order of the data and the random streams: the coming updates see the same
+                batches as those after the snapshot did.
+        """
+        self._write_network(snapshot)
+        self.lr = self._lr  # the optimizer's state holds the snapshot's
+        if replay:
+            self._batches.set_state(snapshot.batches)
+            self._noise.set_state(snapshot.noise)
+
+    def _write_network(self, snapshot: Snapshot) -> None:
         self._write_tensors(snapshot.tensors)
         self.optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
         self.optimizer.zero_grad()
-        self._batches.set_state(snapshot.batches)
-        self._noise.set_state(snapshot.noise)
-        self.updates, self._lr = snapshot.updates, snapshot.lr
-        self._predictions, self.best = snapshot.predictions, snapshot.best
 
     @contextlib.contextmanager
     def preserved(self) -> Iterator[None]:
-        """Let a block train, probe or evaluate, then leave no trace of it, also if it raises."""
+        """Let a block train, probe or evaluate, then leave no trace of it but its cost, also if it raises."""
         before = self.snapshot()
         try:
             yield
         finally:
             self.restore(before)
 
-    def peek_batches(self, count: int) -> list[Batch]:
-        """Return the training batches that come next, without consuming them."""
+    def train(self, updates: int) -> Tensor:
+        """Do some updates at the current learning rate: a branch, to be left again with `restore` or `preserved`.
+
+        Args:
+            updates: At least 1.
+
+        Returns:
+            The loss of each, before its update, (updates,) on the device. Not synchronised.
+        """
+        self.extra.forward += updates
+        self.extra.backward += updates
+        return torch.stack(self._train(updates))
+
+    # -- losses and directions ---------------------------------------------------------------------------------------
+
+    def evaluate(self, split: Literal["train", "validation"] = "validation") -> Evaluation:
+        """Return loss, accuracy and predictions on a split, in evaluation mode. Not synchronised."""
+        examples = self._splits[split]
+        self.extra.forward += len(examples.y) / self.task.batch_size
+        return self._evaluate(examples)
+
+    def peek_batches(self, count: int) -> Sequence[Batch]:
+        """Return the training batches that come next, without consuming them.
+
+        A batch is gathered when it is looked at: many of them take no more memory than one.
+        """
         return self._batches.peek(count)
+
+    def directions(self, batches: Sequence[Batch] | None = None) -> Directions:
+        """Return the loss, its gradient, and the direction of the optimizer's next update. Leaves no trace.
+
+        Args:
+            batches: The loss is their mean; the next training batch by default.
+        """
+        batches = self.peek_batches(1) if batches is None else batches
+        self.extra.forward += len(batches)
+        self.extra.backward += len(batches)
+        with self.preserved(), self._noise.active():
+            before = [p.detach().clone() for p in self.parameters]
+            self.lr = 1.0
+            loss = self._loss_and_gradients(batches)
+            gradient = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.parameters]
+            if self._needs_closure:
+                self.optimizer.step(lambda: self._loss_and_gradients(batches))  # type: ignore[arg-type, return-value]
+            else:
+                self.optimizer.step()
+            update = [old - new.detach() for old, new in zip(before, self.parameters, strict=True)]
+        return Directions(float(loss), gradient, update)
 
     def update_direction(self, batch: Batch | None = None) -> list[Tensor]:
         """Return the direction d of the optimizer's next update, theta - lr * d, one tensor per parameter.
@@ -323,15 +155,16 @@ class Trainee:
         Args:
             batch: Where the gradient is taken; the next training batch by default.
         """
-        with self.preserved(), self._noise.active():
-            before = [p.detach().clone() for p in self.parameters]
-            self.lr = 1.0
-            self._update(self.peek_batches(1)[0] if batch is None else batch)
-            return [old - new.detach() for old, new in zip(before, self.parameters, strict=True)]
+        return self.directions(None if batch is None else (batch,)).update
+
+    def batch_loss(self, batches: Sequence[Batch]) -> float:
+        """Return the mean loss over batches, in training mode. Leaves no trace. May be infinite or NaN."""
+        with self._weights_preserved():
+            return float(self._mean_loss(batches))
 
     def probe(
         self,
-        lrs: Sequence[float],
+        lrs: Sequence[float] | npt.NDArray[np.float64],
         batches: Sequence[Batch] | None = None,
         direction: Sequence[Tensor] | None = None,
     ) -> npt.NDArray[np.float64]:
@@ -342,7 +175,7 @@ class Trainee:
         Args:
             lrs: Candidate learning rates.
             batches: Where the losses are taken; the next training batch by default.
-            direction: The update direction d, as `update_direction` returns it, which is the default.
+            direction: The update direction d, the optimizer's on the first of the batches by default.
 
         Returns:
             For each lr the mean over the batches of the loss at theta - lr * d, (lrs,). May be infinite or NaN.
@@ -350,11 +183,26 @@ class Trainee:
         batches = self.peek_batches(1) if batches is None else batches
         direction = self.update_direction(batches[0]) if direction is None else direction
         losses = []
-        with self.preserved(), torch.no_grad(), self._noise.active():
+        with self._weights_preserved():
             start, noise = [p.clone() for p in self.parameters], self._noise.get_state()
             for lr in lrs:
                 for parameter, origin, d in zip(self.parameters, start, direction, strict=True):
-                    torch.sub(origin, d, alpha=lr, out=parameter)
+                    torch.sub(origin, d, alpha=float(lr), out=parameter)
                 self._noise.set_state(noise)
-                losses.append(torch.stack([self._loss(self.model(b.x), b.y) for b in batches]).double().mean())
-        return torch.stack(losses).cpu().numpy()
+                losses.append(self._mean_loss(batches))
+            return torch.stack(losses).cpu().numpy()
+
+    @contextlib.contextmanager
+    def _weights_preserved(self) -> Iterator[None]:
+        """Let a block without gradients change weights, buffers and noise; the optimizer must not be touched."""
+        tensors, noise = self._copy_of_tensors(), self._noise.get_state()
+        try:
+            with torch.no_grad(), self._noise.active():
+                yield
+        finally:
+            self._write_tensors(tensors)
+            self._noise.set_state(noise)
+
+    def _mean_loss(self, batches: Sequence[Batch]) -> Tensor:
+        self.extra.forward += len(batches)
+        return torch.stack([self._loss(self.model(b.x), b.y) for b in batches]).double().mean()

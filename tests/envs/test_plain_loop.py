@@ -15,7 +15,7 @@ import lr_gym
 from lr_gym import tasks
 from lr_gym.tasks import Task
 from lr_gym.trainee.randomness import derived_seeds
-from lr_gym.trainee.trainee import EVALUATION_CHUNK
+from lr_gym.trainee.run import EVALUATION_CHUNK
 
 ACTIONS = (0.7, -0.2, -1.0, 0.4)
 

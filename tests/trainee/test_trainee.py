@@ -26,7 +26,7 @@ def test_gradient_descent_on_a_parabola_by_hand() -> None:
 
 
 def test_evaluation_on_a_split_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lr_gym.trainee.trainee.EVALUATION_CHUNK", 7)  # 48 examples: chunks of unequal size
+    monkeypatch.setattr("lr_gym.trainee.run.EVALUATION_CHUNK", 7)  # 48 examples: chunks of unequal size
     trainee = toys.make_trainee(model="toys:NoisyNet")
     trainee.train(3)
     evaluation = trainee.evaluate("train")

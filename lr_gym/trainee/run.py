@@ -1,0 +1,274 @@
+"""One training run: a network, its optimizer and its data, which a controller drives by the learning rate."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lr_gym import tasks
+from lr_gym.errors import InvalidArgumentError, reason
+from lr_gym.mdp.features import Features, network_features
+from lr_gym.tasks import Data, Task
+from lr_gym.tasks.losses import build_loss, build_optimizer
+from lr_gym.tasks.models import build_model, final_weight
+from lr_gym.trainee.batches import Batch, BatchStream
+from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
+from lr_gym.trainee.records import BestWeights, Evaluation, Measurement
+
+#: Examples per forward pass of an evaluation: bounds its memory, and keeps a small network's activations in cache.
+EVALUATION_CHUNK = 500
+
+
+class TrainingRun:
+    """A network in training: what the environment drives.
+
+    All randomness derives from `seed`; the global generators are neither read nor changed. `Trainee` adds what agents
+    that look ahead need.
+
+    Attributes:
+        task: What is trained.
+        data: Its examples, on the device.
+        model: The network, in training mode.
+        optimizer: Its optimizer.
+        parameters: The trainable parameters, in the optimizer's order.
+        final_weight: Weights of the final dense layer.
+        train_examples: Training examples that are used.
+        updates: Updates done.
+        best: The weights with the lowest validation loss measured so far.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        seed: int,
+        *,
+        lr: float | None = None,
+        device: torch.device | str = "cpu",
+        data: Data | None = None,
+    ) -> None:
+        """Build an untrained network and measure it once.
+
+        Args:
+            task: What to train.
+            seed: Decides weights, order of the data, and noise of layers such as dropout. Non-negative.
+            lr: Initial learning rate; the task's first by default.
+            device: Where everything lives.
+            data: The task's data, already on the device; loaded by name by default.
+
+        Raises:
+            DataNotFoundError: The data set is not to be found.
+            UnknownNameError: Model, loss or optimizer do not exist.
+            InvalidArgumentError: The parts do not fit together.
+        """
+        self.task = task
+        self.device = torch.device(device)
+        self.data = tasks.load(task.data, self.device) if data is None else data
+        self._splits = {
+            "train": self._head("train", task.train_size),
+            "validation": self._head("validation", task.validation_size),
+            "test": self._head("test", None),
+        }
+        self.train_examples = len(self._splits["train"].y)
+        if task.batch_size > self.train_examples:
+            raise InvalidArgumentError(
+                f"batch_size={task.batch_size} is more than the {self.train_examples} training examples; lower it"
+            )
+        self._lr = float(task.initial_lrs[0] if lr is None else lr)
+        if not (math.isfinite(self._lr) and self._lr > 0):
+            raise InvalidArgumentError(f"lr must be positive and finite, got {lr!r}")
+        weights_seed, order_seed, noise_seed = derived_seeds(seed, 3)
+        with isolated(weights_seed):
+            model = build_model(str(task.model), dict(task.model_options), self.data.input_shape, self.data.num_outputs)
+        self.model = model.to(self.device).train()
+        self.final_weight = final_weight(self.model, task.final_layer)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._loss = build_loss(str(task.loss), dict(task.loss_options))
+        self.optimizer = build_optimizer(str(task.optimizer), dict(task.optimizer_options), self.parameters, self._lr)
+        # A user's optimizer may have groups at different rates; a controller scales them together.
+        self._lr_scales = [float(group["lr"]) / self._lr for group in self.optimizer.param_groups]
+        closure = inspect.signature(self.optimizer.step).parameters.get("closure")
+        self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
+        self._noise = TorchStream(noise_seed, self.device)
+        self._batches = BatchStream(*self._splits["train"], task.batch_size, order_seed)
+        self.updates = 0
+        untrained = self._first_evaluation()
+        self._predictions = untrained.predictions
+        val_loss = float(untrained.loss)
+        self.best = BestWeights(math.inf if math.isnan(val_loss) else val_loss, 0, self._copy_of_tensors())
+
+    def _head(self, split: Literal["train", "validation", "test"], size: int | None) -> Batch:
+        x, y = self.data.x[split], self.data.y[split]
+        if size is not None and size > len(y):
+            raise InvalidArgumentError(
+                f"{split}_size={size} is more than the {len(y)} {split} examples of {self.task.data!r}; lower it"
+            )
+        return Batch(x[:size], y[:size])
+
+    def _first_evaluation(self) -> Evaluation:
+        """Evaluate the untrained network: where model, loss and data do not fit together, it shows here."""
+        try:
+            evaluation = self._evaluate(self._splits["validation"])
+            fits = evaluation.loss.ndim == 0
+            if not self.data.classification and hasattr(torch.nn.functional, str(self.task.loss)):
+                # Otherwise a loss like mse_loss broadcasts (n, 1) against (n,) without an error.
+                fits = fits and evaluation.predictions.shape == self._splits["validation"].y.shape
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            kind = "classes" if self.data.classification else "targets"
+            raise InvalidArgumentError(
+                f"the model {self.task.model!r} or the loss {self.task.loss!r} does not take examples of shape "
+                f"{self.data.input_shape} with {self.data.num_outputs} {kind} of {self.task.data!r}: "
+                f"{reason(error)}"
+            ) from error
+        if not fits:
+            targets = self._splits["validation"].y
+            raise InvalidArgumentError(
+                f"the loss {self.task.loss!r} must return the mean over the batch (a scalar) and the model "
+                f"{self.task.model!r} predictions of the targets' shape; got a loss of shape "
+                f"{tuple(evaluation.loss.shape)}, predictions {tuple(evaluation.predictions.shape)}, targets "
+                f"{tuple(targets.shape)}"
+            )
+        return evaluation
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self._lr = float(lr)
+        for group, scale in zip(self.optimizer.param_groups, self._lr_scales, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(self._lr * scale)  # in place: a compiled or captured update holds this tensor
+            else:
+                group["lr"] = self._lr * scale
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done."""
+        return self.updates / self.updates_per_epoch
+
+    @property
+    def updates_per_epoch(self) -> float:
+        """Updates that see each training example once on average."""
+        return self.train_examples / self.task.batch_size
+
+    def _loss_and_gradients(self, batches: Sequence[Batch]) -> Tensor:
+        """Leave the gradients of the mean loss over some batches in the parameters, and return that loss."""
+        self.optimizer.zero_grad()
+        losses = []
+        for batch in batches:
+            loss = self._loss(self.model(batch.x), batch.y)
+            if len(batches) > 1:
+                loss = loss / len(batches)
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _update(self, batch: Batch) -> Tensor:
+        """Do one update, and return the loss before it."""
+        if self._needs_closure:  # LBFGS evaluates the loss several times per update, first where it is
+            return self.optimizer.step(lambda: self._loss_and_gradients((batch,)))  # type: ignore[arg-type, return-value]
+        loss = self._loss_and_gradients((batch,))
+        self.optimizer.step()
+        return loss
+
+    def _train(self, updates: int) -> list[Tensor]:
+        with self._noise.active():
+            losses = [self._update(batch) for batch in self._batches.take(updates)]
+        self.updates += updates
+        return losses
+
+    def train_interval(self) -> Measurement:
+        """Train for one decision interval, then measure. One device synchronisation.
+
+        Raises:
+            InvalidArgumentError: The loss is negative.
+        """
+        losses = self._train(self.task.decision_interval)
+        evaluation = self._evaluate(self._splits["validation"])
+        with torch.inference_mode():
+            network = network_features(evaluation.predictions, self._predictions, self.final_weight)
+            everything = torch.stack([*losses, evaluation.accuracy, evaluation.loss, *network])
+            numbers = everything.cpu().numpy()  # the synchronisation
+        train_losses = numbers[: len(losses)]
+        accuracy, val_loss, variance, change, weight_mean, weight_variance = map(float, numbers[len(losses) :])
+        train_loss = float(train_losses.mean(dtype=np.float64))
+        self._predictions = evaluation.predictions
+        if min(train_loss, val_loss) < 0:
+            raise InvalidArgumentError(
+                f"the loss {self.task.loss!r} is negative ({min(train_loss, val_loss)}); observation and reward take "
+                "its logarithm: add a constant that keeps it at or above zero"
+            )
+        if val_loss < self.best.val_loss:
+            self.best = BestWeights(val_loss, self.updates, self._copy_of_tensors())
+        ceiling = self.task.loss_ceiling
+        return Measurement(
+            features=Features(
+                train_loss=train_loss,
+                val_loss=val_loss,
+                prediction_variance=variance,
+                prediction_change_variance=change,
+                final_weight_mean=weight_mean,
+                final_weight_variance=weight_variance,
+                lr=self._lr,
+                progress=self.updates / self.task.budget,
+            ),
+            train_losses=train_losses,
+            val_accuracy=None if math.isnan(accuracy) else accuracy,
+            diverged=not (train_loss <= ceiling and val_loss <= ceiling),  # also where one is NaN
+        )
+
+    # -- evaluation --------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, examples: Batch) -> Evaluation:
+        self.model.eval()
+        try:
+            with torch.inference_mode(), self._noise.active():
+                predictions = torch.cat([self.model(x) for x in torch.split(examples.x, EVALUATION_CHUNK)])
+                loss = self._loss(predictions, examples.y)
+                if self.data.classification and predictions.ndim == examples.y.ndim + 1:
+                    # max is faster than argmax over few classes
+                    accuracy = (predictions.max(1).indices == examples.y).float().mean()
+                else:
+                    accuracy = torch.full_like(loss, math.nan)
+                return Evaluation(loss, accuracy, predictions)
+        finally:
+            self.model.train()
+
+    def test_best(self) -> tuple[float, float | None]:
+        """Return loss and accuracy (None for regression) on the test examples of the best weights by validation loss.
+
+        Looked at once, when training is over; no agent sees it.
+        """
+        current = self._copy_of_tensors()
+        self._write_tensors(self.best.tensors)
+        evaluation = self._evaluate(self._splits["test"])
+        self._write_tensors(current)
+        loss, accuracy = torch.stack([evaluation.loss, evaluation.accuracy]).tolist()
+        return loss, None if math.isnan(accuracy) else accuracy
+
+    # -- weights and buffers -----------------------------------------------------------------------------------------
+
+    def _tensors(self) -> list[Tensor]:
+        """Return weights and buffers, asked for anew each time: a module may replace its buffers."""
+        return [*self.model.parameters(), *self.model.buffers()]
+
+    def _copy_of_tensors(self) -> list[Tensor]:
+        return [tensor.detach().clone() for tensor in self._tensors()]
+
+    def _write_tensors(self, values: list[Tensor]) -> None:
+        with torch.no_grad():
+            for tensor, value in zip(self._tensors(), values, strict=True):
+                tensor.copy_(value)
