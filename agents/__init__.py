@@ -2,12 +2,27 @@
 
 from pathlib import Path
 
-from agents import schedules
-from agents.base import AGENTS, FixedAgent, make, names, register
+from agents import alr, autolr, greedy, kim_yu, line_search, one_cycle, schedules
+from agents.base import AGENTS, FixedAgent, PeriodicAgent, make, names, register
 from agents.schedules import ScheduleAgent
-from lr_gym.evaluation import Agent
+from lr_gym.evaluation import Agent, FunctionAgent
 
-__all__ = ["FixedAgent", "ScheduleAgent", "make", "names", "register", "schedules"]
+__all__ = [
+    "FixedAgent",
+    "FunctionAgent",
+    "PeriodicAgent",
+    "ScheduleAgent",
+    "alr",
+    "autolr",
+    "greedy",
+    "kim_yu",
+    "line_search",
+    "make",
+    "names",
+    "one_cycle",
+    "register",
+    "schedules",
+]
 
 
 def _ppo(controller: str | Path) -> Agent:

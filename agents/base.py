@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import gymnasium
 
+from agents.options import check_number
 from lr_gym import LRTrainingEnv
 from lr_gym.errors import EpisodeError, InvalidArgumentError
-from lr_gym.evaluation.rollout import Agent
+from lr_gym.evaluation.rollout import Agent, training_env
 from lr_gym.registry import Registry
+from lr_gym.trainee import Trainee
 
 AGENTS: Registry[Callable[..., Agent]] = Registry("agent", "Add one with agents.register(name, factory).")
 
 
 class FixedAgent(abc.ABC):
-    """An agent that was not learned: it names the learning rate it wants, and reaches it as fast as actions allow."""
+    """An agent that was not learned: it names the learning rate it wants, and reaches it as fast as actions allow.
+
+    Attributes:
+        env_options: Keyword arguments of `LRTrainingEnv` with which nothing holds it back: one action may multiply
+            the learning rate by anything between 1e-4 and 1e4. Comparisons run it so.
+    """
+
+    env_options: ClassVar[Mapping[str, Any]] = {"max_multiplier": 1e4}
 
     def __init__(self) -> None:
         self._env: LRTrainingEnv | None = None
@@ -33,6 +43,11 @@ class FixedAgent(abc.ABC):
             raise EpisodeError(f"{type(self).__name__} needs reset(env) at the start of every episode")
         return self._env
 
+    @property
+    def trainee(self) -> Trainee:
+        """The trainee of the running episode."""
+        return self.env.trainee
+
     def reset(self, env: gymnasium.Env[Any, Any]) -> None:
         """Begin an episode; called after the env's own reset.
 
@@ -42,22 +57,92 @@ class FixedAgent(abc.ABC):
         Raises:
             InvalidArgumentError: It is none.
         """
-        if not isinstance(env.unwrapped, LRTrainingEnv):
-            raise InvalidArgumentError(f"agents need an LRTrainingEnv, wrapped or not, got {env!r}")
-        self._env = env.unwrapped
+        self._env = training_env(env)
 
     @abc.abstractmethod
     def next_lr(self) -> float:
         """Return the learning rate wanted for the coming interval; called once per decision."""
 
+    def bounded(self, lr: float) -> float:
+        """Return the nearest learning rate that the env allows.
+
+        Raises:
+            InvalidArgumentError: It is negative or not a number.
+        """
+        if not lr >= 0:
+            raise InvalidArgumentError(f"{type(self).__name__} must name a learning rate of at least 0, got {lr!r}")
+        return min(self.env.max_lr, max(self.env.min_lr, lr))
+
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[Any, Any]:
         """Return the action that brings the learning rate as near as possible to `next_lr()`, and the state."""
-        return self.env.actions.to_action(self.next_lr() / self.env.trainee.lr), state
+        return self.env.actions.to_action(self.bounded(self.next_lr()) / self.trainee.lr), state
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_env": None}  # another process runs it in an env of its own
+
+
+class PeriodicAgent(FixedAgent):
+    """An agent with a cadence of its own: it decides once per period and keeps its learning rate in between.
+
+    A decision is taken at the first decision of the env at or after its time, so any decision interval will do.
+    """
+
+    #: The longest default period: a 30th of the budget, so that short trainings see decisions too.
+    SHARE_OF_BUDGET: ClassVar[float] = 1 / 30
+    #: Epochs in a period as the paper has it.
+    epochs: ClassVar[float] = 1.0
+
+    def __init__(self, every: float | str | None = None, *, first: float | None = None) -> None:
+        """Make the agent.
+
+        Args:
+            every: Updates between two decisions, or `"epoch"`. By default what the paper has (`epochs`), but at most
+                a 30th of the budget: the papers' trainings have 50 to 200 epochs, a task's may have two.
+            first: Updates before the first decision; by default one period.
+
+        Raises:
+            InvalidArgumentError: One of them makes no sense.
+        """
+        super().__init__()
+        if not (every is None or every == "epoch"):
+            check_number("every ('epoch', or a number of updates)", every, 1, high_open=True)
+        if first is not None:
+            check_number("first", first, 0, high_open=True)
+        self.every, self.first = every, first
+
+    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
+        """Begin an episode at the trainee's learning rate."""
+        super().reset(env)
+        task = self.trainee.task
+        if self.every is None:
+            self.period = max(
+                1.0, min(self.epochs * self.trainee.updates_per_epoch, self.SHARE_OF_BUDGET * task.budget)
+            )
+        else:
+            self.period = self.trainee.updates_per_epoch if self.every == "epoch" else float(self.every)
+        self._due = self.period if self.first is None else self.first
+        self._lr = self.trainee.lr
+
+    def next_lr(self) -> float:
+        """Return the learning rate of the last decision, after taking a new one if it is due."""
+        updates = self.trainee.updates
+        if updates >= self._due:
+            while self._due <= updates:
+                self._due += self.period
+            self._lr = self.bounded(self.decide())
+        return self._lr
+
+    def updates_ahead(self) -> int:
+        """Return the updates until the next decision is taken, or until the end."""
+        task, updates = self.trainee.task, self.trainee.updates
+        intervals = math.ceil((self._due - updates) / task.decision_interval)
+        return min(intervals * task.decision_interval, task.budget - updates)
+
+    @abc.abstractmethod
+    def decide(self) -> float:
+        """Return the learning rate wanted until the next decision: positive, within or beyond the env's bounds."""
 
 
 def make(name: str, **options: Any) -> Agent:

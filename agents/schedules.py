@@ -2,59 +2,89 @@
 
 Every agent here is one adapter around a `torch.optim.lr_scheduler.LRScheduler`: the scheduler runs on an optimizer of
 its own, is stepped once per update of the trainee, and what it says at a decision is the learning rate of the
-coming interval. Schedules see nothing but the number of updates.
+coming interval. Schedules see nothing but the number of updates; `plateau` sees a loss as well.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import torch
 from torch.optim import Optimizer, lr_scheduler
 
 from agents.base import AGENTS, FixedAgent
+from agents.options import check_choice, check_number, check_whole
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Task
 
-SchedulerFactory = Callable[[Optimizer, Task], lr_scheduler.LRScheduler]
+Metric = Literal["val_loss", "train_loss"]
 
 
 class ScheduleAgent(FixedAgent):
-    """A PyTorch scheduler as an agent."""
+    """A PyTorch scheduler as an agent: `ScheduleAgent(functools.partial(StepLR, step_size=30))`.
 
-    def __init__(self, factory: SchedulerFactory) -> None:
+    A `ReduceLROnPlateau` is stepped once per interval with a loss, every other scheduler once per update. Of what a
+    scheduler says the learning rate is used; momentum, which `OneCycleLR` and `CyclicLR` can set too, is not.
+    """
+
+    def __init__(self, factory: Callable[..., lr_scheduler.LRScheduler], *, metric: Metric = "val_loss") -> None:
         """Make the agent.
 
         Args:
-            factory: Returns a scheduler for an optimizer at the initial lr and the task. Picklable if the agent is to
-                run in worker processes.
+            factory: Returns a scheduler for an optimizer at the initial lr: `factory(optimizer)`, or
+                `factory(optimizer, task=task)` if it has a parameter of that name. Picklable if the agent is to run
+                in worker processes.
+            metric: What a `ReduceLROnPlateau` watches: the validation loss, or the mean training loss of the interval.
+
+        Raises:
+            InvalidArgumentError: An argument makes no sense.
         """
         super().__init__()
-        self._factory = factory
+        if not callable(factory):
+            raise InvalidArgumentError(f"factory must be a function of an optimizer, got {factory!r}")
+        check_choice("metric", metric, ("val_loss", "train_loss"))
+        self._factory, self._metric = factory, metric
 
     def reset(self, env: gymnasium.Env[Any, Any]) -> None:
-        """Begin an episode with a new scheduler at the trainee's learning rate."""
+        """Begin an episode with a new scheduler at the trainee's learning rate.
+
+        Raises:
+            InvalidArgumentError: The factory does not return a scheduler of PyTorch's.
+        """
         super().reset(env)
-        trainee = self.env.trainee
-        self._optimizer = torch.optim.SGD([torch.zeros(1)], lr=trainee.lr)
-        self._scheduler = self._factory(self._optimizer, trainee.task)
+        # Momentum, because OneCycleLR and CyclicLR insist on it; nothing is ever trained by this optimizer.
+        self._optimizer = torch.optim.SGD([torch.zeros(1)], lr=self.trainee.lr, momentum=0.9)
+        self._scheduler = self._build(self._optimizer, self.trainee.task)
+        if not isinstance(self._scheduler, lr_scheduler.LRScheduler):
+            raise InvalidArgumentError(
+                f"a factory must return a torch.optim.lr_scheduler.LRScheduler, got {self._scheduler!r}"
+            )
         self._steps = 0
+
+    def _build(self, optimizer: Optimizer, task: Task) -> lr_scheduler.LRScheduler:
+        if "task" in inspect.signature(self._factory).parameters:
+            return self._factory(optimizer, task=task)
+        return self._factory(optimizer)
 
     def next_lr(self) -> float:
         """Step the scheduler up to the trainee's updates and return its learning rate."""
-        while self._steps < self.env.trainee.updates:
-            self._optimizer.step()  # without a gradient it does nothing, but a scheduler wants it called first
-            self._scheduler.step()
-            self._steps += 1
+        self._optimizer.step()  # without a gradient it does nothing, but a scheduler wants it called first
+        if isinstance(self._scheduler, lr_scheduler.ReduceLROnPlateau):
+            self._scheduler.step(getattr(self.env.measurement.features, self._metric))
+        else:
+            while self._steps < self.trainee.updates:
+                self._scheduler.step()
+                self._steps += 1
         return float(self._scheduler.get_last_lr()[0])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_env": None, "_factory": self._factory}
+        # The scheduler of a running episode stays behind: it may hold functions that cannot be pickled.
+        return {"_env": None, "_factory": self._factory, "_metric": self._metric}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +135,29 @@ def _cosine(optimizer: Optimizer, task: Task, end_factor: float) -> lr_scheduler
     return lr_scheduler.CosineAnnealingLR(optimizer, T_max=task.budget, eta_min=end_factor * lr)
 
 
-def _check_factor(name: str, value: float, *, zero: bool) -> None:
-    if not (math.isfinite(value) and (value > 0 or (zero and value == 0)) and value <= 1):
-        raise InvalidArgumentError(f"{name} must lie in {'[' if zero else '('}0, 1], got {value!r}")
+def _cosine_restarts(
+    optimizer: Optimizer, task: Task, first_cycle: float, cycle_factor: int, end_factor: float
+) -> lr_scheduler.LRScheduler:
+    lr = float(optimizer.param_groups[0]["lr"])
+    first = max(1, round(first_cycle * task.budget))
+    return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=first, T_mult=cycle_factor, eta_min=end_factor * lr)
+
+
+def _knee_factor(update: int, warm_up: float, explore: float, budget: int) -> float:
+    if update < warm_up:
+        return (update + 1) / (warm_up + 1)
+    return min(1.0, (budget - update) / (budget - warm_up - explore))
+
+
+def _knee(optimizer: Optimizer, task: Task, explore: float, warm_up: float) -> lr_scheduler.LRScheduler:
+    factor = functools.partial(
+        _knee_factor, warm_up=warm_up * task.budget, explore=explore * task.budget, budget=task.budget
+    )
+    return lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _plateau(optimizer: Optimizer, factor: float, patience: int, threshold: float) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=patience, threshold=threshold)
 
 
 def constant() -> ScheduleAgent:
@@ -123,7 +173,7 @@ def linear(end_factor: float = 0.0) -> ScheduleAgent:
     Raises:
         InvalidArgumentError: `end_factor` is not in [0, 1].
     """
-    _check_factor("end_factor", end_factor, zero=True)
+    check_number("end_factor", end_factor, 0, 1)
     return ScheduleAgent(functools.partial(_linear, end_factor=end_factor))
 
 
@@ -133,19 +183,20 @@ def step(every: int = 20, factor: float = 0.9) -> ScheduleAgent:
     Raises:
         InvalidArgumentError: `every` is not a positive whole number or `factor` not in (0, 1].
     """
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise InvalidArgumentError(f"every must be a whole number of at least 1, got {every!r}")
-    _check_factor("factor", factor, zero=False)
+    check_whole("every", every)
+    check_number("factor", factor, 0, 1, low_open=True)
     return ScheduleAgent(functools.partial(_step, every=every, factor=factor))
 
 
-def exponential(end_factor: float = 0.01) -> ScheduleAgent:
+def exponential(end_factor: float = 0.9**30) -> ScheduleAgent:
     """Decay exponentially to `end_factor` times the initial lr: lr(u) = lr_0 end_factor^(u / budget).
+
+    The default, 0.042, is that of Dong et al. (2021), a factor of 0.9 per epoch for 30 epochs, whatever the budget.
 
     Raises:
         InvalidArgumentError: `end_factor` is not in (0, 1].
     """
-    _check_factor("end_factor", end_factor, zero=False)
+    check_number("end_factor", end_factor, 0, 1, low_open=True)
     return ScheduleAgent(functools.partial(_exponential, end_factor=end_factor))
 
 
@@ -157,9 +208,77 @@ def cosine(end_factor: float = 0.0) -> ScheduleAgent:
     Raises:
         InvalidArgumentError: `end_factor` is not in [0, 1].
     """
-    _check_factor("end_factor", end_factor, zero=True)
+    check_number("end_factor", end_factor, 0, 1)
     return ScheduleAgent(functools.partial(_cosine, end_factor=end_factor))
 
 
-for _factory in (constant, linear, step, exponential, cosine):
-    AGENTS.register(_factory.__name__, _factory)
+def cosine_restarts(first_cycle: float = 1 / 3, cycle_factor: int = 2, end_factor: float = 0.0) -> ScheduleAgent:
+    """Go down half a cosine again and again (SGDR, Loshchilov & Hutter 2017), each cycle `cycle_factor` times longer.
+
+    Args:
+        first_cycle: Length of the first cycle, as a share of the budget. With the defaults there are two cycles of
+            a third and two thirds of the budget, as in Dong et al. (2021).
+        cycle_factor: Length of a cycle over that of the one before.
+        end_factor: Learning rate at a cycle's end over the initial lr.
+
+    Raises:
+        InvalidArgumentError: An option is out of range.
+    """
+    check_number("first_cycle", first_cycle, 0, 1, low_open=True)
+    check_whole("cycle_factor", cycle_factor)
+    check_number("end_factor", end_factor, 0, 1)
+    return ScheduleAgent(
+        functools.partial(_cosine_restarts, first_cycle=first_cycle, cycle_factor=cycle_factor, end_factor=end_factor)
+    )
+
+
+def knee(explore: float = 0.5, warm_up: float = 0.0) -> ScheduleAgent:
+    """Hold the initial lr, then go linearly to zero (Iyer et al. 2020, the authors of AutoLR; arXiv:2003.03977).
+
+    lr(u) = lr_0 for a share `explore` of the budget, then lr_0 (budget - u) / (budget - explore budget); before it, if
+    asked for, a linear warm-up for a share `warm_up`. The env trains its first interval at lr_0 in any case.
+
+    Raises:
+        InvalidArgumentError: A share is not in [0, 1), or they add up to 1 or more.
+    """
+    check_number("explore", explore, 0, 1, high_open=True)
+    check_number("warm_up", warm_up, 0, 1, high_open=True)
+    check_number("explore + warm_up", explore + warm_up, 0, 1, high_open=True)
+    return ScheduleAgent(functools.partial(_knee, explore=explore, warm_up=warm_up))
+
+
+def plateau(
+    factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, metric: Metric = "val_loss"
+) -> ScheduleAgent:
+    """Multiply the learning rate by `factor` when a loss has not improved for more than `patience` intervals.
+
+    PyTorch's `ReduceLROnPlateau` with its defaults; it looks once per decision interval.
+
+    Args:
+        factor: What the learning rate is multiplied by.
+        patience: Intervals without an improvement that are waited for.
+        threshold: Relative improvement that counts as one.
+        metric: `"val_loss"`, or `"train_loss"` for the mean training loss of the interval.
+
+    Raises:
+        InvalidArgumentError: An option is out of range.
+    """
+    check_number("factor", factor, 0, 1, low_open=True, high_open=True)
+    check_whole("patience", patience, 0)
+    check_number("threshold", threshold, 0, 1, high_open=True)
+    return ScheduleAgent(
+        functools.partial(_plateau, factor=factor, patience=patience, threshold=threshold), metric=metric
+    )
+
+
+for _name, _factory in {
+    "constant": constant,
+    "linear": linear,
+    "step": step,
+    "exponential": exponential,
+    "cosine": cosine,
+    "cosine-restarts": cosine_restarts,
+    "knee": knee,
+    "plateau": plateau,
+}.items():
+    AGENTS.register(_name, _factory)

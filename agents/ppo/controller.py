@@ -23,8 +23,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 
 from agents.ppo.algorithm import LstmPolicy, MlpPolicy, policy_kwargs
-from lr_gym import LRTrainingEnv
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
+from lr_gym.evaluation.rollout import training_env
 from lr_gym.files import read_json, write_bytes, write_json
 from lr_gym.mdp.actions import make_actions
 from lr_gym.mdp.features import NAMES
@@ -157,15 +157,18 @@ class Controller:
         self._mean = np.array(description.mean)
         self._scale = 1 / np.sqrt(np.array(description.variance) + description.epsilon)
 
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """Keyword arguments of `LRTrainingEnv` that it was trained with; comparisons run it so."""
+        return self.description.env_options()
+
     def reset(self, env: gymnasium.Env[Any, Any]) -> None:
         """Check that an env is observed and driven as the controller was trained.
 
         Raises:
             InvalidArgumentError: Observation or action differ; the message says how to make the env.
         """
-        if not isinstance(env.unwrapped, LRTrainingEnv):
-            raise InvalidArgumentError(f"a controller needs an LRTrainingEnv, wrapped or not, got {env!r}")
-        actual, wanted = env.unwrapped.env_options(), self.description.env_options()
+        actual, wanted = training_env(env).env_options(), self.description.env_options()
         different = {key: value for key, value in wanted.items() if actual[key] != value}
         if different:
             raise InvalidArgumentError(

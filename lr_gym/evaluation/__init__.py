@@ -1,13 +1,14 @@
 """Run agents on tasks, compare them, and show it."""
 
 from lr_gym.evaluation.matrix import Cell, Contestant, Workers
-from lr_gym.evaluation.rollout import Agent, Rollout, rollout
+from lr_gym.evaluation.rollout import Agent, FunctionAgent, Rollout, rollout
 from lr_gym.evaluation.statistics import Summary, holm, summarise, welch_p_value
 
 __all__ = [
     "Agent",
     "Cell",
     "Contestant",
+    "FunctionAgent",
     "Rollout",
     "Summary",
     "Workers",

@@ -21,7 +21,7 @@ from lr_gym.processes import prepare_worker
 from lr_gym.tasks import Task
 
 #: Part of every cell's hash: raised when episodes come out differently, so that old records are not taken for new.
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +31,18 @@ class Contestant:
     Attributes:
         name: For tables and figures.
         identity: JSON values that tell this agent from every other: its name and options, or the hash of its weights.
-        agent: The agent; picklable, and without memory beyond an episode.
+        agent: The agent; picklable, and without memory beyond an episode. If it has an attribute `env_options`, these
+            keyword arguments of `LRTrainingEnv` are used where the cell has no other.
     """
 
     name: str
     identity: dict[str, Any]
     agent: Any
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """Keyword arguments of `LRTrainingEnv` that the agent asks for."""
+        return dict(getattr(self.agent, "env_options", {}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Cell:
         contestant: Who sets the learning rate.
         initial_lr: Learning rate of the first interval.
         seed: Seed of the env's reset.
-        env: Keyword arguments of `LRTrainingEnv` beyond the task, JSON values.
+        env: Keyword arguments of `LRTrainingEnv` beyond the task and what the agent asks for, JSON values.
     """
 
     task: Task
@@ -56,6 +62,11 @@ class Cell:
     initial_lr: float
     seed: int
     env: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """All keyword arguments of the env beyond the task."""
+        return self.contestant.env_options | self.env
 
     @property
     def key(self) -> str:
@@ -66,13 +77,13 @@ class Cell:
             "agent": self.contestant.identity,
             "initial_lr": self.initial_lr,
             "seed": self.seed,
-            "env": self.env,
+            "env": self.env_options,
         }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:24]
 
     def run(self) -> Rollout:
         """Run the episode."""
-        with contextlib.closing(LRTrainingEnv(self.task, **self.env)) as env:
+        with contextlib.closing(LRTrainingEnv(self.task, **self.env_options)) as env:
             return rollout(env, self.contestant.agent, seed=self.seed, initial_lr=self.initial_lr)
 
 

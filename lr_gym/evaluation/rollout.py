@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import gymnasium
 import numpy as np
 
 from lr_gym.envs import LRTrainingEnv
-from lr_gym.errors import FileFormatError, InvalidArgumentError
+from lr_gym.errors import EpisodeError, FileFormatError, InvalidArgumentError
 from lr_gym.files import finite
+from lr_gym.mdp.actions import ActionMap
 
 
 class Agent(Protocol):
@@ -31,16 +32,55 @@ class Agent(Protocol):
 
 
 class FunctionAgent:
-    """A plain function from observation to action as an agent."""
+    """A plain function of the observation as an agent."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[[Any], Any], *, returns: Literal["action", "multiplier"] = "action") -> None:
+        """Make the agent.
+
+        Args:
+            function: What it is asked at every decision. Picklable if the agent is to run in worker processes.
+            returns: `"action"`: what the env's action space means; `"multiplier"`: what the learning rate is to be
+                multiplied by, of which the nearest action is taken.
+
+        Raises:
+            InvalidArgumentError: An argument makes no sense.
+        """
+        if not callable(function):
+            raise InvalidArgumentError(f"function must be a function of the observation, got {function!r}")
+        if returns not in ("action", "multiplier"):
+            raise InvalidArgumentError(f"returns must be 'action' or 'multiplier', got {returns!r}")
+        self.function, self.returns = function, returns
+        self._actions: ActionMap | None = None
+
+    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
+        """Take note of what actions mean."""
+        self._actions = training_env(env).actions
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, Any]:
-        """Return the function's value at the observation."""
-        return self.function(observation), state
+        """Return the function's value at the observation, as an action.
+
+        Raises:
+            EpisodeError: It is a multiplier, and `reset` was not called.
+        """
+        value = self.function(observation)
+        if self.returns == "action":
+            return value, state
+        if self._actions is None:
+            raise EpisodeError("FunctionAgent needs reset(env) at the start of every episode")
+        return self._actions.to_action(value), state
+
+
+def training_env(env: gymnasium.Env[Any, Any]) -> LRTrainingEnv:
+    """Return the `LRTrainingEnv` within wrappers.
+
+    Raises:
+        InvalidArgumentError: There is none.
+    """
+    if not (isinstance(env, gymnasium.Env) and isinstance(env.unwrapped, LRTrainingEnv)):
+        raise InvalidArgumentError(f"this needs an LRTrainingEnv, wrapped or not, got {env!r}")
+    return env.unwrapped
 
 
 def as_agent(thing: Any) -> Agent:
@@ -79,6 +119,8 @@ class Rollout:
         val_losses: Validation loss at the end of each interval.
         val_accuracies: Validation accuracy likewise; None for regression.
         rewards: One per decision.
+        extra_forward: Forward passes over mini-batches that the agent asked for, beyond those of plain training.
+        extra_backward: Backward passes likewise.
         result: `info["result"]` of the last step.
     """
 
@@ -91,7 +133,14 @@ class Rollout:
     val_losses: list[float]
     val_accuracies: list[float | None]
     rewards: list[float]
+    extra_forward: float
+    extra_backward: float
     result: dict[str, Any]
+
+    @property
+    def cost(self) -> float:
+        """Computation over that of plain training, a backward pass counted as two forward passes (AutoLR, app. C)."""
+        return 1 + (self.extra_forward + 2 * self.extra_backward) / (3 * self.updates[-1])
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; numbers that are not finite become None."""
@@ -143,8 +192,7 @@ def rollout(
         InvalidArgumentError: The env or the agent is none, or an argument makes no sense.
     """
     agent = as_agent(agent)
-    if not isinstance(env.unwrapped, LRTrainingEnv):
-        raise InvalidArgumentError(f"rollout needs an LRTrainingEnv, wrapped or not, got {env!r}")
+    trained = training_env(env)
     observation, info = env.reset(seed=seed, options=None if initial_lr is None else {"initial_lr": initial_lr})
     if callable(reset := getattr(agent, "reset", None)):
         reset(env)
@@ -158,7 +206,7 @@ def rollout(
         infos.append(info)
         rewards.append(float(reward))
     return Rollout(
-        task=env.unwrapped.task.to_dict(),
+        task=trained.task.to_dict(),
         seed=seed,
         initial_lr=infos[0]["lr"],
         updates=[i["updates"] for i in infos],
@@ -167,5 +215,7 @@ def rollout(
         val_losses=[i["val_loss"] for i in infos],
         val_accuracies=[i["val_accuracy"] for i in infos],
         rewards=rewards,
+        extra_forward=trained.trainee.extra.forward,
+        extra_backward=trained.trainee.extra.backward,
         result=dict(info.get("result", {})),
     )

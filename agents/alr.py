@@ -1,0 +1,127 @@
+"""The adaptive learning rate tree, ALR (Takase, Oyama & Kurihara 2018; Algorithm 1 as in Kim & Yu 2024).
+
+Sees: training losses of whole branches. A beam holds up to M pairs (lr_m, theta_m). Each window (in the paper: epoch)
+
+    for every pair m and every scale factor r_n, n = 1 ... N: train one window from theta_m at lr_m r_n, and score it;
+    the best branch becomes the trainee's, the M best are the next beam.
+
+Says: the learning rate of the best branch. That branch is then trained by the env from its parent's state, to the same
+result bit for bit on the CPU, so that the env's record is that of a plain training.
+
+Cost of a decision: M N branches, that is M N windows of updates on top of the plain one, and as many forward passes
+again with `score="after"`. Memory: at most 2 M states of network and optimizer.
+
+Deviations, and what the paper leaves open. 1: by default a window is an epoch or a 30th of the budget, whichever is
+less; `every="epoch"` is the paper's. 2: the score is the mean loss on the window's mini-batches after training on them,
+for a window of an epoch the paper's training loss over all examples; `score="running"` takes the losses met on the
+way. 3: M and r are not given in the sources at hand: ours are 2 and (2, 1, 0.5). 4: the beam starts with one pair, the
+trainee at its initial lr: M equal pairs would grow equal branches. 5: where the env's bounds make two children of a
+pair equal, one is grown. 6: a branch whose loss is not finite or above the task's ceiling is worse than any other; if
+all are, the smallest learning rate is taken. Of equal scores the first wins, in the order of beam and factors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+
+from agents.base import AGENTS, PeriodicAgent
+from agents.options import check_choice, check_whole
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.trainee import Snapshot
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """A branch that was grown.
+
+    Attributes:
+        loss: Its score; infinite if it diverged.
+        lr: Its learning rate.
+        parent: State that it grew from.
+        state: State at its end.
+    """
+
+    loss: float
+    lr: float
+    parent: Snapshot
+    state: Snapshot
+
+
+class ALRAgent(PeriodicAgent):
+    """Grow branches at several learning rates, follow the best, remember the runners-up."""
+
+    def __init__(
+        self,
+        beam: int = 2,
+        factors: Sequence[float] = (2.0, 1.0, 0.5),
+        *,
+        score: str = "after",
+        every: float | str | None = None,
+    ) -> None:
+        """Make the agent.
+
+        Args:
+            beam: M, pairs that are kept.
+            factors: r_1 ... r_N.
+            score: `"after"`: mean loss on the window's mini-batches at the branch's end; `"running"`: mean of the
+                losses before each update.
+            every: Updates in a window, or `"epoch"` (the paper's); by default an epoch, but at most a 30th of the
+                budget.
+
+        Raises:
+            InvalidArgumentError: An option makes no sense.
+        """
+        super().__init__(every, first=0)
+        check_whole("beam", beam)
+        check_choice("score", score, ("after", "running"))
+        values = tuple(factors) if isinstance(factors, Sequence) else ()
+        if not values or not all(isinstance(r, (int, float)) and math.isfinite(r) and r > 0 for r in values):
+            raise InvalidArgumentError(f"factors must be one or more positive numbers, got {factors!r}")
+        self.beam, self.factors, self.score = beam, values, score
+
+    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
+        """Begin an episode with a beam of one: the trainee."""
+        super().reset(env)
+        self._runners_up: list[Leaf] = []
+
+    def decide(self) -> float:
+        """Grow all branches, move the trainee to the parent of the best one, and return the best one's lr."""
+        trainee, updates = self.trainee, self.updates_ahead()
+        here = trainee.snapshot()
+        pairs = [(trainee.lr, here), *((leaf.lr, leaf.state) for leaf in self._runners_up)]
+        best: list[Leaf] = []
+        for parent_lr, parent in pairs:
+            for lr in dict.fromkeys(self.bounded(parent_lr * r) for r in self.factors):  # each once, in order
+                trainee.restore(here)  # clock, data and noise as they are now ...
+                trainee.revert(parent)  # ... and the network of the pair
+                loss = self._grow(lr, updates)
+                best = sorted([*best, Leaf(loss, lr, parent, trainee.snapshot())], key=_rank)[: self.beam]
+        trainee.restore(here)
+        trainee.revert(best[0].parent)
+        self._runners_up = [leaf for leaf in best[1:] if math.isfinite(leaf.loss)]
+        return best[0].lr
+
+    def _grow(self, lr: float, updates: int) -> float:
+        """Train a branch and return its score."""
+        trainee = self.trainee
+        trainee.lr = lr
+        batches = trainee.peek_batches(updates)
+        losses = trainee.train(updates)
+        loss = trainee.batch_loss(batches) if self.score == "after" else float(losses.double().mean())
+        return loss if loss <= trainee.task.loss_ceiling else math.inf
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_runners_up": []}
+
+
+def _rank(leaf: Leaf) -> tuple[float, float]:
+    """Return what leaves are sorted by: the loss, and among the diverged the learning rate. Sorting is stable."""
+    return leaf.loss, leaf.lr if math.isinf(leaf.loss) else 0.0
+
+
+AGENTS.register("alr", ALRAgent)

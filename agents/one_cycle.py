@@ -1,0 +1,89 @@
+"""The one-cycle schedule ("super-convergence", Smith & Topin 2018, arXiv:1708.07120) with its range test.
+
+Sees: the training losses of a range test at the start of the episode; then the number of updates. Says:
+
+    lr(u) = peak / 25 up to peak for 30 % of the budget, then down to peak / 25 / 10,000; both half a cosine
+
+as PyTorch's `OneCycleLR` with its defaults (which follow fastai). The peak comes from the learning rate range test.
+
+Deviations. 1: Smith & Topin and PyTorch cycle momentum against the learning rate; a controller here sets the learning
+rate only. 2: the env trains its first interval at the initial lr, before any decision.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from torch.optim import Optimizer, lr_scheduler
+
+from agents.base import AGENTS
+from agents.options import check_number
+from agents.range_test import lr_range_test
+from agents.schedules import ScheduleAgent
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.tasks import Task
+
+
+class OneCycleAgent(ScheduleAgent):
+    """One cycle up to a peak and down to nothing.
+
+    Attributes:
+        peak: The peak of the running episode.
+    """
+
+    def __init__(
+        self,
+        peak_lr: float | str = "range-test",
+        *,
+        rise: float = 0.3,
+        start_factor: float = 25.0,
+        end_factor: float = 1e4,
+    ) -> None:
+        """Make the agent.
+
+        Args:
+            peak_lr: The largest learning rate; `"initial"` for the initial lr; or `"range-test"`, which costs 100
+                updates at the start of an episode and makes the agent independent of the initial lr. Where the test
+                finds nothing (the loss never falls), the peak is the initial lr.
+            rise: Share of the budget spent going up.
+            start_factor: Peak over the first learning rate.
+            end_factor: First learning rate over the last.
+
+        Raises:
+            InvalidArgumentError: An option is out of range.
+        """
+        if isinstance(peak_lr, str):
+            if peak_lr not in ("range-test", "initial"):
+                raise InvalidArgumentError(f"peak_lr must be 'range-test', 'initial' or a number, got {peak_lr!r}")
+        else:
+            check_number("peak_lr", peak_lr, 0, low_open=True, high_open=True)
+        check_number("rise", rise, 0, 1, low_open=True, high_open=True)
+        check_number("start_factor", start_factor, 1, high_open=True)
+        check_number("end_factor", end_factor, 1, high_open=True)
+        super().__init__(
+            functools.partial(
+                lr_scheduler.OneCycleLR, pct_start=rise, div_factor=start_factor, final_div_factor=end_factor
+            )
+        )
+        self._peak_lr, self._rise = peak_lr, rise
+
+    def _build(self, optimizer: Optimizer, task: Task) -> lr_scheduler.LRScheduler:
+        if self._rise * task.budget <= 1:
+            raise InvalidArgumentError(
+                f"rise={self._rise!r} of a budget of {task.budget} updates is not more than one update; raise it"
+            )
+        self.peak = self.bounded(self._find_peak())
+        return self._factory(optimizer, max_lr=self.peak, total_steps=task.budget)
+
+    def _find_peak(self) -> float:
+        if self._peak_lr == "range-test":
+            test = lr_range_test(self.trainee, end_lr=self.env.max_lr)
+            return self.trainee.lr if test.suggestion is None else test.suggestion
+        return self.trainee.lr if self._peak_lr == "initial" else float(self._peak_lr)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_peak_lr": self._peak_lr, "_rise": self._rise}
+
+
+AGENTS.register("one-cycle", OneCycleAgent)

@@ -1,0 +1,44 @@
+"""Checks of agents' options, with one wording."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+from lr_gym.errors import InvalidArgumentError
+
+
+def check_whole(name: str, value: Any, least: int = 1) -> None:
+    """Check that an option is a whole number of at least `least`.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidArgumentError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_number(
+    name: str, value: Any, low: float, high: float = math.inf, *, low_open: bool = False, high_open: bool = False
+) -> None:
+    """Check that an option is a number in an interval; infinity is allowed where `high` is infinite and not open.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    above = number and (value > low if low_open else value >= low)
+    if not (above and (value < high if high_open else value <= high)):
+        interval = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+        raise InvalidArgumentError(f"{name} must lie in {interval}, got {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
+    """Check that an option is one of some values.
+
+    Raises:
+        InvalidArgumentError: It is not.
+    """
+    if value not in choices:
+        raise InvalidArgumentError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
