@@ -1,12 +1,14 @@
-"""Evaluate a trained controller on tasks it was not trained on, next to fixed agents.
+"""Run agents, learned controllers and fixed ones, on tasks and from initial learning rates, and compare them.
 
-uv run eval_transfer.py --controller DIR            fashion-mnist-mini/mlp and /lenet5, against constant and cosine
+uv run eval_transfer.py --controller DIR            a controller on tasks it was not trained on, next to fixed agents
+uv run eval_transfer.py --agents all                every fixed agent
 uv run eval_transfer.py --help                      everything else
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import time
 from pathlib import Path
@@ -24,8 +26,8 @@ from lr_gym import cli, tasks
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Contestant, Workers
-from lr_gym.evaluation.groups import LEGEND, screen_table
-from lr_gym.evaluation.transfer import Matrix, write_results
+from lr_gym.evaluation.groups import LEGEND, screen_overview, screen_table
+from lr_gym.evaluation.transfer import FEW, Matrix, write_results
 from lr_gym.files import read_json
 from lr_gym.processes import available_cores
 from lr_gym.provenance import provenance
@@ -39,9 +41,17 @@ DEFAULT_LRS = (1e-2, 1e-3, 1e-4)
 class Arguments:
     """The command line."""
 
-    controller: str = cli.option("folder of a controller, or of its training run", required=True, metavar="DIR")
+    controller: str | None = cli.option("folder of a controller, or of its training run", metavar="DIR")
     task: tuple[str, ...] = cli.option("tasks, 'data set/model'", DEFAULT_TASKS, many=True, metavar="NAME")
-    agents: tuple[str, ...] = cli.option("fixed agents to compare with", DEFAULT_AGENTS, many=True, metavar="NAME")
+    agents: tuple[str, ...] = cli.option(
+        "agents by name, with options if need be: kim-yu:factors=5,every=epoch; 'all' for every fixed agent",
+        DEFAULT_AGENTS,
+        many=True,
+        metavar="NAME",
+    )
+    plugins: tuple[str, ...] = cli.option(
+        "Python files that register agents, tasks or data of your own", (), many=True, metavar="FILE"
+    )
     initial_lrs: tuple[float, ...] = cli.option(
         "initial learning rates", DEFAULT_LRS, type=cli.learning_rate, many=True, metavar="LR"
     )
@@ -64,30 +74,52 @@ def prepare(arguments: Arguments) -> Matrix:
     """
     if arguments.data is not None:
         cli.use_data_root(arguments.data)
+    for plugin in arguments.plugins:
+        cli.load_plugin(plugin)
     if "name" in dict(arguments.override):
         raise InvalidArgumentError("--override cannot set name; use --task")
     for name in ("task", "agents", "initial_lrs"):
         values = getattr(arguments, name)
         if len(set(values)) < len(values):
             raise InvalidArgumentError(f"--{name.replace('_', '-')} must differ from each other, got {values}")
-    controller = Controller.load(arguments.controller)
-    contestants = [Contestant("controller", {"controller": controller.fingerprint}, controller)]
-    contestants += [Contestant(name, {"agent": name, "options": {}}, agents.make(name)) for name in arguments.agents]
+    contestants: list[Contestant] = []
     own_lr = {}
-    decay = _best_step_decay(Path(arguments.controller))
+    if arguments.controller is not None:
+        controller = Controller.load(arguments.controller)
+        contestants.append(Contestant("controller", {"controller": controller.fingerprint}, controller))
+    words = [name for word in arguments.agents for name in (_all_agents() if word == "all" else [word])]
+    contestants += [_contestant(word) for word in dict.fromkeys(words)]
+    decay = None if arguments.controller is None else _best_step_decay(Path(arguments.controller))
     if decay is not None:
         name = f"transferred step decay ({decay})"
         contestants.append(step_decay(decay, name))
         own_lr[name] = decay.initial_lr
     chosen = [tasks.get(name, **dict(arguments.override)) for name in arguments.task]
-    env = controller.description.env_options() | {"device": arguments.device}
+    env = {"device": arguments.device}
     for task in chosen:
-        training = LRTrainingEnv(task, **env)
-        for lr in arguments.initial_lrs:
-            training.check_lr(lr, "--initial-lrs")
+        for contestant in contestants:
+            training = LRTrainingEnv(task, **(contestant.env_options | env))
+            for lr in arguments.initial_lrs:
+                training.check_lr(lr, "--initial-lrs")
         training.reset(seed=0)  # what cannot be trained shows here, not in a worker
     seeds = np.random.SeedSequence([arguments.seed, 2019]).generate_state(arguments.runs, np.uint32) // 2
     return Matrix(chosen, contestants, arguments.initial_lrs, [int(seed) for seed in seeds], env, own_lr)
+
+
+def _all_agents() -> list[str]:
+    """Return the names of all agents but the learned, which need a file; the reference, constant, first."""
+    return sorted((name for name in agents.names() if name != "ppo"), key=lambda name: (name != "constant", name))
+
+
+def _contestant(word: str) -> Contestant:
+    """Return the agent that a word of the command line means, `name` or `name:option=value,option=value`."""
+    name, _, rest = word.partition(":")
+    pieces = re.split(r",(?=\w+=)", rest) if rest else []  # not at the commas within a list
+    options = dict(cli.assignment(piece) for piece in pieces)
+    agent = agents.make(name, **options)
+    if isinstance(agent, Controller):
+        return Contestant(word, {"controller": agent.fingerprint}, agent)
+    return Contestant(word, {"agent": name, "options": options}, agent)
 
 
 def _best_step_decay(folder: Path) -> StepDecay | None:
@@ -121,8 +153,10 @@ def main() -> None:
     settings = dataclasses.asdict(arguments) | {"seeds": matrix.seeds}
     write_results(out, matrix, groups, provenance(settings))
     for task in matrix.tasks:
-        console.print(screen_table([g for g in groups if g.task == task.name], task.name, ""))
-    console.print(f"Reference: the controller from the same initial lr. {LEGEND}")
+        rows = [group for group in groups if group.task == task.name]
+        many = len(matrix.contestants) > FEW
+        console.print(screen_overview(rows, task.name) if many else screen_table(rows, task.name, ""))
+    console.print(f"Reference: {matrix.contestants[0].name} from the same initial lr. {LEGEND}")
     console.print(f"Results and figures are in {out}")
 
 

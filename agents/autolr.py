@@ -1,5 +1,6 @@
-"""AutoLR: explore and exploit with a quadratic fit along the update direction ("AutoLR: A method for automatic tuning
-of learning rate", anonymous authors, under review 2019).
+"""AutoLR: explore and exploit with a quadratic fit along the update direction.
+
+"AutoLR: A method for automatic tuning of learning rate", anonymous authors, under review 2019.
 
 Sees: losses of one superbatch at candidate learning rates, once per window of W updates. With d the optimizer's update
 direction and eta the learning rate (equations 1 to 3):
@@ -116,7 +117,7 @@ class AutoLRAgent(PeriodicAgent):
         spread: float = 1.0,
         concave: str = "edge",
         min_factor: float = 0.1,
-        max_factor: float = math.inf,
+        max_factor: float = 10.0,
         direction_batches: int = 1,
         first: float | None = None,
         rollback: str = "rate",
@@ -137,7 +138,8 @@ class AutoLRAgent(PeriodicAgent):
                 that is L(theta) itself, which then costs nothing extra.
             concave: `"edge"` or `"keep"`: where to go if the parabola has no minimum.
             min_factor: Smallest multiplier of a decision; keeps the learning rate positive.
-            max_factor: Largest multiplier of a decision.
+            max_factor: Largest multiplier of a decision; infinite for none but the clip, which allows a learning rate
+                of 0.1 at a loss of 1, too much for Adam whatever the parabola says.
             direction_batches: Mini-batches whose gradient gives d, with a copy of the optimizer's state.
             first: Updates before the first decision; one window by default.
             rollback: `"rate"`: if the loss drops more slowly than before the change; `"rise"`: only if it rises;

@@ -3,9 +3,10 @@
     lr_i = start (end / start)^(i / (n - 1)),    s_i = smoothing loss_i + (1 - smoothing) s_(i-1)
 
 It stops when the smoothed loss s is not finite or above `stop` times its minimum. The suggestion is the learning rate
-where s falls most steeply per step of log lr; the first ten and the last five points are left out. These are the
-settings of the torch-lr-finder package (100 updates, end 10, smoothing 0.05, stop 5), which starts where the
-optimizer is.
+where s falls most steeply per step of log lr, before its minimum: what falls after it is the end of an explosion. The
+first ten points are left out, where smoothing has not settled. Settings as in the torch-lr-finder package (100 updates,
+end 10, smoothing 0.05, stop 5), which starts where the optimizer is and leaves out the last five points in place of
+those after the minimum.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import numpy.typing as npt
 from agents.options import check_number, check_whole
 from lr_gym.trainee import Trainee
 
-#: Points left out at the beginning, where smoothing has not settled, and at the end, where the loss explodes.
-SKIPPED_START, SKIPPED_END = 10, 5
+#: Points left out at the beginning, where smoothing has not settled.
+SKIPPED = 10
 
 
 class RangeTest(NamedTuple):
@@ -60,7 +61,7 @@ def lr_range_test(
     """
     check_number("start_lr", start_lr, 0, low_open=True, high_open=True)
     check_number("end_lr", end_lr, start_lr, low_open=True, high_open=True)
-    check_whole("updates", updates, SKIPPED_START + SKIPPED_END + 2)
+    check_whole("updates", updates, SKIPPED + 2)
     check_number("smoothing", smoothing, 0, 1, low_open=True)
     check_number("stop", stop, 1, low_open=True)
     lrs = np.geomspace(start_lr, end_lr, updates)
@@ -76,10 +77,12 @@ def lr_range_test(
 
 
 def _steepest(lrs: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]) -> float | None:
-    kept = slice(SKIPPED_START, len(losses) - SKIPPED_END)
-    lrs, losses = lrs[kept], losses[kept]
+    if not np.isfinite(losses).any():
+        return None
+    falling = slice(SKIPPED, int(np.nanargmin(losses)) + 1)
+    lrs, losses = lrs[falling], losses[falling]
     if len(losses) < 2:
         return None
-    slopes = np.gradient(losses)  # equal steps in log lr; only the very last loss can be infinite or NaN
+    slopes = np.gradient(losses)  # the steps in log lr are equal
     place = int(np.argmin(slopes))
     return float(lrs[place]) if slopes[place] < 0 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import math
 import os
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from lr_gym.errors import InvalidArgumentError, LRGymError
+from lr_gym.errors import InvalidArgumentError, LRGymError, reason
 
 T = TypeVar("T")
 
@@ -138,6 +139,25 @@ def use_data_root(folder: str) -> None:
     if not Path(folder).is_dir():
         raise InvalidArgumentError(f"--data must be a folder, got {folder!r}")
     os.environ["LR_GYM_DATA"] = folder
+
+
+def load_plugin(file: str) -> None:
+    """Import a Python file of the user's, which registers agents, tasks or data; workers can import it too.
+
+    Raises:
+        InvalidArgumentError: It is no Python file, its name is that of another module, or it raises an error.
+    """
+    path = Path(file).resolve()
+    if not path.is_file() or path.suffix != ".py" or not path.stem.isidentifier():
+        raise InvalidArgumentError(f"--plugins must be Python files (name.py), got {file!r}")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # handed on to worker processes, which find the module by its name
+    try:
+        module = importlib.import_module(path.stem)
+    except Exception as error:
+        raise InvalidArgumentError(f"--plugins {file} cannot be imported: {reason(error)}") from error
+    if Path(getattr(module, "__file__", None) or "").resolve() != path:
+        raise InvalidArgumentError(f"--plugins {file} has the name of another module; rename it")
 
 
 def make_folder(path: Path) -> None:

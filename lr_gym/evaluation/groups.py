@@ -14,8 +14,9 @@ from lr_gym.evaluation.statistics import Summary, holm, summarise, welch_p_value
 #: Differences with a p-value below this are marked, as in Xu et al. (2019).
 SIGNIFICANCE = 0.05
 LEGEND = (
-    f"p: Welch's t-test of the test losses against the reference of the row, and the same after Holm's correction for "
-    f"all rows. * lower than the reference, + higher, with p < {SIGNIFICANCE}."
+    "p: Welch's t-test of the test losses against the reference of the row, and the same after Holm's correction for "
+    f"all rows. * lower than the reference, + higher, with p < {SIGNIFICANCE}. Cost: passes over mini-batches relative "
+    "to plain training, a backward pass counted as two forward passes."
 )
 
 
@@ -55,6 +56,16 @@ class Group:
             return ""
         return "*" if self.lower else "+"
 
+    @property
+    def cost(self) -> float:
+        """Mean computation of a run over that of plain training."""
+        return sum(run.cost for run in self.runs) / len(self.runs)
+
+    @property
+    def diverged(self) -> int:
+        """How many runs diverged."""
+        return sum(bool(run.result["diverged"]) for run in self.runs)
+
     def values(self, key: str) -> list[float]:
         """Return one entry of the results, run by run; NaN where a run has none (accuracy in regression)."""
         return [float("nan") if run.result[key] is None else run.result[key] for run in self.runs]
@@ -70,8 +81,17 @@ class Group:
         return {
             **{name: getattr(self, name) for name in fields},
             **{key: dataclasses.asdict(self.summary(key)) for key in keys},
-            "diverged": sum(bool(run.result["diverged"]) for run in self.runs),
-            "results": [{"seed": run.seed, **run.result} for run in self.runs],
+            "diverged": self.diverged,
+            "cost": self.cost,
+            "results": [
+                {
+                    "seed": run.seed,
+                    **run.result,
+                    "extra_forward": run.extra_forward,
+                    "extra_backward": run.extra_backward,
+                }
+                for run in self.runs
+            ],
         }
 
 
@@ -97,7 +117,7 @@ def tested(groups: Sequence[Group], references: Sequence[Group | None]) -> list[
     return rows
 
 
-_COLUMNS = ("agent", "initial lr", "n", "test loss", "test accuracy", "p", "p (Holm)")
+_COLUMNS = ("agent", "initial lr", "n", "test loss", "test accuracy", "p", "p (Holm)", "diverged", "cost")
 
 
 def _cells(group: Group) -> tuple[str, ...]:
@@ -109,7 +129,26 @@ def _cells(group: Group) -> tuple[str, ...]:
         str(group.summary("test_accuracy")),
         "" if group.p_value is None else f"{group.p_value:.2g}",
         "" if group.p_value_holm is None else f"{group.p_value_holm:.2g}",
+        str(group.diverged or ""),
+        f"{group.cost:.2f}",
     )
+
+
+def _pivot(groups: Sequence[Group]) -> list[tuple[str, ...]]:
+    """Return test losses by agent (down) and initial lr (across), the lowest mean of a column in bold."""
+    lrs = sorted({group.initial_lr for group in groups}, reverse=True)
+    lowest = {lr: min(g.summary("test_loss").mean for g in groups if g.initial_lr == lr) for lr in lrs}
+    rows = [("agent", *(f"from {lr:g}" for lr in lrs), "cost")]
+    for agent in dict.fromkeys(group.agent for group in groups):
+        of_agent = {group.initial_lr: group for group in groups if group.agent == agent}
+        cells = []
+        for lr in lrs:
+            text = f"{of_agent[lr].summary('test_loss')}{of_agent[lr].mark}" if lr in of_agent else ""
+            best = lr in of_agent and of_agent[lr].summary("test_loss").mean == lowest[lr]
+            cells.append(f"**{text}**" if best else text)
+        costs = [group.cost for group in of_agent.values()]
+        rows.append((agent, *cells, f"{sum(costs) / len(costs):.2f}"))
+    return rows
 
 
 def screen_table(groups: Sequence[Group], title: str, caption: str) -> Table:
@@ -120,15 +159,34 @@ def screen_table(groups: Sequence[Group], title: str, caption: str) -> Table:
         title: Above it.
         caption: Below it.
     """
+    return _screen([_COLUMNS, *(_cells(group) for group in groups)], title, caption)
+
+
+def screen_overview(groups: Sequence[Group], title: str) -> Table:
+    """Return the test losses by agent and initial lr, for the terminal."""
+    rows = [tuple(cell.replace("**", "") for cell in row) for row in _pivot(groups)]
+    return _screen(rows, title, "")
+
+
+def _screen(rows: Sequence[tuple[str, ...]], title: str, caption: str) -> Table:
     table = Table(title=title, caption=caption, caption_justify="left")
-    for column in _COLUMNS:
+    for column in rows[0]:
         table.add_column(column, justify="left" if column == "agent" else "right")
-    for group in groups:
-        table.add_row(*_cells(group))
+    for row in rows[1:]:
+        table.add_row(*row)
     return table
 
 
 def markdown_table(groups: Sequence[Group]) -> str:
-    """Return the same rows in Markdown."""
-    lines = [_COLUMNS, ("---",) * len(_COLUMNS), *(_cells(group) for group in groups)]
+    """Return a row per group in Markdown."""
+    return _markdown([_COLUMNS, *(_cells(group) for group in groups)])
+
+
+def markdown_overview(groups: Sequence[Group]) -> str:
+    """Return the test losses by agent and initial lr in Markdown."""
+    return _markdown(_pivot(groups))
+
+
+def _markdown(rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

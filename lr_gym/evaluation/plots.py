@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Lists of a record that can be drawn over updates.
+Curve = Literal["lrs", "val_losses", "train_losses"]
+
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, size in inches."""
@@ -33,7 +36,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def plot_runs(
     groups: Mapping[str, Sequence[Rollout]],
-    what: Literal["lrs", "val_losses", "train_losses"],
+    what: Curve,
     title: str,
     axes: Axes,
 ) -> None:

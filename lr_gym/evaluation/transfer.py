@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lr_gym.evaluation.groups import LEGEND, Group, markdown_table, tested
+import numpy as np
+
+from lr_gym.evaluation.groups import LEGEND, Group, markdown_overview, markdown_table, tested
 from lr_gym.evaluation.matrix import Cell, Contestant, Workers
-from lr_gym.evaluation.plots import new_figure, plot_runs, save_figure
+from lr_gym.evaluation.plots import Curve, new_figure, plot_runs, save_figure
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.files import write_bytes, write_json
 from lr_gym.tasks import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Matrix:
             initial lr on the same task.
         initial_lrs: Where each starts.
         seeds: Of the runs.
-        env: Keyword arguments of `LRTrainingEnv` beyond the task.
+        env: Keyword arguments of `LRTrainingEnv` beyond the task and what each agent asks for.
         own_lr: Contestants, by name, that start from an initial lr of their own in place of `initial_lrs`.
     """
 
@@ -67,8 +73,12 @@ class Matrix:
         )
 
 
+#: With more agents than this a panel shows one agent from every initial lr, with fewer one initial lr and every agent.
+FEW = 8
+
+
 def write_results(out: Path, matrix: Matrix, groups: Sequence[Group], about: dict[str, Any]) -> None:
-    """Write `results.json`, `table.md`, `schedules.png` and `losses.png`.
+    """Write `results.json`, `table.md`, `starts.png`, `schedules.png` and `losses.png`.
 
     Args:
         out: The folder.
@@ -78,19 +88,78 @@ def write_results(out: Path, matrix: Matrix, groups: Sequence[Group], about: dic
     """
     write_json(out / "results.json", {"provenance": about, "rows": [group.to_dict() for group in groups]})
     names = [task.name for task in matrix.tasks]
+    by_task = {name: [group for group in groups if group.task == name] for name in names}
     parts = [
-        f"Test loss and accuracy at the best validation loss, mean (standard deviation). Reference: "
-        f"{matrix.contestants[0].name} from the same initial lr. {LEGEND}\n\nCommand: `{about.get('command', '')}`\n"
+        f"Test loss and accuracy at the best validation loss, mean (standard deviation) of {len(matrix.seeds)} runs; "
+        f"bold: the lowest mean. Reference: {matrix.contestants[0].name} from the same initial lr. {LEGEND}\n\n"
+        f"Command: `{about.get('command', '')}`\n"
     ]
-    parts += [f"## {name}\n\n{markdown_table([g for g in groups if g.task == name])}" for name in names]
+    parts += [f"## {name}\n\n{markdown_overview(rows)}\n{markdown_table(rows)}" for name, rows in by_task.items()]
     write_bytes(out / "table.md", "\n".join(parts).encode())
-    starts = sorted({group.initial_lr for group in groups}, reverse=True)
-    for what, file in (("lrs", "schedules.png"), ("val_losses", "losses.png")):
-        figure = new_figure(1 + 4.5 * len(starts), 1 + 3.5 * len(names))
-        for row, name in enumerate(names):
-            for column, lr in enumerate(starts):
-                axes = figure.add_subplot(len(names), len(starts), row * len(starts) + column + 1)
-                chosen = {g.agent: g.runs for g in groups if g.task == name and g.initial_lr == lr}
-                plot_runs(chosen, what, f"{name} from {lr:g}", axes)  # type: ignore[arg-type]
-        figure.suptitle(f"Median and quartiles of {len(matrix.seeds)} runs")
-        save_figure(figure, out / file)
+    _draw_starts(by_task, out / "starts.png")
+    note = f"Median and quartiles of {len(matrix.seeds)} runs"
+    draw = _panels_by_agent if len(matrix.contestants) > FEW else _panels_by_start
+    save_figure(draw(by_task, "lrs", note), out / "schedules.png")
+    save_figure(draw(by_task, "val_losses", note), out / "losses.png")
+
+
+def _starts(groups: Sequence[Group]) -> list[float]:
+    return sorted({group.initial_lr for group in groups}, reverse=True)
+
+
+def _draw_starts(by_task: dict[str, list[Group]], path: Path) -> None:
+    """Draw the mean test loss by agent and initial lr: who finds a good learning rate from a bad start?"""
+    agents = list(dict.fromkeys(group.agent for groups in by_task.values() for group in groups))
+    width = max(len(_starts(groups)) for groups in by_task.values())
+    figure = new_figure(2 + (1 + 0.8 * width) * len(by_task), 1.2 + 0.26 * len(agents))
+    for axes, (name, groups) in zip(figure.subplots(1, len(by_task), squeeze=False)[0], by_task.items(), strict=True):
+        starts = _starts(groups)
+        losses = np.full((len(agents), len(starts)), np.nan)
+        for group in groups:
+            losses[agents.index(group.agent), starts.index(group.initial_lr)] = group.summary("test_loss").mean
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.log(losses / np.nanmin(losses))
+        axes.imshow(ratio, aspect="auto", cmap="viridis_r", vmin=0, vmax=np.log(2))
+        for row, column in np.argwhere(np.isfinite(losses)):
+            shade = "white" if ratio[row, column] > np.log(1.35) else "black"
+            text = f"{losses[row, column]:.3f}"
+            axes.text(column, row, text, ha="center", va="center", color=shade, fontsize="small")
+        axes.set_xticks(range(len(starts)), [f"{lr:g}" for lr in starts])
+        axes.set_yticks(range(len(agents)), agents if axes.get_subplotspec().is_first_col() else [])
+        axes.set(title=name, xlabel="initial lr")
+    figure.suptitle("Mean test loss; dark: twice the lowest of the task, or more", fontsize="medium")
+    save_figure(figure, path)
+
+
+def _panels_by_start(by_task: dict[str, list[Group]], what: Curve, note: str) -> Figure:
+    """Return a figure with a row per task and a column per initial lr, every agent in each panel."""
+    starts = _starts([group for groups in by_task.values() for group in groups])
+    figure = new_figure(1 + 4.5 * len(starts), 1 + 3.5 * len(by_task))
+    panels = figure.subplots(len(by_task), len(starts), squeeze=False)
+    for row, (name, groups) in zip(panels, by_task.items(), strict=True):
+        for axes, lr in zip(row, starts, strict=True):
+            plot_runs({g.agent: g.runs for g in groups if g.initial_lr == lr}, what, f"{name} from {lr:g}", axes)
+    figure.suptitle(note)
+    return figure
+
+
+def _panels_by_agent(by_task: dict[str, list[Group]], what: Curve, note: str) -> Figure:
+    """Return a figure with a panel per task and agent, every initial lr in each panel, all on one scale per task."""
+    columns = 6
+    agents = list(dict.fromkeys(group.agent for groups in by_task.values() for group in groups))
+    rows = math.ceil(len(agents) / columns)
+    figure = new_figure(2.6 * columns, (0.5 + 2.2 * rows) * len(by_task))
+    parts = figure.subfigures(len(by_task), 1, squeeze=False)[:, 0]
+    for part, (name, groups) in zip(parts, by_task.items(), strict=True):
+        part.suptitle(f"{name}: {note[0].lower()}{note[1:]}")
+        panels = part.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for number, axes in enumerate(panels.flat):
+            if number >= len(agents):
+                axes.set_visible(False)
+                continue
+            runs = {f"{g.initial_lr:g}": g.runs for g in groups if g.agent == agents[number]}
+            plot_runs(runs, what, agents[number], axes)
+            axes.label_outer()
+            if number:
+                axes.get_legend().remove()
+    return figure
