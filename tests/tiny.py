@@ -49,9 +49,14 @@ def breaking_task(**fields: Any) -> Task:
 
 
 def record(
-    losses: Sequence[float] = (2.0, 1.5, 1.2, 1.0), *, test_loss: float = 1.1, best: float | None = None, seed: int = 0
+    losses: Sequence[float] = (2.0, 1.5, 1.2, 1.0),
+    *,
+    test_loss: float = 1.1,
+    best: float | None = None,
+    seed: int = 0,
+    extra: tuple[float, float] = (0.0, 0.0),
 ) -> Rollout:
-    """Return a hand-made record with these validation losses."""
+    """Return a hand-made record with these validation losses, and these extra passes forward and backward."""
     count = len(losses)
     lrs = [1e-2 * 0.5**k for k in range(count)]
     result = {
@@ -72,6 +77,8 @@ def record(
         val_losses=list(losses),
         val_accuracies=[0.5] * count,
         rewards=[0.1] * (count - 1),
+        extra_forward=extra[0],
+        extra_backward=extra[1],
         result=result,
     )
 

@@ -52,6 +52,18 @@ class Slope(nn.Module):
         return x * self.w
 
 
+class Idle(nn.Module):
+    """A network with weights that take no part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = nn.Parameter(torch.ones(2))
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
 class Convolutional(nn.Module):
     """No Linear layer at all."""
 

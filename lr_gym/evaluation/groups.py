@@ -171,7 +171,7 @@ def screen_overview(groups: Sequence[Group], title: str) -> Table:
 def _screen(rows: Sequence[tuple[str, ...]], title: str, caption: str) -> Table:
     table = Table(title=title, caption=caption, caption_justify="left")
     for column in rows[0]:
-        table.add_column(column, justify="left" if column == "agent" else "right")
+        table.add_column(column, justify="left" if column == "agent" else "right", overflow="fold")
     for row in rows[1:]:
         table.add_row(*row)
     return table

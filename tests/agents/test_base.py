@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import gymnasium
@@ -9,12 +11,15 @@ import numpy as np
 import pytest
 import tiny
 from gymnasium.wrappers import FlattenObservation
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import agents
-from agents.base import AGENTS, FixedAgent
+from agents.base import AGENTS, FixedAgent, PeriodicAgent
 from lr_gym import LRTrainingEnv, rollout
 from lr_gym.errors import EpisodeError, InvalidArgumentError, UnknownNameError
 from lr_gym.evaluation import Agent
+from lr_gym.tasks import Task
 
 
 class Wish(FixedAgent):
@@ -59,6 +64,7 @@ def test_unknown_agent() -> None:
         ("cosine", {"beginning": 1}, r"the agent 'cosine' refuses the options \{'beginning': 1\}: .*beginning"),
         ("constant", {"lr": 1}, r"the agent 'constant' refuses the options \{'lr': 1\}"),
         ("ppo", {}, r"the agent 'ppo' refuses the options \{\}: .*controller"),
+        ("constant", {"name": "x"}, r"the agent 'constant' refuses the options \{'name': 'x'\}"),
     ],
 )
 def test_refused_options(name: str, options: dict[str, Any], message: str) -> None:
@@ -116,7 +122,7 @@ def test_predict_passes_the_state_on() -> None:
 def test_before_an_episode() -> None:
     with pytest.raises(EpisodeError, match=r"Wish needs reset\(env\) at the start of every episode"):
         Wish().predict(np.zeros(8))
-    with pytest.raises(InvalidArgumentError, match="agents need an LRTrainingEnv, wrapped or not, got"):
+    with pytest.raises(InvalidArgumentError, match="needs? an LRTrainingEnv, wrapped or not, got"):
         Wish().reset(gymnasium.make("CartPole-v1"))
 
 
@@ -135,3 +141,255 @@ def test_pickling_leaves_the_env_behind() -> None:
         _ = copied.env
     assert (copied.lr, copied.asked) == (2e-3, 3)
     assert rollout(env, copied, seed=1) == record
+
+
+# -- bounds ------------------------------------------------------------------------------------------------------------
+
+
+class Nothing(PeriodicAgent):
+    """Has no wish at all."""
+
+    def decide(self) -> float:
+        return math.nan
+
+
+def begun(agent: FixedAgent, **options: Any) -> tuple[LRTrainingEnv, Any]:
+    """Return the env of an episode that has begun for the agent, and the first observation."""
+    env = LRTrainingEnv(tiny.task(), **options)
+    observation, _ = env.reset(seed=0, options={"initial_lr": 1e-3})
+    agent.reset(env)
+    return env, observation
+
+
+def test_bounded_is_the_nearest_that_the_env_allows() -> None:
+    wish = Wish()
+    begun(wish, min_lr=1e-5, max_lr=0.5)
+
+    @given(st.floats(0, math.inf) | st.floats(1e-6, 1.0))
+    def check(lr: float) -> None:
+        assert wish.bounded(lr) == float(np.clip(lr, 1e-5, 0.5))
+
+    check()
+    assert [wish.bounded(lr) for lr in (0, 0.0, -0.0, math.inf, 1e-5, 0.5)] == [1e-5] * 3 + [0.5, 1e-5, 0.5]
+
+
+@pytest.mark.parametrize("lr", [math.nan, -math.inf, -1.0, -5e-324])
+def test_a_wish_that_is_no_learning_rate(lr: float) -> None:
+    wish = Wish(lr)
+    _, observation = begun(wish)
+    for attempt in (lambda: wish.bounded(lr), lambda: wish.predict(observation)):
+        with pytest.raises(InvalidArgumentError, match=f"^Wish must name a learning rate of at least 0, got {lr!r}$"):
+            attempt()
+
+
+def test_a_periodic_wish_that_is_no_learning_rate() -> None:
+    nothing = Nothing(every=1)
+    _, observation = begun(nothing)
+    with pytest.raises(InvalidArgumentError, match="^Nothing must name a learning rate of at least 0, got nan$"):
+        nothing.predict(observation)
+
+
+@pytest.mark.parametrize(("lr", "reached"), [(0.0, 1e-5), (math.inf, 0.5)])
+def test_beyond_the_bounds_is_the_bound(lr: float, reached: float) -> None:
+    env = LRTrainingEnv(tiny.task(), min_lr=1e-5, max_lr=0.5, **FixedAgent.env_options)
+    assert rollout(env, Wish(lr), seed=0, initial_lr=1e-3).lrs == pytest.approx([1e-3, *[reached] * 3], rel=1e-6)
+
+
+def test_its_env_options_hold_nothing_back() -> None:
+    env = LRTrainingEnv(tiny.task(), **Wish.env_options)
+    for start, lr in ((1e-4, 1e-1), (1e-1, 1e-4), (1e-6, 1e-2)):  # by 1000 and more in one decision
+        assert rollout(env, Wish(lr), seed=0, initial_lr=start).lrs == pytest.approx([start, lr, lr, lr], rel=1e-5)
+    assert rollout(env, Wish(3.0), seed=0, initial_lr=3e-6).lrs[1] == pytest.approx(3e-2, rel=1e-5)
+    assert rollout(LRTrainingEnv(tiny.task()), Wish(1e-1), seed=0, initial_lr=1e-4).lrs[1] == pytest.approx(2e-4)
+
+
+def test_every_fixed_agent_asks_for_them() -> None:
+    for name in set(agents.names()) - {"ppo"}:
+        assert dict(agents.make(name).env_options) == {"max_multiplier": 1e4}, name  # type: ignore[attr-defined]
+
+
+# -- agents with a cadence of their own ----------------------------------------------------------------------------------
+
+
+class Clock(PeriodicAgent):
+    """Notes when it decides and how far it sees ahead; lowers the learning rate at each decision."""
+
+    def __init__(self, every: float | str | None = None, *, first: float | None = None) -> None:
+        super().__init__(every, first=first)
+        self.times: list[int] = []
+        self.ahead: list[int] = []
+
+    def decide(self) -> float:
+        self.times.append(self.trainee.updates)
+        self.ahead.append(self.updates_ahead())
+        return self.trainee.lr * 0.9
+
+
+class HalfEpochs(Clock):
+    epochs = 0.5
+
+
+class LongPeriods(Clock):
+    epochs = 3.0
+    SHARE_OF_BUDGET = 0.5
+
+
+def run_clock(clock: Clock, task: Task) -> Clock:
+    """Ask for every decision of an episode, without training; check that what it saw ahead came true."""
+    env = LRTrainingEnv(task)
+    env.reset(seed=0, options={"initial_lr": 1e-2})
+    clock.reset(env)
+    wishes = [1e-2]
+    for updates in range(task.decision_interval, task.budget, task.decision_interval):
+        env.trainee.updates = updates
+        decided = len(clock.times)
+        wishes.append(clock.next_lr())
+        if len(clock.times) == decided:
+            assert wishes[-1] == wishes[-2]  # kept in between
+        else:
+            assert wishes[-1] == pytest.approx(9e-3)
+    ends = [*clock.times[1:], task.budget]
+    assert [time + ahead for time, ahead in zip(clock.times, clock.ahead, strict=True)] == ends[: len(clock.times)]
+    return clock
+
+
+def expected_times(task: Task, period: Fraction, first: Fraction | None = None) -> list[int]:
+    """Return the first decisions of the env at or after `first`, `first` + `period`, ..."""
+    times: list[int] = []
+    due = period if first is None else first
+    for updates in range(task.decision_interval, task.budget, task.decision_interval):
+        if updates >= due:
+            times.append(updates)
+            due += period * (1 + (updates - due) // period)
+    return times
+
+
+halves = st.integers(2, 120).map(lambda number: number / 2)
+
+
+@given(
+    st.sampled_from([1, 2, 3, 5, 10]),
+    st.integers(2, 30),
+    halves,
+    st.none() | st.just(0) | halves | st.integers(0, 400),
+)
+@settings(max_examples=60)
+def test_decision_times(interval: int, intervals: int, every: float, first: float | None) -> None:
+    task = tiny.task(decision_interval=interval, budget=interval * intervals)
+    clock = run_clock(Clock(every, first=first), task)
+    assert clock.period == every
+    assert clock.times == expected_times(task, Fraction(every), None if first is None else Fraction(first))
+
+
+@pytest.mark.parametrize(
+    ("every", "first", "interval", "times"),
+    [
+        (10, None, 10, [10, 20, 30, 40, 50]),
+        (20, None, 10, [20, 40]),
+        (25, None, 10, [30, 50]),  # 25 and 50
+        (15, None, 10, [20, 30, 50]),  # 15, 30 and 45
+        (4, None, 10, [10, 20, 30, 40, 50]),
+        (1, None, 20, [20, 40]),
+        (20, 0, 10, [10, 20, 40]),
+        (20, 1, 10, [10, 30, 50]),
+        (20, 30.5, 10, [40]),  # 50.5 would be too late
+        (20, 60, 10, []),
+        (100, None, 10, []),
+        (100, 0, 10, [10]),
+        ("epoch", None, 5, [15, 25, 40, 50]),  # 12.5, 25, 37.5 and 50
+        ("epoch", None, 4, [16, 28, 40, 52]),
+        ("epoch", 0, 10, [10, 20, 30, 40, 50]),
+        (2.5, None, 4, list(range(4, 60, 4))),
+    ],
+)
+def test_decision_times_by_hand(every: Any, first: float | None, interval: int, times: list[int]) -> None:
+    task = tiny.task(budget=60, decision_interval=interval)
+    assert run_clock(Clock(every, first=first), task).times == times
+
+
+@pytest.mark.parametrize(
+    ("kind", "budget", "period"),
+    [
+        (Clock, 40, 40 / 30),
+        (Clock, 20, 1.0),  # never less than an update
+        (Clock, 300, 10.0),
+        (Clock, 600, 12.5),  # an epoch
+        (HalfEpochs, 150, 5.0),
+        (HalfEpochs, 600, 6.25),
+        (LongPeriods, 60, 30.0),
+        (LongPeriods, 90, 37.5),
+    ],
+)
+def test_default_period(kind: type[Clock], budget: int, period: float) -> None:
+    clock = run_clock(kind(), tiny.task(budget=budget))
+    assert clock.period == pytest.approx(period, rel=1e-12)
+
+
+def test_a_period_is_that_of_the_episode() -> None:
+    clock = Clock()
+    for task, period in ((tiny.task(budget=600), 12.5), (tiny.task(budget=600, batch_size=50), 4.0)):
+        env = LRTrainingEnv(task)
+        env.reset(seed=0)
+        clock.reset(env)
+        assert clock.period == period
+    clock = Clock("epoch")
+    begun(clock)
+    assert clock.period == 12.5
+
+
+@pytest.mark.parametrize("interval", [1, 5, 10])
+@pytest.mark.parametrize("budget", [50, 100, 400, 1000])
+def test_rounding_delays_no_decision_of_the_default(budget: int, interval: int) -> None:
+    task = tiny.task(budget=budget, decision_interval=interval, batch_size=1)  # an epoch is longer
+    assert run_clock(Clock(), task).times == expected_times(task, Fraction(budget, 30))
+
+
+@pytest.mark.parametrize("batch_size", [7, 12, 24, 49])
+@pytest.mark.parametrize("interval", [1, 5, 10])
+def test_rounding_delays_no_decision_of_epochs(batch_size: int, interval: int) -> None:
+    task = tiny.task(budget=400, decision_interval=interval, batch_size=batch_size, train_size=185)
+    assert run_clock(Clock("epoch"), task).times == expected_times(task, Fraction(185, batch_size))
+
+
+@pytest.mark.parametrize(("every", "first"), [(20, None), (15, 0), ("epoch", None), (None, 25)])
+def test_in_an_episode(every: Any, first: float | None) -> None:
+    task = tiny.task(budget=80)
+    env = LRTrainingEnv(task, **Clock.env_options)
+    clock = Clock(every, first=first)
+    record = rollout(env, clock, seed=0, initial_lr=1e-2)
+    assert clock.times == run_clock(Clock(every, first=first), task).times
+    decisions = [sum(time <= start for time in clock.times) for start in range(0, 80, 10)]
+    assert record.lrs == pytest.approx([1e-2 * 0.9**count for count in decisions], rel=1e-5)
+    assert [time + ahead for time, ahead in zip(clock.times, clock.ahead, strict=True)][-1] == 80
+    again = Clock(every, first=first)
+    assert rollout(env, again, seed=0, initial_lr=1e-2) == record
+    assert rollout(env, again, seed=0, initial_lr=1e-2) == record  # an agent forgets at reset
+    assert again.times == clock.times * 2
+    assert rollout(env, pickle.loads(pickle.dumps(clock)), seed=0, initial_lr=1e-2) == record
+
+
+def test_updates_ahead_before_a_decision_that_is_due() -> None:
+    """At the time itself nothing lies ahead, however long ago the decision fell due."""
+    clock = Clock(every=10)
+    env, _ = begun(clock)
+    for updates in (10, 20, 30):
+        env.trainee.updates = updates
+        assert clock.updates_ahead() == 0
+
+
+@pytest.mark.parametrize("every", [0, 0.5, -1, math.nan, math.inf, True, "Epoch", "10", "", [10]])
+def test_periods_that_make_no_sense(every: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"every \('epoch', or a number of updates\) must lie in \[1, inf\)"):
+        Clock(every)
+
+
+@pytest.mark.parametrize("first", [-1, math.nan, math.inf, True, "epoch", [1]])
+def test_first_decisions_that_make_no_sense(first: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"first must lie in \[0, inf\)"):
+        Clock(first=first)
+
+
+def test_periodic_agents_before_an_episode() -> None:
+    with pytest.raises(EpisodeError, match="Clock needs reset"):
+        Clock().predict(np.zeros(8))
+    assert agents.PeriodicAgent is PeriodicAgent

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
+import functools
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
 import agents
 from agents.schedules import STEP_DECAY_GRID, ScheduleAgent, StepDecay
 from lr_gym import LRTrainingEnv, rollout
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import EpisodeError, InvalidArgumentError
 from lr_gym.tasks import Task
 
 BUDGET, INTERVAL, LR = 60, 5, 1e-2
@@ -31,16 +33,20 @@ def lrs(agent: Any, **fields: Any) -> list[float]:
     return rollout(fast_env(**fields), agent, seed=0, initial_lr=LR).lrs
 
 
-def by_hand(make: Callable[[Optimizer], lr_scheduler.LRScheduler]) -> list[float]:
+def by_hand(make: Callable[[Optimizer], lr_scheduler.LRScheduler], interval: int = INTERVAL) -> list[float]:
     """Return a PyTorch scheduler's rate at the first update of every interval."""
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR, momentum=0.9)
     scheduler = make(optimizer)
     rates = []
     for _ in range(BUDGET):
         rates.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
         scheduler.step()
-    return rates[::INTERVAL]
+    return rates[::interval]
+
+
+def half_cosine(share: float) -> float:
+    return (1 + math.cos(math.pi * share)) / 2
 
 
 CASES: list[tuple[str, dict[str, Any], Callable[[int], float], Callable[[Optimizer], lr_scheduler.LRScheduler]]] = [
@@ -63,8 +69,8 @@ CASES: list[tuple[str, dict[str, Any], Callable[[int], float], Callable[[Optimiz
     (
         "exponential",
         {},
-        lambda u: LR * 0.01 ** (u / BUDGET),
-        lambda o: lr_scheduler.ExponentialLR(o, 0.01 ** (1 / BUDGET)),
+        lambda u: LR * (0.9**30) ** (u / BUDGET),
+        lambda o: lr_scheduler.ExponentialLR(o, 0.9 ** (30 / BUDGET)),
     ),
     (
         "exponential",
@@ -75,28 +81,83 @@ CASES: list[tuple[str, dict[str, Any], Callable[[int], float], Callable[[Optimiz
     (
         "cosine",
         {},
-        lambda u: LR * (1 + math.cos(math.pi * u / BUDGET)) / 2,
+        lambda u: LR * half_cosine(u / BUDGET),
         lambda o: lr_scheduler.CosineAnnealingLR(o, BUDGET),
     ),
     (
         "cosine",
         {"end_factor": 0.2},
-        lambda u: LR * (0.2 + 0.8 * (1 + math.cos(math.pi * u / BUDGET)) / 2),
+        lambda u: LR * (0.2 + 0.8 * half_cosine(u / BUDGET)),
         lambda o: lr_scheduler.CosineAnnealingLR(o, BUDGET, 0.2 * LR),
+    ),
+    (
+        "cosine-restarts",
+        {},
+        lambda u: LR * half_cosine(u / 20 if u < 20 else (u - 20) / 40),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 20, 2),
+    ),
+    (
+        "cosine-restarts",
+        {"first_cycle": 0.25, "cycle_factor": 1, "end_factor": 0.1},
+        lambda u: LR * (0.1 + 0.9 * half_cosine(u % 15 / 15)),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 15, 1, 0.1 * LR),
+    ),
+    (
+        "cosine-restarts",
+        {"first_cycle": 1.0},
+        lambda u: LR * half_cosine(u / BUDGET),
+        lambda o: lr_scheduler.CosineAnnealingLR(o, BUDGET),
+    ),
+    (
+        "knee",
+        {},
+        lambda u: LR if u < 30 else LR * (60 - u) / 30,
+        lambda o: lr_scheduler.SequentialLR(
+            o, [lr_scheduler.ConstantLR(o, 1.0), lr_scheduler.LinearLR(o, 1.0, 0.0, 30)], [30]
+        ),
+    ),
+    (
+        "knee",
+        {"explore": 0.0},
+        lambda u: LR * (1 - u / BUDGET),
+        lambda o: lr_scheduler.LinearLR(o, 1.0, 0.0, BUDGET),
+    ),
+    (
+        "knee",
+        {"explore": 0.25, "warm_up": 0.15},
+        lambda u: LR * ((u + 1) / 10 if u < 9 else 1 if u < 24 else (60 - u) / 36),
+        lambda o: lr_scheduler.SequentialLR(
+            o, [lr_scheduler.LinearLR(o, 0.1, 1.0, 9), lr_scheduler.LinearLR(o, 1.0, 0.0, 36)], [24]
+        ),
     ),
 ]
 
 
+@pytest.mark.parametrize("interval", [1, 5, 6, 30])
 @pytest.mark.parametrize(("name", "options", "closed_form", "scheduler"), CASES)
 def test_closed_form_and_pytorch(
     name: str,
     options: dict[str, Any],
     closed_form: Callable[[int], float],
     scheduler: Callable[[Optimizer], lr_scheduler.LRScheduler],
+    interval: int,
 ) -> None:
-    got = lrs(agents.make(name, **options))
-    assert got == pytest.approx([closed_form(u) for u in range(0, BUDGET, INTERVAL)], rel=EXACT)
-    assert got == pytest.approx(by_hand(scheduler), rel=EXACT)
+    """Where the training looks at the schedule does not matter: with an interval of 1, at every update."""
+    got = lrs(agents.make(name, **options), decision_interval=interval)
+    assert got[0] == LR  # the first interval comes before any decision
+    updates = range(interval, BUDGET, interval)
+    assert got[1:] == pytest.approx([closed_form(u) for u in updates], rel=EXACT)
+    assert got[1:] == pytest.approx(by_hand(scheduler, interval)[1:], rel=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("first_cycle", "budget", "cycle"), [(1 / 3, 20, 7), (1 / 3, 22, 7), (0.01, 20, 1), (0.26, 10, 3)]
+)
+def test_the_first_cycle_is_a_whole_number_of_updates(first_cycle: float, budget: int, cycle: int) -> None:
+    agent = agents.make("cosine-restarts", first_cycle=first_cycle, cycle_factor=1, end_factor=0.5)
+    got = lrs(agent, budget=budget, decision_interval=1)
+    expected = [LR * (0.5 + 0.5 * half_cosine(u % cycle / cycle)) for u in range(budget)]
+    assert got == pytest.approx(expected, rel=EXACT)
 
 
 def warm_restarts(optimizer: Optimizer, task: Task) -> lr_scheduler.LRScheduler:
@@ -114,12 +175,128 @@ def late_drop(optimizer: Optimizer, task: Task) -> lr_scheduler.LRScheduler:
     return lr_scheduler.MultiStepLR(optimizer, [20], gamma=0.1)
 
 
-@pytest.mark.parametrize("factory", [warm_restarts, warm_up, late_drop])
+def one_cycle(optimizer: Optimizer, *, task: Task) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=task.budget)
+
+
+def by_lambda(optimizer: Optimizer) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.LambdaLR(optimizer, lambda update: 1 / (1 + update))
+
+
+@pytest.mark.parametrize("factory", [warm_restarts, warm_up, late_drop, one_cycle])
 def test_any_scheduler_of_pytorch(factory: Any) -> None:
     got = lrs(ScheduleAgent(factory))
-    expected = by_hand(lambda optimizer: factory(optimizer, fast_env().tasks))
+    expected = by_hand(lambda optimizer: factory(optimizer, task=fast_env().tasks))
     assert got[0] == LR  # the first interval comes before any decision
     assert got[1:] == pytest.approx(expected[1:], rel=EXACT)
+
+
+@pytest.mark.parametrize("interval", [1, 4, 10])
+@pytest.mark.parametrize(
+    "factory",
+    [
+        functools.partial(lr_scheduler.StepLR, step_size=7),
+        functools.partial(lr_scheduler.OneCycleLR, max_lr=0.5, total_steps=BUDGET),
+        functools.partial(lr_scheduler.CyclicLR, base_lr=1e-3, max_lr=1e-2, step_size_up=9),
+        functools.partial(lr_scheduler.PolynomialLR, total_iters=70, power=2.0),
+        by_lambda,
+        lambda optimizer: lr_scheduler.ChainedScheduler([by_lambda(optimizer)]),
+    ],
+)
+def test_factories_of_an_optimizer_only(factory: Any, interval: int) -> None:
+    task = tiny.task(budget=BUDGET, decision_interval=interval)
+    env = LRTrainingEnv(task, max_multiplier=1e4)
+    got = rollout(env, ScheduleAgent(factory), seed=0, initial_lr=LR).lrs
+    expected = [max(rate, env.min_lr) for rate in by_hand(factory, interval)]
+    assert got[1:] == pytest.approx(expected[1:], rel=EXACT)
+
+
+def test_momentum_is_left_alone() -> None:
+    env = fast_env(optimizer="SGD", optimizer_options={"momentum": 0.6})
+    rollout(env, ScheduleAgent(one_cycle), seed=0, initial_lr=1e-3)
+    assert env.trainee.optimizer.param_groups[0]["momentum"] == 0.6
+
+
+@pytest.mark.parametrize("factory", [lambda optimizer: None, lambda optimizer: optimizer, lambda optimizer: [1e-3]])
+def test_a_factory_of_something_else(factory: Any) -> None:
+    message = r"a factory must return a torch\.optim\.lr_scheduler\.LRScheduler, got "
+    with pytest.raises(InvalidArgumentError, match=message):
+        lrs(ScheduleAgent(factory))
+
+
+def test_arguments_of_the_adapter() -> None:
+    with pytest.raises(InvalidArgumentError, match="factory must be a function of an optimizer, got 'cosine'"):
+        ScheduleAgent("cosine")  # type: ignore[arg-type]
+    for metric in ("loss", None, ["val_loss"]):
+        with pytest.raises(InvalidArgumentError, match="metric must be one of 'val_loss', 'train_loss', got "):
+            ScheduleAgent(by_lambda, metric=metric)  # type: ignore[arg-type]
+
+
+def follow(scheduler: Callable[..., Any], losses: Sequence[float]) -> list[float]:
+    """Return what a scheduler that watches losses says at first and after each of them."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)
+    watching = scheduler(optimizer)
+    rates = [LR]
+    for loss in losses:
+        optimizer.step()
+        watching.step(loss)
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+    return rates
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "train_loss"])
+@pytest.mark.parametrize("interval", [1, 5])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"factor": 0.5, "patience": 0, "threshold": 0.05},
+        {"factor": 0.5, "patience": 1, "threshold": 0.3},
+        {"factor": 0.9, "patience": 2, "threshold": 0.2},
+    ],
+)
+def test_plateau_is_pytorchs(metric: str, interval: int, options: dict[str, Any]) -> None:
+    env = fast_env(decision_interval=interval)
+    record = rollout(env, agents.make("plateau", metric=metric, **options), seed=0, initial_lr=LR)
+    other = functools.partial(lr_scheduler.ReduceLROnPlateau, **options)
+    losses = {"val_loss": record.val_losses, "train_loss": record.train_losses}[metric]
+    expected = follow(other, losses[:-1])
+    assert record.lrs == pytest.approx([max(rate, env.min_lr) for rate in expected], rel=EXACT)
+    assert record.lrs[-1] < LR
+    generic = rollout(env, ScheduleAgent(other, metric=metric), seed=0, initial_lr=LR)  # type: ignore[arg-type]
+    assert generic == record
+
+
+def test_plateau_that_goes_up() -> None:
+    factory = functools.partial(lr_scheduler.ReduceLROnPlateau, mode="max", factor=0.7, patience=1, cooldown=1)
+    record = rollout(fast_env(), ScheduleAgent(factory), seed=0, initial_lr=LR)
+    assert record.lrs == pytest.approx(follow(factory, record.val_losses[:-1]), rel=EXACT)
+    assert record.lrs[-1] < LR
+
+
+VALIDATION_LOSSES: list[float] = []
+
+
+def prescribed(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Return the validation losses of a list, one after another, the first for the untrained network."""
+    return predictions.sum() * 0 + (VALIDATION_LOSSES.pop(0) if torch.is_inference_mode_enabled() else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "losses", "multiples"),
+    [
+        ({"factor": 0.5, "patience": 0}, [5, 6, 5, 4, 4, 3], [1, 0.5, 0.25, 0.25, 0.125, 0.125]),
+        ({"factor": 0.5, "patience": 1}, [5, 5, 5, 5, 5, 5], [1, 1, 0.5, 0.5, 0.25, 0.25]),
+        ({"factor": 0.5, "patience": 1}, [5, 6, 4, 5, 6, 5], [1, 1, 1, 1, 0.5, 0.5]),
+        ({"factor": 0.5, "patience": 0, "threshold": 0.5}, [8, 5, 3.5, 2, 1.5], [1, 0.5, 0.5, 0.25, 0.25]),
+        ({}, [4] * 23, [1] * 11 + [0.1] * 11 + [0.01]),  # a decade after the eleventh in a row
+        ({"metric": "train_loss", "patience": 2}, [8, 7, 6, 5, 4], [1, 1, 1, 0.1, 0.1]),  # they stay at 1
+    ],
+)
+def test_plateau_by_hand(options: dict[str, Any], losses: list[float], multiples: list[float]) -> None:
+    VALIDATION_LOSSES[:] = [50.0, *losses, 9.0, 9.0]  # of the last interval and of the test examples
+    got = lrs(agents.make("plateau", **options), loss=prescribed, budget=len(losses) + 1, decision_interval=1)
+    assert got == pytest.approx([LR, *(LR * multiple for multiple in multiples)], rel=EXACT)
+    assert not VALIDATION_LOSSES
 
 
 def test_out_of_reach_of_one_action() -> None:
@@ -151,11 +328,36 @@ def test_the_same_agent_again() -> None:
     assert lrs(agent) == first
 
 
-def test_pickling_after_an_episode() -> None:
-    for name in ("constant", "linear", "step", "exponential", "cosine"):
-        agent = agents.make(name)
-        record = rollout(fast_env(), agent, seed=2)
-        assert rollout(fast_env(), pickle.loads(pickle.dumps(agent)), seed=2) == record
+EVERY = [
+    ("constant", {}),
+    ("linear", {"end_factor": 0.3}),
+    ("step", {"every": 3}),
+    ("exponential", {}),
+    ("cosine", {}),
+    ("cosine-restarts", {"cycle_factor": 3}),
+    ("knee", {"warm_up": 0.2}),
+    ("plateau", {"patience": 0, "factor": 0.3, "metric": "train_loss"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_pickling(name: str, options: dict[str, Any]) -> None:
+    """Before an episode, and after one: the copy is a new agent."""
+    agent = agents.make(name, **options)
+    fresh = pickle.loads(pickle.dumps(agent))
+    record = rollout(fast_env(), agent, seed=2)
+    assert rollout(fast_env(), fresh, seed=2) == record
+    used = pickle.loads(pickle.dumps(agent))
+    with pytest.raises(EpisodeError, match=r"ScheduleAgent needs reset\(env\)"):
+        used.predict(None)
+    assert rollout(fast_env(), used, seed=2) == record
+
+
+def test_pickling_leaves_the_scheduler_behind() -> None:
+    """It may hold what cannot be pickled."""
+    agent = ScheduleAgent(by_lambda)
+    got = lrs(agent)
+    assert lrs(pickle.loads(pickle.dumps(agent))) == got
 
 
 def test_no_global_randomness_and_no_gradients() -> None:
@@ -179,7 +381,24 @@ def test_no_global_randomness_and_no_gradients() -> None:
         ("step", {"every": 2.5}, r"every must be a whole number of at least 1, got 2\.5"),
         ("step", {"every": True}, "every must be a whole number of at least 1, got True"),
         ("step", {"every": "20"}, "every must be a whole number of at least 1, got '20'"),
-        ("cosine", {"end_factor": "0.1"}, "'0.1'"),
+        ("cosine", {"end_factor": "0.1"}, r"end_factor must lie in \[0, 1\], got '0\.1'"),
+        ("cosine-restarts", {"first_cycle": 0}, r"first_cycle must lie in \(0, 1\], got 0"),
+        ("cosine-restarts", {"first_cycle": 1.5}, r"first_cycle must lie in \(0, 1\], got 1\.5"),
+        ("cosine-restarts", {"cycle_factor": 0}, "cycle_factor must be a whole number of at least 1, got 0"),
+        ("cosine-restarts", {"cycle_factor": 1.5}, r"cycle_factor must be a whole number of at least 1, got 1\.5"),
+        ("cosine-restarts", {"end_factor": -1}, r"end_factor must lie in \[0, 1\], got -1"),
+        ("knee", {"explore": 1.0}, r"explore must lie in \[0, 1\), got 1\.0"),
+        ("knee", {"explore": -0.1}, r"explore must lie in \[0, 1\), got -0\.1"),
+        ("knee", {"warm_up": 1}, r"warm_up must lie in \[0, 1\), got 1"),
+        ("knee", {"warm_up": None}, r"warm_up must lie in \[0, 1\), got None"),
+        ("knee", {"warm_up": 0.5}, r"explore \+ warm_up must lie in \[0, 1\), got 1\.0"),
+        ("plateau", {"factor": 0.0}, r"factor must lie in \(0, 1\), got 0\.0"),
+        ("plateau", {"factor": 1.0}, r"factor must lie in \(0, 1\), got 1\.0"),
+        ("plateau", {"patience": -1}, "patience must be a whole number of at least 0, got -1"),
+        ("plateau", {"patience": 1.0}, r"patience must be a whole number of at least 0, got 1\.0"),
+        ("plateau", {"threshold": -1e-4}, r"threshold must lie in \[0, 1\), got -0\.0001"),
+        ("plateau", {"threshold": 1}, r"threshold must lie in \[0, 1\), got 1"),
+        ("plateau", {"metric": "loss"}, "metric must be one of 'val_loss', 'train_loss', got 'loss'"),
     ],
 )
 def test_bad_options(name: str, options: dict[str, Any], message: str) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import tiny
+from hypothesis import given
+from hypothesis import strategies as st
 
 import agents
 from lr_gym import LRTrainingEnv, rollout
@@ -44,6 +47,12 @@ def mixed_cells() -> list[Cell]:
         cell(contestant=cosine, env={"max_multiplier": 4.0}, initial_lr=1e-3),
         cell(),
     ]
+
+
+class Fast(tiny.Decay):
+    """A decay that asks for an env of its own."""
+
+    env_options: ClassVar[dict[str, Any]] = {"max_multiplier": 8.0, "observe_progress": False}
 
 
 @pytest.fixture
@@ -148,6 +157,45 @@ def test_the_key_depends_on_nothing_else(monkeypatch: pytest.MonkeyPatch) -> Non
     assert cell().key != key
 
 
+def test_what_an_agent_asks_of_the_env() -> None:
+    plain, fast = (Contestant("a", {"agent": "a"}, agent) for agent in (tiny.Decay(), Fast()))
+    assert plain.env_options == {}
+    assert fast.env_options == {"max_multiplier": 8.0, "observe_progress": False}
+    fast.env_options["max_multiplier"] = 3.0  # a copy
+    assert Fast.env_options["max_multiplier"] == 8.0
+    assert Contestant("constant", {}, agents.make("constant")).env_options == {"max_multiplier": 1e4}
+    assert Contestant("function", {}, lambda _: [0.0]).env_options == {}
+    learned = tiny.controller(max_multiplier=4.0)
+    assert Contestant("learned", {}, learned).env_options == learned.description.env_options()
+
+
+@given(st.dictionaries(st.sampled_from(["max_multiplier", "observe_progress", "reward", "min_lr"]), st.integers()))
+def test_the_cell_has_the_last_word_on_the_env(env: dict[str, Any]) -> None:
+    merged = Fast.env_options | env
+    assert cell(Fast(), env=env).env_options == merged
+    assert cell(env=env).env_options == env
+    assert cell(Fast(), env=env).key == cell(env=merged).key  # what counts is the env, not who asked for it
+    assert (cell(Fast(), env=env).key == cell(env=env).key) == (merged == env)
+
+
+def test_a_cell_is_run_in_the_env_that_its_agent_asks_for() -> None:
+    asked = cell(Fast(-1.0))
+    wanted = rollout(LRTrainingEnv(tiny.task(), **Fast.env_options), tiny.Decay(-1.0), seed=3, initial_lr=1e-2)
+    assert asked.run() == wanted
+    assert wanted.lrs[1] == pytest.approx(1e-2 / 8)
+    assert cell(Fast(-1.0), env={"max_multiplier": 4.0}).run().lrs[1] == pytest.approx(1e-2 / 4)
+    step = Contestant("step", {"agent": "step"}, agents.make("step", every=10, factor=1e-3))
+    assert cell(contestant=step).run().lrs == pytest.approx([1e-2, 1e-5, 1e-7, 1e-7], rel=1e-5)
+    assert cell(contestant=step, env={"max_multiplier": 2.0}).run().lrs == pytest.approx([1e-2, 5e-3, 2.5e-3, 1.25e-3])
+
+
+def test_a_fixed_agent_in_an_env_with_discrete_actions() -> None:
+    cosine = Contestant("cosine", {"agent": "cosine"}, agents.make("cosine"))
+    record = cell(contestant=cosine, env={"action": "discrete", "max_multiplier": 2.0}).run()
+    ratios = [after / before for before, after in itertools.pairwise(record.lrs)]
+    assert all(min(abs(ratio - m) for m in (1.618, 1.0, 0.618)) < 1e-9 for ratio in ratios)
+
+
 def truncate(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
@@ -173,6 +221,7 @@ def with_value(field: str, value: Any) -> Callable[[Path], None]:
         lambda file: file.write_bytes(b"\x80\x04\x95\xff"),
         without("rewards"),
         without("result"),
+        without("extra_forward"),
         with_value("unknown", 1),
         with_value("val_losses", None),
         with_value("result", None),
@@ -187,6 +236,7 @@ def with_value(field: str, value: Any) -> Callable[[Path], None]:
         "bytes",
         "field",
         "result",
+        "no-extra",
         "unknown",
         "null",
         "no-res",

@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,15 @@ import pytest
 import tiny
 import toys
 from gymnasium.wrappers import FlattenObservation, TimeLimit
+from hypothesis import given
+from hypothesis import strategies as st
 from stable_baselines3 import PPO
 
 import agents
 import lr_gym
 from lr_gym import LRTrainingEnv, rollout
-from lr_gym.errors import FileFormatError, InvalidArgumentError
-from lr_gym.evaluation import Rollout
+from lr_gym.errors import EpisodeError, FileFormatError, InvalidArgumentError
+from lr_gym.evaluation import FunctionAgent, Rollout
 from lr_gym.evaluation.rollout import as_agent
 
 
@@ -123,7 +127,7 @@ def test_an_agent_stays_the_object_it_is() -> None:
 
 
 def test_another_env_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="rollout needs an LRTrainingEnv, wrapped or not, got"):
+    with pytest.raises(InvalidArgumentError, match="needs? an LRTrainingEnv, wrapped or not, got"):
         rollout(gymnasium.make("CartPole-v1"), halve)
 
 
@@ -220,3 +224,150 @@ def test_foreign_records(change: dict[str, Any]) -> None:
     del values["lrs"]
     with pytest.raises(FileFormatError, match="lrs"):
         Rollout.from_dict(values)
+
+
+# -- what looking ahead costs --------------------------------------------------------------------------------------------
+
+passes = st.floats(0, 1e6)
+
+
+@given(passes, passes)
+def test_cost(forward: float, backward: float) -> None:
+    """40 updates are 40 forward passes and 40 backward passes, which count twice."""
+    record = tiny.record(extra=(forward, backward))
+    assert record.updates[-1] == 40
+    assert record.cost == pytest.approx((40 + forward + 2 * (40 + backward)) / (3 * 40), rel=1e-12)
+    back = Rollout.from_dict(json.loads(json.dumps(record.to_dict(), allow_nan=False)))
+    assert back == record
+    assert (back.extra_forward, back.extra_backward, back.cost) == (forward, backward, record.cost)
+
+
+def test_plain_training_costs_one(env: LRTrainingEnv) -> None:
+    record = rollout(env, halve, seed=0)
+    assert (record.extra_forward, record.extra_backward, record.cost) == (0, 0, 1)
+    assert tiny.record((2.0, math.nan), extra=(3, 3)).cost == 1 + 9 / 60  # of the updates that were done
+
+
+class Oracle:
+    """Looks ahead at every decision: 4 + 2 + 1 passes forward, 3 backward, and the validation examples."""
+
+    def reset(self, env: Any) -> None:
+        self.env = env.unwrapped
+
+    def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> tuple[Any, Any]:
+        trainee = self.env.trainee
+        trainee.batch_loss(trainee.peek_batches(4))
+        with trainee.preserved():
+            trainee.train(2)
+        trainee.directions()
+        trainee.evaluate()
+        return [0.0], state
+
+
+def test_a_rollout_records_what_its_agent_asked_for(env: LRTrainingEnv) -> None:
+    looking, plain = rollout(env, Oracle(), seed=0), rollout(env, lambda _: [0.0], seed=0)
+    assert looking.extra_forward == pytest.approx(3 * (4 + 2 + 1 + 100 / 16), rel=1e-12)
+    assert looking.extra_backward == 3 * 3
+    assert looking.cost == pytest.approx(1 + (3 * (7 + 6.25) + 18) / 120)
+    assert dataclasses.replace(looking, extra_forward=0.0, extra_backward=0.0) == plain
+    assert rollout(env, halve, seed=0).cost == 1  # the next episode counts anew
+
+
+@pytest.mark.parametrize("field", ["extra_forward", "extra_backward"])
+def test_records_from_before_costs_were_counted(field: str) -> None:
+    values = tiny.record().to_dict()
+    del values[field]
+    with pytest.raises(FileFormatError, match=field):
+        Rollout.from_dict(values)
+
+
+# -- functions as agents -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("multiplier", [2.0, 1.0, 0.5, 0.7, 1.9, np.float32(1.25), np.float64(0.8), 1])
+def test_a_function_that_returns_multipliers(env: LRTrainingEnv, multiplier: Any) -> None:
+    record = rollout(env, FunctionAgent(lambda _: multiplier, returns="multiplier"), seed=0, initial_lr=1e-3)
+    assert record.lrs == pytest.approx([1e-3 * float(multiplier) ** k for k in range(4)], rel=1e-6)
+
+
+def test_multipliers_beyond_the_actions(env: LRTrainingEnv) -> None:
+    for multiplier, reached in ((1e3, 2.0), (1e-3, 0.5)):
+        record = rollout(env, FunctionAgent(lambda _, m=multiplier: m, returns="multiplier"), seed=0, initial_lr=1e-3)
+        assert record.lrs[1] == pytest.approx(1e-3 * reached, rel=1e-6)
+    far = LRTrainingEnv(tiny.task(), max_multiplier=1e4)
+    record = rollout(far, FunctionAgent(lambda _: 1e3, returns="multiplier"), seed=0, initial_lr=1e-4)
+    assert record.lrs[1] == pytest.approx(0.1, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "taken"),
+    [(100.0, 1.618), (1.3, 1.618), (1.25, 1.0), (1.0, 1.0), (0.8, 1.0), (0.75, 0.618), (1e-9, 0.618)],
+)
+def test_multipliers_and_discrete_actions(multiplier: float, taken: float) -> None:
+    env = LRTrainingEnv(tiny.task(), action="discrete")
+    record = rollout(env, FunctionAgent(lambda _: multiplier, returns="multiplier"), seed=0, initial_lr=1e-3)
+    assert record.lrs == pytest.approx([1e-3 * taken**k for k in range(4)], rel=1e-9)
+
+
+def test_a_function_that_returns_actions(env: LRTrainingEnv) -> None:
+    expected = rollout(env, halve, seed=0)
+    assert rollout(env, FunctionAgent(halve), seed=0) == rollout(env, FunctionAgent(halve, returns="action"), seed=0)
+    assert rollout(env, FunctionAgent(halve), seed=0) == expected
+    discrete = LRTrainingEnv(tiny.task(), action="discrete")
+    assert rollout(discrete, FunctionAgent(lambda _: 2), seed=0, initial_lr=1e-2).lrs[1] == pytest.approx(6.18e-3)
+
+
+def test_a_function_sees_the_observation_of_each_decision(env: LRTrainingEnv) -> None:
+    seen: list[Any] = []
+
+    def function(observation: Any) -> float:
+        seen.append(observation)
+        return 1.0
+
+    rollout(env, FunctionAgent(function, returns="multiplier"), seed=0)
+    assert [observation[-1] for observation in seen] == [0.25, 0.5, 0.75]
+
+
+def double(observation: Any) -> float:
+    return 2.0
+
+
+def test_a_function_agent_elsewhere(env: LRTrainingEnv) -> None:
+    agent = FunctionAgent(double, returns="multiplier")
+    with pytest.raises(EpisodeError, match=r"FunctionAgent needs reset\(env\)"):
+        agent.predict(np.zeros(8))
+    assert FunctionAgent(halve).predict(np.zeros(8), "state") == ([-1.0], "state")  # needs none
+    record = rollout(env, agent, seed=0)
+    assert rollout(env, pickle.loads(pickle.dumps(agent)), seed=0) == record
+    assert rollout(FlattenObservation(env), agent, seed=0) == record
+    with pytest.raises(InvalidArgumentError, match="needs? an LRTrainingEnv"):
+        agent.reset(gymnasium.make("CartPole-v1"))
+
+
+@pytest.mark.parametrize("multiplier", [0.0, -1.0, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("action", ["continuous", "discrete"])
+def test_numbers_that_are_no_multipliers(multiplier: float, action: str) -> None:
+    env = LRTrainingEnv(tiny.task(), action=action)
+    with pytest.raises(InvalidArgumentError, match=f"a multiplier is a positive finite number, got {multiplier!r}"):
+        rollout(env, FunctionAgent(lambda _: multiplier, returns="multiplier"), seed=0)
+
+
+@pytest.mark.parametrize("multiplier", [None, "2", [2.0, 3.0], np.ones(2)], ids=["none", "text", "list", "array"])
+def test_things_that_are_no_multipliers(env: LRTrainingEnv, multiplier: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="a multiplier is a positive finite number, got"):
+        rollout(env, FunctionAgent(lambda _: multiplier, returns="multiplier"), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"function": 3}, "function must be a function of the observation, got 3"),
+        ({"function": None}, "function must be a function of the observation, got None"),
+        ({"returns": "factor"}, "returns must be 'action' or 'multiplier', got 'factor'"),
+        ({"returns": None}, "returns must be 'action' or 'multiplier', got None"),
+    ],
+)
+def test_function_agents_that_make_no_sense(arguments: dict[str, Any], message: str) -> None:
+    values = {"function": halve, "returns": "action"} | arguments
+    with pytest.raises(InvalidArgumentError, match=re.escape(message)):
+        FunctionAgent(values["function"], returns=values["returns"])

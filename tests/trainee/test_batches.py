@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lr_gym.trainee import Batch
 from lr_gym.trainee.batches import BatchStream
 
 sizes = st.integers(1, 30).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
@@ -48,6 +51,50 @@ def test_peek_shows_what_comes_and_consumes_nothing(size: tuple[int, int], peeks
         assert [b.x.tolist() for b in peeked] == [plain.next().x.tolist() for _ in range(count)]
         plain.set_state(state)
         assert batches.next().x.tolist() == plain.next().x.tolist()
+
+
+def numbers(batches: Iterable[Batch]) -> list[list[list[int]]]:
+    return [[batch.x.tolist(), batch.y.tolist()] for batch in batches]
+
+
+@given(sizes, st.integers(0, 9), st.integers(0, 6), st.data())
+def test_peeked_batches_are_a_sequence(size: tuple[int, int], count: int, before: int, data: st.DataObject) -> None:
+    batches = stream(*size)
+    for _ in range(before):
+        batches.next()
+    peeked = batches.peek(count)
+    drawn = numbers(batches.next() for _ in range(count))  # the stream has moved on when they are looked at
+    assert isinstance(peeked, Sequence)
+    assert (len(peeked), bool(peeked)) == (count, count > 0)
+    assert numbers(peeked) == numbers(peeked) == drawn  # iterated twice
+    assert numbers(peeked[number] for number in range(-count, count)) == drawn * 2
+    assert numbers(reversed(peeked)) == drawn[::-1]
+    for number in (count, -count - 1):
+        with pytest.raises(IndexError):
+            peeked[number]
+    chosen = data.draw(st.slices(count))
+    assert isinstance(peeked[chosen], list)
+    assert numbers(peeked[chosen]) == drawn[chosen]
+    assert numbers(peeked[count - 2 : 99]) == drawn[count - 2 : 99]
+
+
+def test_no_batches_at_all() -> None:
+    peeked = stream(7, 3).peek(0)
+    assert (len(peeked), list(peeked), peeked[:]) == (0, [], [])
+    for number in (0, -1):
+        with pytest.raises(IndexError):
+            peeked[number]
+    assert list(stream(7, 3).take(0)) == []
+
+
+def test_inputs_are_gathered_when_they_are_looked_at() -> None:
+    x = torch.arange(10)
+    batches = BatchStream(x, 10 * x, 4, 0)
+    early = [batch.x.clone() for batch in batches.peek(3)]
+    peeked = batches.peek(3)
+    x += 100
+    for looked_at in (list(peeked), peeked[:], [peeked[number] for number in range(3)]):
+        assert [batch.x.tolist() for batch in looked_at] == [(batch + 100).tolist() for batch in early]
 
 
 @given(sizes, st.integers(0, 20), st.integers(0, 3), st.integers(0, 20))

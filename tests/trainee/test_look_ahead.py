@@ -108,6 +108,9 @@ def look_ahead(trainee: Trainee) -> None:
     trainee.evaluate("train")
     trainee.evaluate()
     direction = trainee.update_direction(batches[1])
+    trainee.directions(batches)
+    trainee.directions()
+    trainee.batch_loss(batches)
     trainee.probe([0.1, 1.0, 1e20], batches, direction)
     trainee.probe([1e-3])
 

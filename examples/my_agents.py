@@ -1,0 +1,54 @@
+"""Agents registered under names, for the command line.
+
+uv run eval_transfer.py --plugins examples/my_agents.py --agents constant two-steps watchful:patience=2
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+
+import agents
+
+
+class Watchful(agents.FixedAgent):
+    """Say learning rates, not actions: halve the learning rate when the training loss has not improved for a while."""
+
+    def __init__(self, patience: int = 3) -> None:
+        super().__init__()
+        self.patience = patience
+
+    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
+        """Forget the last episode."""
+        super().reset(env)
+        self.best, self.waited, self.lr = float("inf"), 0, self.trainee.lr
+
+    def next_lr(self) -> float:
+        """Look at what was measured at the end of the interval and return the learning rate for the next one."""
+        loss = self.env.measurement.features.train_loss
+        self.waited = 0 if loss < self.best else self.waited + 1
+        self.best = min(self.best, loss)
+        if self.waited > self.patience:
+            self.lr, self.waited = self.lr / 2, 0
+        return self.lr
+
+
+class TwoSteps(agents.PeriodicAgent):
+    """Look ahead: once per period train a branch at the learning rate and one at half of it, and keep the better."""
+
+    def decide(self) -> float:
+        """Return the learning rate of the branch with the lower loss at its end. The branches leave no trace."""
+        trainee, updates = self.trainee, self.updates_ahead()
+        batches = trainee.peek_batches(updates)
+        losses = {}
+        for lr in (trainee.lr, trainee.lr / 2):
+            with trainee.preserved():
+                trainee.lr = lr
+                trainee.train(updates)
+                losses[lr] = trainee.batch_loss(batches)
+        return min(losses, key=losses.__getitem__)
+
+
+agents.register("watchful", Watchful)
+agents.register("two-steps", TwoSteps)

@@ -1,0 +1,244 @@
+"""Greedy, on tasks whose losses the test prescribes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import agents
+from agents.greedy import GreedyAgent
+from lr_gym import LRTrainingEnv, rollout
+from lr_gym.errors import InvalidArgumentError
+
+LR = 1e-2
+EXACT = 1e-6  # actions are float32
+TRAIN_LOSSES: list[float] = []
+VALIDATION_LOSSES: list[float] = []
+
+
+def prescribed(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Return the losses of two lists, one after another; the first validation loss is the untrained network's."""
+    losses = VALIDATION_LOSSES if torch.is_inference_mode_enabled() else TRAIN_LOSSES
+    return predictions.sum() * 0 + (losses.pop(0) if losses else 1.0)
+
+
+def multiples(
+    agent: Any,
+    losses: Sequence[float] = (),
+    interval: int = 1,
+    validation: Sequence[float] = (),
+    initial_lr: float = LR,
+    **env_options: Any,
+) -> list[float]:
+    """Return the learning rates after each interval of losses, over the initial one."""
+    intervals = len(losses) // interval or len(validation)
+    TRAIN_LOSSES[:], VALIDATION_LOSSES[:] = losses, [50.0, *validation] if validation else []
+    task = tiny.task(
+        budget=(intervals + 1) * interval,
+        decision_interval=interval,
+        loss=prescribed,
+        initial_lrs=(initial_lr,),
+        batch_size=4,
+        train_size=8,
+        validation_size=4,
+        model_options={"width": 1},
+    )
+    record = rollout(
+        LRTrainingEnv(task, **(dict(GreedyAgent.env_options) | env_options)), agent, seed=0, initial_lr=initial_lr
+    )
+    return [lr / initial_lr for lr in record.lrs[1:]]
+
+
+#: Options beyond a factor of a half; training losses; the learning rate after each.
+TABLE: dict[str, tuple[dict[str, Any], list[float], list[float]]] = {
+    "good streaks": ({"patience": 2}, [9, 8, 7, 6, 5, 4, 3], [1, 1, 2, 2, 2, 4, 4]),
+    "bad streaks": ({"patience": 2}, [5, 5, 5, 5, 6, 7, 8, 8], [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]),
+    "one bad ends a good streak": ({"patience": 2}, [9, 8, 8.5, 7, 6, 5], [1, 1, 1, 1, 1, 2]),
+    "one good ends a bad streak": ({"patience": 2}, [5, 6, 7, 4, 5, 6, 7], [1, 1, 1, 1, 1, 1, 0.5]),
+    "the best so far, not the last": ({"patience": 2}, [9, 5, 8, 7, 6], [1, 1, 1, 1, 0.5]),
+    "no patience": ({"patience": 0}, [5, 4, 6, 3, 3], [2, 4, 2, 4, 2]),
+    "patience of one": ({"patience": 1}, [5, 4, 3, 2, 2, 2, 1, 0.5], [1, 2, 2, 4, 4, 2, 2, 4]),
+    "after a decision both streaks are empty": ({"patience": 1}, [5, 6, 6, 4, 3], [1, 1, 0.5, 0.5, 1]),
+    "threshold": ({"patience": 0, "threshold": 0.5}, [9, 8.5, 8, 7.25, 7], [2, 1, 2, 4, 2]),
+    "no threshold": ({"patience": 0, "threshold": 0}, [9, 9, 8.9999], [2, 1, 2]),
+    "upper bound": ({"patience": 0, "max_lr": 3 * LR}, [9, 8, 7, 8, 6, 5], [2, 3, 3, 1.5, 3, 3]),
+    "lower bound": ({"patience": 0, "min_lr": 0.4 * LR}, [5, 6, 6, 6, 6, 4], [2, 1, 0.5, 0.4, 0.4, 0.8]),
+    "starts above the bounds": ({"patience": 0, "max_lr": 0.6 * LR}, [5, 4, 6, 3, 2], [1, 1, 0.5, 0.6, 0.6]),
+    "starts far above the bounds": ({"patience": 0, "max_lr": 0.1 * LR}, [5, 6, 4, 6, 6], [1, 0.5, 0.5, 0.25, 0.125]),
+    "starts below the bounds": ({"patience": 0, "min_lr": 1.5 * LR}, [5, 6, 6, 4, 6], [2, 1.5, 1.5, 3, 1.5]),
+    "starts far below the bounds": ({"patience": 1, "min_lr": 5 * LR}, [5, 6, 6, 6, 6, 4, 3], [1] * 6 + [2]),
+    "cooldown": ({"patience": 0, "cooldown": 2}, [5, 6, 1, 1, 4, 5, 9, 9, 5], [2, 1, 1, 1, 2, 1, 1, 1, 0.5]),
+    "no cooldown after a rise": ({"patience": 0, "cooldown": 2}, [5, 4, 3], [2, 4, 8]),
+    "warm-up": ({"patience": 0, "warm_up": 1}, [9, 1, 8, 7, 9, 6], [2, 2, 4, 4, 2, 4]),
+    "no warm-up after a fall": ({"patience": 0, "warm_up": 1}, [5, 6, 7, 8], [2, 2, 1, 0.5]),
+    "a decision's own streaks after cooldown": (
+        {"patience": 1, "cooldown": 1},
+        [5, 6, 6, 7, 6, 6],
+        [1, 1, 0.5, 0.5, 0.5, 0.25],
+    ),
+    "smoothing": ({"patience": 0, "smoothing": 2}, [8, 4, 6, 1, 6], [2, 4, 8, 16, 16 / 2]),
+    "smoothing goes on while losses are ignored": (
+        {"patience": 0, "smoothing": 2, "warm_up": 1},
+        [8, 90, 4, 4],
+        [2, 2, 1, 2],
+    ),
+    "starts again": (
+        {"patience": 0, "min_lr": 0.5 * LR, "reset_after": 2},
+        [5, 6, 7, 8, 9, 9.5],
+        [2, 1, 0.5, 1, 2, 1],
+    ),
+    "a rise forgets the attempts": (
+        {"patience": 0, "min_lr": 0.5 * LR, "reset_after": 2},
+        [5, 6, 7, 4, 9, 9, 9],
+        [2, 1, 0.5, 1, 0.5, 1, 2],
+    ),
+    "starts again with an empty mean": (
+        {"patience": 0, "min_lr": LR, "reset_after": 1, "smoothing": 3},
+        [5, 20, 50, 40],
+        [2, 1, 2, 4],
+    ),
+    "starts again without a cooldown": (
+        {"patience": 0, "min_lr": LR, "reset_after": 1, "cooldown": 3},
+        [5, 20, 50, 40],
+        [2, 1, 2, 4],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_by_hand(case: str) -> None:
+    options, losses, expected = TABLE[case]
+    assert multiples(agents.make("greedy", factor=0.5, **options), losses) == pytest.approx(expected, rel=EXACT)
+
+
+@pytest.mark.parametrize("interval", [2, 3, 6])
+@pytest.mark.parametrize("case", [name for name, (_, losses, _) in TABLE.items() if len(losses) % 6 == 0])
+def test_an_interval_is_gone_through_loss_by_loss(case: str, interval: int) -> None:
+    options, losses, expected = TABLE[case]
+    got = multiples(GreedyAgent(0.5, **options), losses, interval)
+    assert got == pytest.approx(expected[interval - 1 :: interval], rel=EXACT)
+
+
+@pytest.mark.parametrize("case", ["good streaks", "bad streaks", "smoothing", "cooldown", "starts again"])
+def test_validation_losses(case: str) -> None:
+    """Once per interval, whatever the training losses do: they fall all the time."""
+    options, losses, expected = TABLE[case]
+    got = multiples(
+        GreedyAgent(0.5, metric="val_loss", **options),
+        [10 - 0.1 * k for k in range(3 * len(losses))],
+        interval=3,
+        validation=losses,
+    )
+    assert got == pytest.approx(expected, rel=EXACT)
+
+
+def test_defaults() -> None:
+    """More than ten of a kind in a row, and a factor of 0.95."""
+    falling = [20 - 0.5 * k for k in range(23)]
+    assert multiples(GreedyAgent(), falling) == pytest.approx([1] * 10 + [1 / 0.95] * 11 + [0.95**-2] * 2, rel=EXACT)
+    flat = [1.0] * 24  # the first is good
+    assert multiples(GreedyAgent(), flat) == pytest.approx([1] * 11 + [0.95] * 11 + [0.95**2] * 2, rel=EXACT)
+    barely = [1 - 2.0**-21 * k for k in range(12)]  # falls by less than a millionth; by more every third time
+    assert multiples(GreedyAgent(), barely) == [1] * 12
+
+
+def test_the_bounds_of_the_env() -> None:
+    got = multiples(GreedyAgent(0.5, 0), [9, 8, 7, 6, 7], initial_lr=2.0, max_lr=7.0)
+    assert got == pytest.approx([2, 3.5, 3.5, 3.5, 1.75], rel=EXACT)
+    got = multiples(GreedyAgent(0.5, 0), [9, 9, 9, 9, 9], initial_lr=1e-3, min_lr=4e-4, max_lr=10.0)
+    assert got == pytest.approx([2, 1, 0.5, 0.4, 0.4], rel=EXACT)
+
+
+def test_bounds_beyond_those_of_the_env() -> None:
+    agent = GreedyAgent(0.5, 0, min_lr=1e-9, max_lr=100.0)
+    assert multiples(agent, [9, 8, 7], initial_lr=4.0) == pytest.approx([2, 2.5, 2.5], rel=EXACT)
+
+
+def test_every_episode_starts_anew() -> None:
+    agent = GreedyAgent(0.5, 1, smoothing=3, cooldown=2, reset_after=2)
+    losses = [5, 4, 3, 2, 9, 9, 9, 9]
+    first = multiples(agent, losses)
+    assert multiples(agent, losses, initial_lr=1e-3) == pytest.approx(first, rel=2 * EXACT)
+    assert multiples(agent, losses) == first
+
+
+def test_pickling() -> None:
+    agent = GreedyAgent(0.7, 1, threshold=0.01, metric="val_loss", smoothing=2, max_lr=1.0)
+    fresh = pickle.loads(pickle.dumps(agent))
+    env = LRTrainingEnv(tiny.task(budget=60, decision_interval=5), **GreedyAgent.env_options)
+    record = rollout(env, agent, seed=1)
+    assert len(set(record.lrs)) > 2
+    assert record.cost == 1
+    assert rollout(env, fresh, seed=1) == record
+    assert rollout(env, pickle.loads(pickle.dumps(agent)), seed=1) == record
+
+
+def test_a_first_interval_that_diverges() -> None:
+    env = LRTrainingEnv(tiny.breaking_task(), **GreedyAgent.env_options)
+    assert rollout(env, GreedyAgent(), seed=0, initial_lr=10.0).result["diverged"]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.integers(1, 12), min_size=2, max_size=40),
+    st.fixed_dictionaries(
+        {
+            "factor": st.sampled_from([0.5, 0.9, 0.95]),
+            "patience": st.integers(0, 3),
+            "smoothing": st.integers(1, 3),
+            "cooldown": st.integers(0, 2),
+            "warm_up": st.integers(0, 2),
+            "reset_after": st.integers(1, 4),
+            "threshold": st.sampled_from([1e-6, 0.6]),
+        }
+    ),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
+def test_always_a_power_of_the_factor_within_bounds(
+    losses: list[int], options: dict[str, Any], down: int, up: int
+) -> None:
+    factor = options["factor"]
+    agent = GreedyAgent(**options, min_lr=LR * factor**down * (1 - 1e-9), max_lr=LR * factor**-up * (1 + 1e-9))
+    got = [1.0, *multiples(agent, losses)]
+    powers = [math.log(multiple) / math.log(factor) for multiple in got]
+    assert powers == pytest.approx([round(power) for power in powers], abs=1e-4)
+    assert all(-up - 1e-4 <= power <= down + 1e-4 for power in powers)
+    for before, after in itertools.pairwise(powers):  # a step at a time, or back to the start
+        assert abs(after - before) < 1.001 or abs(after) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"factor": 0}, r"factor must lie in \(0, 1\), got 0"),
+        ({"factor": 1.0}, r"factor must lie in \(0, 1\), got 1\.0"),
+        ({"patience": -1}, "patience must be a whole number of at least 0, got -1"),
+        ({"patience": 2.0}, r"patience must be a whole number of at least 0, got 2\.0"),
+        ({"threshold": -1e-6}, r"threshold must lie in \[0, inf\), got -1e-06"),
+        ({"threshold": math.inf}, r"threshold must lie in \[0, inf\), got inf"),
+        ({"metric": "loss"}, "metric must be one of 'train_loss', 'val_loss', got 'loss'"),
+        ({"smoothing": 0}, "smoothing must be a whole number of at least 1, got 0"),
+        ({"cooldown": -1}, "cooldown must be a whole number of at least 0, got -1"),
+        ({"warm_up": True}, "warm_up must be a whole number of at least 0, got True"),
+        ({"reset_after": 0}, "reset_after must be a whole number of at least 1, got 0"),
+        ({"min_lr": 0}, r"min_lr must lie in \(0, inf\), got 0"),
+        ({"min_lr": "1e-3"}, r"min_lr must lie in \(0, inf\), got '1e-3'"),
+        ({"max_lr": 0.0}, r"max_lr must lie in \(0, inf\), got 0\.0"),
+        ({"max_lr": math.nan}, r"max_lr must lie in \(0, inf\), got nan"),
+        ({"min_lr": 0.1, "max_lr": 0.1}, r"max_lr must lie in \(0\.1, inf\), got 0\.1"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        agents.make("greedy", **options)

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import toys
+from torch import Tensor
+
+from agents.range_test import SKIPPED, RangeTest, lr_range_test
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.trainee import Trainee
+
+
+def floored(predictions: Tensor, targets: Tensor, scale: float = 1.0) -> Tensor:
+    """Return 1 + scale (w - w*)^2 for the slope w: a parabola of curvature h = 2 scale."""
+    return 1 + scale * (predictions - targets).square().mean()
+
+
+def flat(predictions: Tensor, targets: Tensor, value: float = 0.7) -> Tensor:
+    return predictions.sum() * 0 + value
+
+
+def endless(predictions: Tensor, targets: Tensor) -> Tensor:
+    return predictions.sum() * 0 + math.inf
+
+
+def valley(h: float = 2.0, **fields: Any) -> Trainee:
+    """Return plain gradient descent on a parabola of that curvature, stable where lr < 2 / h."""
+    fields = {"loss": floored, "loss_options": {"scale": h / 2}, "optimizer": "SGD"} | fields
+    task = toys.toy_task(model="toys:Slope", batch_size=len(toys.LINE.y["train"]), **fields)
+    return Trainee(task, 0, lr=0.1, data=toys.LINE)
+
+
+def by_hand(trainee: Trainee, lrs: np.ndarray, smoothing: float) -> np.ndarray:
+    """Return the smoothed losses of a training at some learning rates."""
+    smoothed: list[float] = []
+    for lr in lrs:
+        trainee.lr = lr
+        loss = trainee.train(1).item()
+        smoothed.append(loss if not smoothed else smoothing * loss + (1 - smoothing) * smoothed[-1])
+    return np.array(smoothed)
+
+
+@pytest.mark.parametrize("h", [2.0, 40.0, 400.0])
+@pytest.mark.parametrize("when", [0, 3])
+def test_suggestion_on_a_parabola(h: float, when: int) -> None:
+    trainee = valley(h)
+    if when:
+        trainee.lr = 1e-4
+        trainee.train(when)
+    test = lr_range_test(trainee)
+    place = test.lrs.tolist().index(test.suggestion)
+    assert 1e-3 / h < test.suggestion < 2 / h  # type: ignore[operator]
+    assert SKIPPED <= place <= np.argmin(test.losses)
+    slopes = np.gradient(test.losses)[SKIPPED : np.argmin(test.losses)]
+    assert slopes.min() < 0
+    assert np.gradient(test.losses)[place] == slopes.min()
+    assert test.lrs[-1] > 2 / h  # it went on until it broke
+    assert test.losses[-1] > 5 * test.losses.min() or len(test.lrs) == 100
+
+
+@pytest.mark.parametrize("h", [2.0, 400.0])
+def test_losses_before_the_explosion_in_closed_form(h: float) -> None:
+    trainee = valley(h)
+    best = float((toys.LINE.x["train"] * toys.LINE.y["train"]).mean())  # x has a variance of one
+    test = lr_range_test(trainee)
+    offset, expected = 0.25 - best, []
+    for lr in test.lrs[test.lrs < 1 / h]:
+        loss = 1 + h / 2 * offset**2
+        expected.append(0.05 * loss + 0.95 * expected[-1] if expected else loss)
+        offset *= 1 - lr * h
+    np.testing.assert_allclose(test.losses[: len(expected)], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "updates", "smoothing", "stop"),
+    [(1e-6, 10.0, 100, 0.05, 5.0), (1e-4, 9.0, 40, 1.0, 2.0), (1e-3, 0.5, 12, 0.3, 5.0), (1e-3, 9.0, 60, 0.5, 1.01)],
+)
+def test_every_number_of_it(start: float, end: float, updates: int, smoothing: float, stop: float) -> None:
+    """Geometric learning rates; the smoothing; and it stops at the first loss above `stop` times the smallest."""
+    trainee, twin = valley(4.0), valley(4.0)
+    test = lr_range_test(trainee, start_lr=start, end_lr=end, updates=updates, smoothing=smoothing, stop=stop)
+    lrs = start * (end / start) ** (np.arange(updates) / (updates - 1))
+    losses = by_hand(twin, lrs, smoothing)
+    above = np.flatnonzero(~(losses <= stop * np.minimum.accumulate(losses)))
+    count = above[0] + 1 if len(above) else updates
+    np.testing.assert_allclose(test.lrs, lrs[:count], rtol=1e-12)
+    np.testing.assert_allclose(test.losses, losses[:count], rtol=1e-6)
+    assert (trainee.extra.forward, trainee.extra.backward) == (count, count)
+    assert (count < updates) == (end > 0.5)
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("when", [0, 4])
+@pytest.mark.parametrize("end", [1e-2, 1e9])
+def test_no_trace_but_the_cost(optimizer: str, when: int, end: float) -> None:
+    tested, plain = (toys.make_trainee(model="toys:NoisyNet", optimizer=optimizer, seed=3) for _ in range(2))
+    for trainee in (tested, plain):
+        if when:
+            trainee.train(when)
+    test = lr_range_test(tested, end_lr=end, updates=30)
+    assert toys.same(toys.everything(tested), toys.everything(plain))
+    assert tested.extra.forward == tested.extra.backward == when + len(test.lrs)
+    assert toys.same(tested.train(8), plain.train(8))
+    assert toys.same(toys.everything(tested), toys.everything(plain))
+
+
+def test_twice_the_same() -> None:
+    trainee = toys.make_trainee(model="toys:NoisyNet")
+    first, second = lr_range_test(trainee), lr_range_test(trainee)
+    np.testing.assert_array_equal(first.losses, second.losses)
+    assert first.suggestion == second.suggestion
+
+
+def assert_hopeless(test: RangeTest, trainee: Trainee) -> None:
+    assert test.suggestion is None
+    assert len(test.lrs) == len(test.losses) == 1
+    assert trainee.extra.forward == 1
+
+
+def test_nan_at_once() -> None:
+    trainee = valley()
+    with torch.no_grad():
+        trainee.parameters[0].fill_(math.nan)
+    test = lr_range_test(trainee)
+    assert_hopeless(test, trainee)
+    assert math.isnan(test.losses[0])
+
+
+def test_infinity_at_once() -> None:
+    trainee = valley(loss=endless, loss_options={})
+    assert_hopeless(lr_range_test(trainee), trainee)
+
+
+def test_stops_at_the_first_that_is_not_finite() -> None:
+    test = lr_range_test(valley(400.0), stop=math.inf)
+    assert len(test.lrs) < 100
+    assert np.isfinite(test.losses[:-1]).all()
+    assert not np.isfinite(test.losses[-1])
+    assert 0 < test.suggestion < 2 / 400  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("value", [0.7, 1.0, 0.1, 2.302585, 0.0])
+def test_a_constant_loss(value: float) -> None:
+    trainee = valley(loss=flat, loss_options={"value": value})
+    test = lr_range_test(trainee)
+    assert test.suggestion is None
+    np.testing.assert_allclose(test.losses, [value] * 100, rtol=1e-6)
+
+
+def test_a_loss_that_only_rises() -> None:
+    test = lr_range_test(valley(2.0), start_lr=1.1, updates=50, smoothing=1.0)
+    assert (np.diff(test.losses) > 0).all()
+    assert test.suggestion is None
+
+
+def test_too_few_points_before_the_smallest() -> None:
+    """Where it falls among the first ten points only, nothing is left to choose from."""
+    options: dict[str, Any] = {"start_lr": 0.1, "updates": 15, "smoothing": 1.0}
+    test = lr_range_test(valley(2.0), **options)
+    assert 0 < np.argmin(test.losses) <= SKIPPED
+    assert test.suggestion is None
+    assert lr_range_test(valley(2.0), **options | {"start_lr": 1e-3}).suggestion is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start_lr": 0.0}, r"start_lr must lie in \(0, inf\), got 0\.0"),
+        ({"start_lr": math.inf}, r"start_lr must lie in \(0, inf\), got inf"),
+        ({"start_lr": "1e-3"}, r"start_lr must lie in \(0, inf\), got '1e-3'"),
+        ({"end_lr": 1e-6}, r"end_lr must lie in \(1e-06, inf\), got 1e-06"),
+        ({"start_lr": 0.1, "end_lr": 0.01}, r"end_lr must lie in \(0\.1, inf\), got 0\.01"),
+        ({"end_lr": math.nan}, r"end_lr must lie in \(1e-06, inf\), got nan"),
+        ({"updates": 11}, "updates must be a whole number of at least 12, got 11"),
+        ({"updates": 50.0}, r"updates must be a whole number of at least 12, got 50\.0"),
+        ({"smoothing": 0}, r"smoothing must lie in \(0, 1\], got 0"),
+        ({"smoothing": 1.1}, r"smoothing must lie in \(0, 1\], got 1\.1"),
+        ({"stop": 1}, r"stop must lie in \(1, inf\], got 1"),
+    ],
+)
+def test_bad_arguments(options: dict[str, Any], message: str) -> None:
+    trainee = valley()
+    with pytest.raises(InvalidArgumentError, match=message):
+        lr_range_test(trainee, **options)
+    assert trainee.extra.forward == 0
