@@ -23,7 +23,7 @@ class FixedAgent(abc.ABC):
     """An agent that was not learned: it names the learning rate it wants, and reaches it as fast as actions allow.
 
     Attributes:
-        env_options: Keyword arguments of `LRTrainingEnv` with which nothing holds it back: one action may multiply
+        env_options: Keyword arguments of `LRTrainingEnv` with which little holds it back: one action may multiply
             the learning rate by anything between 1e-4 and 1e4. Comparisons run it so.
     """
 

@@ -9,7 +9,8 @@ as the implementation in Hugging Face's transformers, whose defaults these are.
 
 Deviations. 1: the learning rate stays within the env's bounds. The published default bounds, [1e-3, 1], begin at
 Adam's usual learning rate; `min_lr` and `max_lr` set them. 2: transformers watches the evaluation loss; training here
-is too short for a patience of 10 evaluations. `metric="val_loss"` watches the validation loss once per interval.
+is too short for a patience of 10 evaluations. `metric="val_loss"` watches the validation loss once per interval. 3:
+transformers ignores changes of the learning rate by less than 1e-8 and keeps a cooldown through a restart.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ class GreedyAgent(FixedAgent):
             smoothing: Losses in a running mean that is watched in their place; 1 for none (published: off, or 50).
             cooldown: Losses to ignore after the learning rate was lowered.
             warm_up: Losses to ignore after it was raised.
-            min_lr: Lower bound; the env's by default.
-            max_lr: Upper bound; the env's by default.
-            reset_after: After so many attempts to lower the learning rate below its bound, start again from the
-                initial lr with a clean memory.
+            min_lr: Lower bound within the env's; the env's by default.
+            max_lr: Upper bound within the env's; the env's by default.
+            reset_after: After so many decreases that ended at the lower bound, start again from the initial lr with a
+                clean memory.
 
         Raises:
             InvalidArgumentError: An option is out of range.
@@ -83,8 +84,8 @@ class GreedyAgent(FixedAgent):
     def reset(self, env: gymnasium.Env[Any, Any]) -> None:
         """Begin an episode at the trainee's learning rate."""
         super().reset(env)
-        self._low = self.env.min_lr if self.min_lr is None else self.min_lr
-        self._high = self.env.max_lr if self.max_lr is None else self.max_lr
+        self._low = self.env.min_lr if self.min_lr is None else self.bounded(self.min_lr)
+        self._high = self.env.max_lr if self.max_lr is None else self.bounded(self.max_lr)
         self._initial_lr = self.trainee.lr
         self._start_again()
 

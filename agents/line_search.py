@@ -14,6 +14,7 @@ interval; eta_try grows by gamma^(k / n) after k updates. With `decision_interva
 gradient and they train with SGD only; here d is the update direction of the trainee's optimizer, which for SGD without
 momentum and weight decay is the same. `direction="gradient"` searches along the gradient whatever the optimizer does.
 Where d does not point downhill on B, the learning rate is kept. 3: n is the task's own; theirs is 500 unless told.
+4: candidates begin at the env's largest learning rate; theirs have no bound.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 from agents.base import AGENTS, FixedAgent
 from agents.options import check_choice, check_number, check_whole
@@ -97,7 +99,8 @@ class LineSearchAgent(FixedAgent):
         while self.tries < self.max_tries:
             self.tries += 1
             (loss,) = trainee.probe([eta], batches, d)
-            if loss <= here.loss - self.c * eta * slope:
+            # In single precision, as the losses are: a decrease too small for them to show must not fail the test.
+            if np.float32(loss) <= np.float32(here.loss - self.c * eta * slope):
                 self._eta = eta
                 return eta
             eta *= self.shrink

@@ -43,9 +43,9 @@ class OneCycleAgent(ScheduleAgent):
         """Make the agent.
 
         Args:
-            peak_lr: The largest learning rate; `"initial"` for the initial lr; or `"range-test"`, which costs 100
-                updates at the start of an episode and makes the agent independent of the initial lr. Where the test
-                finds nothing (the loss never falls), the peak is the initial lr.
+            peak_lr: The largest learning rate; `"initial"` for the initial lr; or `"range-test"`, which costs at most
+                100 updates at the start of an episode. The initial lr then matters only through the first interval,
+                after which the test starts. Where it finds nothing (the loss never falls), the peak is the initial lr.
             rise: Share of the budget spent going up.
             start_factor: Peak over the first learning rate.
             end_factor: First learning rate over the last.
@@ -78,7 +78,7 @@ class OneCycleAgent(ScheduleAgent):
 
     def _find_peak(self) -> float:
         if self._peak_lr == "range-test":
-            test = lr_range_test(self.trainee, end_lr=self.env.max_lr)
+            test = lr_range_test(self.trainee, start_lr=min(1e-6, self.env.max_lr / 10), end_lr=self.env.max_lr)
             return self.trainee.lr if test.suggestion is None else test.suggestion
         return self.trainee.lr if self._peak_lr == "initial" else float(self._peak_lr)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Collection
 from typing import Any
 
@@ -15,7 +16,7 @@ def check_whole(name: str, value: Any, least: int = 1) -> None:
     Raises:
         InvalidArgumentError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise InvalidArgumentError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
@@ -27,7 +28,7 @@ def check_number(
     Raises:
         InvalidArgumentError: It is not.
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     above = number and (value > low if low_open else value >= low)
     if not (above and (value < high if high_open else value <= high)):
         interval = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"

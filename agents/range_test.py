@@ -11,6 +11,7 @@ those after the minimum.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ def lr_range_test(
             trainee.lr = lr
             loss = float(trainee.train(1))
             losses.append(smoothing * loss + (1 - smoothing) * losses[-1] if losses else loss)
-            if not losses[-1] <= stop * min(losses):  # also where it is NaN
+            if not (math.isfinite(losses[-1]) and losses[-1] <= stop * min(losses)):
                 break
     return RangeTest(lrs[: len(losses)], np.array(losses), _steepest(lrs[: len(losses)], np.array(losses)))
 

@@ -235,8 +235,8 @@ def cosine_restarts(first_cycle: float = 1 / 3, cycle_factor: int = 2, end_facto
 def knee(explore: float = 0.5, warm_up: float = 0.0) -> ScheduleAgent:
     """Hold the initial lr, then go linearly to zero (Iyer et al. 2020, the authors of AutoLR; arXiv:2003.03977).
 
-    lr(u) = lr_0 for a share `explore` of the budget, then lr_0 (budget - u) / (budget - explore budget); before it, if
-    asked for, a linear warm-up for a share `warm_up`. The env trains its first interval at lr_0 in any case.
+    lr(u) = lr_0 for a share `explore` of the budget, then lr_0 (budget - u) / (budget - explore budget). If asked for,
+    a linear warm-up for a share `warm_up` comes first and delays both; the env's first interval is at lr_0 in any case.
 
     Raises:
         InvalidArgumentError: A share is not in [0, 1), or they add up to 1 or more.

@@ -64,6 +64,7 @@ def task(features: int = 1, **fields: Any) -> Task:
         "batch_size": EXAMPLES,
         "budget": 40,
         "decision_interval": 1,
+        "initial_lrs": (1e-2,),
         "loss_ceiling": 1e6,
     }
     return Task(**(defaults | fields))

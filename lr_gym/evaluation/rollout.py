@@ -18,7 +18,8 @@ from lr_gym.mdp.actions import ActionMap
 class Agent(Protocol):
     """What sets the learning rate: SB3's `predict`. A method `reset(env)`, if there is one, is called first.
 
-    An SB3 model, a saved controller, every agent of the package `agents` and a user's own object are agents.
+    An SB3 model, a saved controller, every agent of the package `agents` and a user's own object are agents. An
+    attribute `env_options`, if there is one, holds keyword arguments of `LRTrainingEnv` that comparisons run it with.
     """
 
     def predict(

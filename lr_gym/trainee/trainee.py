@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,10 @@ class Trainee(TrainingRun):
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot; training on from there is bit-identical on the CPU. It can be restored again."""
-        self._write_network(snapshot)
+        self._restore(snapshot, copy.deepcopy(snapshot.optimizer))
+
+    def _restore(self, snapshot: Snapshot, optimizer: dict[str, Any]) -> None:
+        self._write_network(snapshot, optimizer)
         self._batches.set_state(snapshot.batches)
         self._noise.set_state(snapshot.noise)
         self.updates, self.lr = snapshot.updates, snapshot.lr
@@ -77,15 +80,15 @@ class Trainee(TrainingRun):
             replay: Also go back in the order of the data and the random streams: the coming updates see the same
                 batches as those after the snapshot did.
         """
-        self._write_network(snapshot)
+        self._write_network(snapshot, copy.deepcopy(snapshot.optimizer))
         self.lr = self._lr  # the optimizer's state holds the snapshot's
         if replay:
             self._batches.set_state(snapshot.batches)
             self._noise.set_state(snapshot.noise)
 
-    def _write_network(self, snapshot: Snapshot) -> None:
+    def _write_network(self, snapshot: Snapshot, optimizer: dict[str, Any]) -> None:
         self._write_tensors(snapshot.tensors)
-        self.optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
+        self.optimizer.load_state_dict(optimizer)  # which keeps the tensors
         self.optimizer.zero_grad()
 
     @contextlib.contextmanager
@@ -95,7 +98,7 @@ class Trainee(TrainingRun):
         try:
             yield
         finally:
-            self.restore(before)
+            self._restore(before, before.optimizer)  # no copy: nobody else holds it
 
     def train(self, updates: int) -> Tensor:
         """Do some updates at the current learning rate: a branch, to be left again with `restore` or `preserved`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -169,6 +170,13 @@ def test_an_episode_that_is_left_does_not_matter(label: str) -> None:
     copied = pickle.loads(pickle.dumps(used))
     assert toys.same(rollout(env, used, seed=1, initial_lr=1e-3).to_dict(), expected)
     assert toys.same(rollout(env, copied, seed=1, initial_lr=1e-3).to_dict(), expected)
+
+
+def test_agents_do_not_reach_around_the_handle() -> None:
+    files = [path for path in (tiny.ROOT / "agents").glob("*.py") if path.name != "base.py"]
+    assert len(files) > 8
+    for path in files:
+        assert not re.search(r"(trainee|env)\._", path.read_text()), path.name
 
 
 def test_what_looks_ahead_costs() -> None:

@@ -1,0 +1,88 @@
+"""The examples run, on tasks that take less time."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import tiny
+
+import agents
+import eval_transfer
+from agents.base import AGENTS
+from lr_gym import LRTrainingEnv, cli, rollout
+
+EXAMPLES = tiny.ROOT / "examples"
+
+
+@pytest.fixture
+def _agents_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(AGENTS, "_things", dict(AGENTS._things))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(EXAMPLES)])
+    yield
+    sys.modules.pop("my_agents", None)
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_all_examples_are_tested() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"own_policies", "sb3_model", "my_agents"}
+
+
+def test_own_policies(capsys: pytest.CaptureFixture[str]) -> None:
+    example = load("own_policies")
+    losses = example.main(tiny.task(budget=60))
+    assert len(losses) == capsys.readouterr().out.count("test loss") == 5
+    assert all(math.isfinite(loss) for loss in losses.values())
+    patient = example.Patient()
+    assert patient.predict([0.0, 1.0]) == ([0.0], 1.0)
+    assert patient.predict([0.0, 1.5], 1.0) == ([-1.0], 1.5)
+
+
+def test_sb3_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.controller().save(tmp_path)
+    losses = load("sb3_model").main(tiny.task(), str(tmp_path), decisions=30)
+    assert len(losses) == capsys.readouterr().out.count("test loss") == 2
+
+
+def test_the_controller_of_the_example_is_there() -> None:
+    agents.make("ppo", controller=tiny.ROOT / load("sb3_model").CONTROLLER)
+
+
+@pytest.mark.usefixtures("_agents_as_they_were")
+def test_my_agents_from_the_command_line(tmp_path: Path) -> None:
+    words = (EXAMPLES / "my_agents.py").read_text().splitlines()[2].split()[3:]
+    words = [str(tiny.ROOT / word) if word.startswith("examples/") else word for word in words]
+    task = ["--task", "fashion-mnist-mini/mlp", "--override", "budget=40", "train_size=200", "validation_size=100"]
+    tiny.run_main(eval_transfer, *words, *task, "--runs", "2", "--out", str(tmp_path / "out"))
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert [row["agent"] for row in rows][::3] == ["constant", "two-steps", "watchful:patience=2"]
+    assert [row["cost"] > 1 for row in rows[::3]] == [False, True, False]
+
+
+@pytest.mark.usefixtures("_agents_as_they_were")
+def test_my_agents_do_what_they_say() -> None:
+    cli.load_plugin(str(EXAMPLES / "my_agents.py"))
+    env = LRTrainingEnv(tiny.task(budget=100, optimizer="SGD"))
+    for name in ("watchful", "two-steps"):
+        lrs = rollout(env, agents.make(name), seed=0, initial_lr=1e-2).lrs
+        assert all(
+            after == pytest.approx(before) or after == pytest.approx(before / 2)
+            for before, after in itertools.pairwise(lrs)
+        )
+    broken = rollout(env, agents.make("watchful", patience=0), seed=0, initial_lr=5.0)
+    assert broken.lrs[-1] < 5.0 or broken.result["diverged"]
