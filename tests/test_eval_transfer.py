@@ -264,7 +264,7 @@ def test_arguments_that_make_no_sense(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-# -- agents without a controller, and those of the user's own ------------------------------------------------------------
+# -- agents without a controller, and those of the user's own ----------------------------------------------------------
 
 
 def names(matrix: Any) -> list[str]:

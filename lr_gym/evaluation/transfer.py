@@ -103,6 +103,11 @@ def write_results(out: Path, matrix: Matrix, groups: Sequence[Group], about: dic
     save_figure(draw(by_task, "val_losses", note), out / "losses.png")
 
 
+def _wrapped(agent: str) -> str:
+    """Return a name with one line for each of its options."""
+    return agent.replace(":", ":\n").replace(",", ",\n")
+
+
 def _starts(groups: Sequence[Group]) -> list[float]:
     return sorted({group.initial_lr for group in groups}, reverse=True)
 
@@ -111,7 +116,8 @@ def _draw_starts(by_task: dict[str, list[Group]], path: Path) -> None:
     """Draw the mean test loss by agent and initial lr: who finds a good learning rate from a bad start?"""
     agents = list(dict.fromkeys(group.agent for groups in by_task.values() for group in groups))
     width = max(len(_starts(groups)) for groups in by_task.values())
-    figure = new_figure(2 + (1 + 0.8 * width) * len(by_task), 1.2 + 0.26 * len(agents))
+    lines = sum(_wrapped(agent).count("\n") + 1 for agent in agents)
+    figure = new_figure(2 + (1 + 0.8 * width) * len(by_task), 1.2 + 0.3 * max(len(agents), lines))
     for axes, (name, groups) in zip(figure.subplots(1, len(by_task), squeeze=False)[0], by_task.items(), strict=True):
         starts = _starts(groups)
         losses = np.full((len(agents), len(starts)), np.nan)
@@ -125,7 +131,8 @@ def _draw_starts(by_task: dict[str, list[Group]], path: Path) -> None:
             text = f"{losses[row, column]:.3f}"
             axes.text(column, row, text, ha="center", va="center", color=shade, fontsize="small")
         axes.set_xticks(range(len(starts)), [f"{lr:g}" for lr in starts])
-        axes.set_yticks(range(len(agents)), agents if axes.get_subplotspec().is_first_col() else [])
+        labels = [_wrapped(agent) for agent in agents] if axes.get_subplotspec().is_first_col() else []
+        axes.set_yticks(range(len(agents)), labels, fontsize="small")
         axes.set(title=name, xlabel="initial lr")
     figure.suptitle("Mean test loss; dark: twice the lowest of the task, or more", fontsize="medium")
     save_figure(figure, path)
@@ -158,7 +165,7 @@ def _panels_by_agent(by_task: dict[str, list[Group]], what: Curve, note: str) ->
                 axes.set_visible(False)
                 continue
             runs = {f"{g.initial_lr:g}": g.runs for g in groups if g.agent == agents[number]}
-            plot_runs(runs, what, agents[number], axes)
+            plot_runs(runs, what, _wrapped(agents[number]), axes)
             axes.label_outer()
             if number:
                 axes.get_legend().remove()

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import pickle
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from agents.alr import ALRAgent
 from lr_gym import LRTrainingEnv, rollout
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.mdp.actions import DISCRETE_MULTIPLIERS
-from lr_gym.trainee import Trainee
+from lr_gym.trainee import Snapshot, Trainee
 
 #: Curvatures that differ: what is best now is not what is best later.
 STEEP: dict[str, Any] = {"features": 3, "model_options": {"scales": [1.0, 0.6, 0.3]}}
@@ -260,6 +261,25 @@ def test_runners_up_are_one_fewer_than_the_beam(beam: int) -> None:
     assert kept == [min(beam, 3) - 1, *[beam - 1] * 4]
 
 
+@pytest.mark.parametrize("beam", [1, 2, 4])
+def test_states_that_are_held_at_once(beam: int) -> None:
+    """At most two per pair, as the module says, at any time in a decision."""
+    agent, made, alive = ALRAgent(beam, every=1), [], []
+    env = quadratics.begin(agent, 1e-2, quadratics.task(3, budget=9))
+    snapshot = env.trainee.snapshot
+
+    def counted() -> Snapshot:
+        taken = snapshot()
+        made.append(weakref.ref(taken))
+        alive.append(sum(state() is not None for state in made))
+        return taken
+
+    env.trainee.snapshot = counted  # type: ignore[method-assign]
+    while env.trainee.updates < 9:
+        quadratics.step(env, agent)
+    assert max(alive) <= 2 * beam
+
+
 def test_children_that_the_bounds_make_equal_are_grown_once() -> None:
     agent = Watched(1, (4.0, 2.0, 1.0, 0.5, 0.25), every=1)
     quadratics.begin(agent, 0.01, max_lr=0.01)
@@ -316,8 +336,8 @@ def test_a_branch_above_the_ceiling_never_wins() -> None:
 
 @pytest.mark.parametrize("score", ["after", "running"])
 def test_a_branch_that_ends_in_nan_never_wins(score: str) -> None:
-    agent = Watched(2, (100.0, 1.0, 90.0), score=score, every=400)
-    quadratics.begin(agent, 0.1, quadratics.task(budget=800, decision_interval=400))
+    agent = Watched(2, (100.0, 1.0, 90.0), score=score, every=40)
+    quadratics.begin(agent, 0.1, quadratics.task(budget=80, decision_interval=40, model_options={"double": False}))
     assert agent.next_lr() == 0.1
     assert [branch[0] for branch in agent.grown] == [math.inf, pytest.approx(0, abs=0.02), math.inf]
     assert agent._runners_up == []
@@ -325,8 +345,10 @@ def test_a_branch_that_ends_in_nan_never_wins(score: str) -> None:
 
 @pytest.mark.parametrize("factors", [(2.0, 1.0, 0.5), (0.5, 1.0), (1.0, 0.5, 2.0)])
 def test_if_all_diverge_the_smallest_lr_is_taken(factors: tuple[float, ...]) -> None:
-    agent = Watched(2, factors, every=400)
-    env = quadratics.begin(agent, 9.0, quadratics.task(budget=800, decision_interval=400))
+    agent = Watched(2, factors, every=40)
+    env = quadratics.begin(
+        agent, 9.0, quadratics.task(budget=80, decision_interval=40, model_options={"double": False})
+    )
     assert not torch.isfinite(env.trainee.parameters[0]).any()
     assert agent.next_lr() == 4.5
     assert agent._runners_up == []

@@ -122,7 +122,7 @@ def test_predict_passes_the_state_on() -> None:
 def test_before_an_episode() -> None:
     with pytest.raises(EpisodeError, match=r"Wish needs reset\(env\) at the start of every episode"):
         Wish().predict(np.zeros(8))
-    with pytest.raises(InvalidArgumentError, match="needs? an LRTrainingEnv, wrapped or not, got"):
+    with pytest.raises(InvalidArgumentError, match="this needs an LRTrainingEnv, wrapped or not, got"):
         Wish().reset(gymnasium.make("CartPole-v1"))
 
 
@@ -185,7 +185,7 @@ def test_a_wish_that_is_no_learning_rate(lr: float) -> None:
 def test_a_periodic_wish_that_is_no_learning_rate() -> None:
     nothing = Nothing(every=1)
     _, observation = begun(nothing)
-    with pytest.raises(InvalidArgumentError, match="^Nothing must name a learning rate of at least 0, got nan$"):
+    with pytest.raises(InvalidArgumentError, match=r"^Nothing must name a learning rate of at least 0, got nan$"):
         nothing.predict(observation)
 
 
@@ -208,7 +208,7 @@ def test_every_fixed_agent_asks_for_them() -> None:
         assert dict(agents.make(name).env_options) == {"max_multiplier": 1e4}, name  # type: ignore[attr-defined]
 
 
-# -- agents with a cadence of their own ----------------------------------------------------------------------------------
+# -- agents with a cadence of their own --------------------------------------------------------------------------------
 
 
 class Clock(PeriodicAgent):

@@ -37,7 +37,7 @@ def test_numbers(value: float, low: float, width: float, low_open: bool, high_op
     if inside:
         check_number("it", value, low, high, low_open=low_open, high_open=high_open)
     else:
-        with pytest.raises(InvalidArgumentError, match="^it must lie in ") as caught:
+        with pytest.raises(InvalidArgumentError, match=r"^it must lie in ") as caught:
             check_number("it", value, low, high, low_open=low_open, high_open=high_open)
         assert str(caught.value).endswith(f", got {value!r}")
 
@@ -84,6 +84,8 @@ def test_what_is_no_number(value: Any) -> None:
 
 def test_numbers_of_numpy() -> None:
     check_number("it", np.float64(0.5), 0, 1)
+    check_number("it", np.float32(0.5), 0, 1)
+    check_whole("it", np.int64(3))
     with pytest.raises(InvalidArgumentError):
         check_number("it", np.float64(1.5), 0, 1)
 
@@ -91,10 +93,10 @@ def test_numbers_of_numpy() -> None:
 def test_choices() -> None:
     for choices in (("soft", "hard"), {"soft": 1, "hard": 2}, ["soft", "hard"]):
         check_choice("kind", "hard", choices)
-        with pytest.raises(InvalidArgumentError, match="^kind must be one of 'soft', 'hard', got 'odd'$"):
+        with pytest.raises(InvalidArgumentError, match=r"^kind must be one of 'soft', 'hard', got 'odd'$"):
             check_choice("kind", "odd", choices)
     check_choice("number", 3, {3: "a", 5: "b"})
-    with pytest.raises(InvalidArgumentError, match="^number must be one of 3, 5, got '3'$"):
+    with pytest.raises(InvalidArgumentError, match=r"^number must be one of 3, 5, got '3'$"):
         check_choice("number", "3", {3: "a", 5: "b"})
 
 

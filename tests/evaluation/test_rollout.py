@@ -127,7 +127,7 @@ def test_an_agent_stays_the_object_it_is() -> None:
 
 
 def test_another_env_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="needs? an LRTrainingEnv, wrapped or not, got"):
+    with pytest.raises(InvalidArgumentError, match="this needs an LRTrainingEnv, wrapped or not, got"):
         rollout(gymnasium.make("CartPole-v1"), halve)
 
 
@@ -226,7 +226,7 @@ def test_foreign_records(change: dict[str, Any]) -> None:
         Rollout.from_dict(values)
 
 
-# -- what looking ahead costs --------------------------------------------------------------------------------------------
+# -- what looking ahead costs ------------------------------------------------------------------------------------------
 
 passes = st.floats(0, 1e6)
 
@@ -281,7 +281,7 @@ def test_records_from_before_costs_were_counted(field: str) -> None:
         Rollout.from_dict(values)
 
 
-# -- functions as agents -------------------------------------------------------------------------------------------------
+# -- functions as agents -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("multiplier", [2.0, 1.0, 0.5, 0.7, 1.9, np.float32(1.25), np.float64(0.8), 1])
@@ -340,7 +340,7 @@ def test_a_function_agent_elsewhere(env: LRTrainingEnv) -> None:
     record = rollout(env, agent, seed=0)
     assert rollout(env, pickle.loads(pickle.dumps(agent)), seed=0) == record
     assert rollout(FlattenObservation(env), agent, seed=0) == record
-    with pytest.raises(InvalidArgumentError, match="needs? an LRTrainingEnv"):
+    with pytest.raises(InvalidArgumentError, match="this needs an LRTrainingEnv"):
         agent.reset(gymnasium.make("CartPole-v1"))
 
 
