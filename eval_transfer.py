@@ -8,6 +8,7 @@ uv run eval_transfer.py --help                      everything else
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 import sys
 import time
@@ -76,6 +77,8 @@ def prepare(arguments: Arguments) -> Matrix:
         cli.use_data_root(arguments.data)
     for plugin in arguments.plugins:
         cli.load_plugin(plugin)
+    # Part of what a record depends on, so that an edited plugin is not taken for the old one.
+    code = {"plugins": [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in arguments.plugins]}
     if "name" in dict(arguments.override):
         raise InvalidArgumentError("--override cannot set name; use --task")
     for name in ("task", "agents", "initial_lrs"):
@@ -94,6 +97,8 @@ def prepare(arguments: Arguments) -> Matrix:
         name = f"transferred step decay ({decay})"
         contestants.append(step_decay(decay, name))
         own_lr[name] = decay.initial_lr
+    if arguments.plugins:
+        contestants = [dataclasses.replace(c, identity=c.identity | code) for c in contestants]
     chosen = [tasks.get(name, **dict(arguments.override)) for name in arguments.task]
     env = {"device": arguments.device}
     for task in chosen:
@@ -144,7 +149,8 @@ def main() -> None:
         parser.error(str(error))
     console = Console()
     try:
-        with Workers(arguments.workers or available_cores()) as pool, Progress(console=console) as bar:
+        modules = [Path(file).stem for file in arguments.plugins]
+        with Workers(arguments.workers or available_cores(), modules=modules) as pool, Progress(console=console) as bar:
             episodes = bar.add_task("episodes", total=len(matrix.rows()) * len(matrix.seeds))
             groups = matrix.run(pool, out / "episodes", lambda *_: bar.advance(episodes))
     except KeyboardInterrupt:

@@ -9,15 +9,16 @@ Says: the learning rate of the best branch. That branch is then trained by the e
 result bit for bit on the CPU, so that the env's record is that of a plain training.
 
 Cost of a decision: M N branches, that is M N windows of updates on top of the plain one, and as many forward passes
-again with `score="after"`. Memory: at most 2 M states of network and optimizer.
+again with `score="after"`. Memory: at most 2 M states of network and optimizer beside the trainee's own.
 
 Deviations, and what the paper leaves open. 1: by default a window is an epoch or a 30th of the budget, whichever is
 less; `every="epoch"` is the paper's. 2: the score is the mean loss on the window's mini-batches after training on them,
 for a window of an epoch the paper's training loss over all examples; `score="running"` takes the losses met on the
 way. 3: M and r are not given in the sources at hand: ours are 2 and (2, 1, 0.5). 4: the beam starts with one pair, the
-trainee at its initial lr: M equal pairs would grow equal branches. 5: where the env's bounds make two children of a
-pair equal, one is grown. 6: a branch whose loss is not finite or above the task's ceiling is worse than any other; if
-all are, the smallest learning rate is taken. Of equal scores the first wins, in the order of beam and factors.
+trainee at its initial lr: M equal pairs would grow equal branches. 5: branches are grown at learning rates that the
+env's next action can reach; where that makes two children of a pair equal, one is grown. 6: a branch whose loss is not
+finite or above the task's ceiling is worse than any other; if all are, the smallest learning rate is taken. Of equal
+scores the first wins, in the order of beam and factors.
 """
 
 from __future__ import annotations
@@ -30,8 +31,7 @@ from typing import Any
 import gymnasium
 
 from agents.base import AGENTS, PeriodicAgent
-from agents.options import check_choice, check_whole
-from lr_gym.errors import InvalidArgumentError
+from agents.options import check_choice, check_whole, checked_factors
 from lr_gym.trainee import Snapshot
 
 
@@ -79,31 +79,34 @@ class ALRAgent(PeriodicAgent):
         super().__init__(every, first=0)
         check_whole("beam", beam)
         check_choice("score", score, ("after", "running"))
-        values = tuple(factors) if isinstance(factors, Sequence) else ()
-        if not values or not all(isinstance(r, (int, float)) and math.isfinite(r) and r > 0 for r in values):
-            raise InvalidArgumentError(f"factors must be one or more positive numbers, got {factors!r}")
-        self.beam, self.factors, self.score = beam, values, score
+        self.beam, self.factors, self.score = beam, checked_factors(factors, 1), score
 
     def reset(self, env: gymnasium.Env[Any, Any]) -> None:
         """Begin an episode with a beam of one: the trainee."""
         super().reset(env)
-        self._runners_up: list[Leaf] = []
+        self._runners_up: list[tuple[float, Snapshot]] = []
 
     def decide(self) -> float:
         """Grow all branches, move the trainee to the parent of the best one, and return the best one's lr."""
         trainee, updates = self.trainee, self.updates_ahead()
         here = trainee.snapshot()
-        pairs = [(trainee.lr, here), *((leaf.lr, leaf.state) for leaf in self._runners_up)]
+        pairs = [(trainee.lr, here), *self._runners_up]
+        children = {  # a dictionary, so that equal ones are grown once, and in this order
+            (number, self.reachable(lr * r)): None for number, (lr, _) in enumerate(pairs) for r in self.factors
+        }
         best: list[Leaf] = []
-        for parent_lr, parent in pairs:
-            for lr in dict.fromkeys(self.bounded(parent_lr * r) for r in self.factors):  # each once, in order
-                trainee.restore(here)  # clock, data and noise as they are now ...
-                trainee.revert(parent)  # ... and the network of the pair
-                loss = self._grow(lr, updates)
-                best = sorted([*best, Leaf(loss, lr, parent, trainee.snapshot())], key=_rank)[: self.beam]
+        for number, lr in children:
+            parent = pairs[number][1]
+            trainee.restore(here)  # clock, data and noise as they are now ...
+            trainee.revert(parent)  # ... and the network of the pair
+            loss = self._grow(lr, updates)
+            if len(best) < self.beam or _rank(loss, lr) < _rank(best[-1].loss, best[-1].lr):
+                del best[self.beam - 1 :]  # makes room before another state is kept
+                best.append(Leaf(loss, lr, parent, trainee.snapshot()))
+                best.sort(key=lambda leaf: _rank(leaf.loss, leaf.lr))  # stable: of equal leaves the first wins
         trainee.restore(here)
         trainee.revert(best[0].parent)
-        self._runners_up = [leaf for leaf in best[1:] if math.isfinite(leaf.loss)]
+        self._runners_up = [(leaf.lr, leaf.state) for leaf in best[1:] if math.isfinite(leaf.loss)]
         return best[0].lr
 
     def _grow(self, lr: float, updates: int) -> float:
@@ -119,9 +122,9 @@ class ALRAgent(PeriodicAgent):
         return super().__getstate__() | {"_runners_up": []}
 
 
-def _rank(leaf: Leaf) -> tuple[float, float]:
-    """Return what leaves are sorted by: the loss, and among the diverged the learning rate. Sorting is stable."""
-    return leaf.loss, leaf.lr if math.isinf(leaf.loss) else 0.0
+def _rank(loss: float, lr: float) -> tuple[float, float]:
+    """Return what branches are sorted by: the loss, and among the diverged the learning rate."""
+    return loss, lr if math.isinf(loss) else 0.0
 
 
 AGENTS.register("alr", ALRAgent)

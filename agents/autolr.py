@@ -20,8 +20,9 @@ adds one forward and one backward pass for d, and 100 forward passes for the los
 
 What the paper leaves open are options of `AutoLRAgent`, except: one eta for all parameter groups; with fewer than three
 finite samples eta is multiplied by `min_factor` (in exploit; explore keeps it); the absolute threshold is at least
-zero; a window that began before the last change says nothing about it. Deviation: by default W is half an epoch, as in
-most of the paper's trainings, but at most a 30th of the budget.
+zero; a decision with no window before it (the first of an episode, unless the first interval is shorter than W) knows
+no drop of the loss, and a change that it makes is kept if the loss then drops at all. Deviation: by default W is half
+an epoch, as in most of the paper's trainings, but at most a 30th of the budget.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class AutoLRAgent(PeriodicAgent):
     def __init__(
         self,
         *,
-        window: float | str | None = None,
+        every: float | str | None = None,
         superbatch: int = 100,
         samples: int = 5,
         explore: float = 0.25,
@@ -127,7 +128,7 @@ class AutoLRAgent(PeriodicAgent):
         """Make the agent. Options from `spread` on are what the paper leaves open.
 
         Args:
-            window: W, updates between decisions, or `"epoch"`; by default half an epoch, but at most a 30th of the
+            every: W, updates between decisions, or `"epoch"`; by default half an epoch, but at most a 30th of the
                 budget.
             superbatch: Mini-batches over which losses are averaged: the coming ones.
             samples: S, candidate learning rates of a fit.
@@ -151,7 +152,7 @@ class AutoLRAgent(PeriodicAgent):
         Raises:
             InvalidArgumentError: An option is out of range.
         """
-        super().__init__(window, first=first)
+        super().__init__(every, first=first)
         check_whole("superbatch", superbatch)
         check_whole("samples", samples, 3)
         check_number("explore", explore, 0, 1)

@@ -57,7 +57,7 @@ class FixedAgent(abc.ABC):
         Raises:
             InvalidArgumentError: It is none.
         """
-        self._env = training_env(env)
+        self._env = training_env(env, "an agent")
 
     @abc.abstractmethod
     def next_lr(self) -> float:
@@ -72,6 +72,14 @@ class FixedAgent(abc.ABC):
         if not lr >= 0:
             raise InvalidArgumentError(f"{type(self).__name__} must name a learning rate of at least 0, got {lr!r}")
         return min(self.env.max_lr, max(self.env.min_lr, lr))
+
+    def reachable(self, lr: float) -> float:
+        """Return the learning rate that the coming interval will have if this one is asked for.
+
+        The nearest that the env allows and one action can reach, to the last bit: actions are single precision.
+        """
+        actions, now = self.env.actions, self.trainee.lr
+        return self.bounded(now * actions.to_multiplier(actions.to_action(self.bounded(lr) / now)))
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
@@ -89,8 +97,8 @@ class PeriodicAgent(FixedAgent):
     A decision is taken at the first decision of the env at or after its time, so any decision interval will do.
     """
 
-    #: The longest default period: a 30th of the budget, so that short trainings see decisions too.
-    SHARE_OF_BUDGET: ClassVar[float] = 1 / 30
+    #: By default there are at least so many periods in a budget, so that short trainings see decisions too.
+    PERIODS: ClassVar[int] = 30
     #: Epochs in a period as the paper has it.
     epochs: ClassVar[float] = 1.0
 
@@ -117,27 +125,31 @@ class PeriodicAgent(FixedAgent):
         super().reset(env)
         task = self.trainee.task
         if self.every is None:
-            self.period = max(
-                1.0, min(self.epochs * self.trainee.updates_per_epoch, self.SHARE_OF_BUDGET * task.budget)
-            )
+            self.period = max(1.0, min(self.epochs * self.trainee.updates_per_epoch, task.budget / self.PERIODS))
         else:
             self.period = self.trainee.updates_per_epoch if self.every == "epoch" else float(self.every)
-        self._due = self.period if self.first is None else self.first
+        self._start = self.period if self.first is None else self.first
+        self._taken = -1  # number of the latest decision time, start + number * period, that is past
         self._lr = self.trainee.lr
 
     def next_lr(self) -> float:
         """Return the learning rate of the last decision, after taking a new one if it is due."""
-        updates = self.trainee.updates
-        if updates >= self._due:
-            while self._due <= updates:
-                self._due += self.period
+        past = self._past()
+        if past > self._taken:
+            self._taken = past
             self._lr = self.bounded(self.decide())
         return self._lr
+
+    def _past(self) -> int:
+        """Return the number of the latest decision time that is not after now; -1 before the first."""
+        # A millionth of an update is forgiven, or rounding would delay decisions that are due just now.
+        return max(-1, math.floor((self.trainee.updates + 1e-6 - self._start) / self.period))
 
     def updates_ahead(self) -> int:
         """Return the updates until the next decision is taken, or until the end."""
         task, updates = self.trainee.task, self.trainee.updates
-        intervals = math.ceil((self._due - updates) / task.decision_interval)
+        due = self._start + (self._past() + 1) * self.period
+        intervals = math.ceil((due - updates - 1e-6) / task.decision_interval)
         return min(intervals * task.decision_interval, task.budget - updates)
 
     @abc.abstractmethod
@@ -145,7 +157,7 @@ class PeriodicAgent(FixedAgent):
         """Return the learning rate wanted until the next decision: positive, within or beyond the env's bounds."""
 
 
-def make(name: str, **options: Any) -> Agent:
+def make(name: str, /, **options: Any) -> Agent:
     """Return a new agent.
 
     Args:

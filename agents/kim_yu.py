@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.base import AGENTS, PeriodicAgent
-from agents.options import check_choice, check_whole
+from agents.options import check_choice, check_whole, checked_factors
 from lr_gym.errors import InvalidArgumentError
 
 Floats = npt.NDArray[np.float64]
@@ -126,7 +126,8 @@ class KimYuAgent(PeriodicAgent):
             InvalidArgumentError: An option makes no sense.
         """
         super().__init__(every)
-        self.factors = self._checked_factors(factors)
+        known = FACTORS.get(factors) if isinstance(factors, int) else None
+        self.factors = known or checked_factors(factors, 2, "3, 5, 7 or ")
         check_whole("batches", batches)
         check_choice("direction", direction, ("gradient", "optimizer"))
         check_choice("variant", variant, ("published", "as-released"))
@@ -138,16 +139,6 @@ class KimYuAgent(PeriodicAgent):
             raise InvalidArgumentError("variant='as-released' takes no step: there is no improvement to score")
         self.batches, self.direction, self.variant = batches, direction, variant
         self.score: Score = score if callable(score) else SCORES[score]
-
-    @staticmethod
-    def _checked_factors(factors: int | Sequence[float]) -> tuple[float, ...]:
-        if isinstance(factors, int):
-            check_choice("factors (3, 5, 7 or a list)", factors, FACTORS)
-            return FACTORS[factors]
-        values = tuple(factors)
-        if len(values) < 2 or not all(isinstance(f, (int, float)) and math.isfinite(f) and f > 0 for f in values):
-            raise InvalidArgumentError(f"factors must be 3, 5, 7 or two or more positive numbers, got {factors!r}")
-        return values
 
     def decide(self) -> float:
         """Score the candidates and return the learning rate times their mean."""

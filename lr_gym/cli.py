@@ -142,7 +142,7 @@ def use_data_root(folder: str) -> None:
 
 
 def load_plugin(file: str) -> None:
-    """Import a Python file of the user's, which registers agents, tasks or data; workers can import it too.
+    """Import a Python file of the user's, which registers agents, tasks or data; workers find it by its name.
 
     Raises:
         InvalidArgumentError: It is no Python file, its name is that of another module, or it raises an error.
@@ -154,7 +154,7 @@ def load_plugin(file: str) -> None:
         sys.path.append(str(path.parent))  # handed on to worker processes, which find the module by its name
     try:
         module = importlib.import_module(path.stem)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidArgumentError(f"--plugins {file} cannot be imported: {reason(error)}") from error
     if Path(getattr(module, "__file__", None) or "").resolve() != path:
         raise InvalidArgumentError(f"--plugins {file} has the name of another module; rename it")

@@ -72,7 +72,7 @@ def task(features: int = 1, **fields: Any) -> Task:
 
 def begin(agent: FixedAgent, lr: float, training: Task | None = None, **env_options: Any) -> LRTrainingEnv:
     """Return an env in which an episode of an agent has begun, in reach of any learning rate."""
-    env = LRTrainingEnv(task() if training is None else training, **({"max_multiplier": 1e4} | env_options))
+    env = LRTrainingEnv(task() if training is None else training, **({"max_multiplier": 2.0**16} | env_options))
     env.reset(seed=0, options={"initial_lr": lr})
     agent.reset(env)
     return env

@@ -168,7 +168,7 @@ class Controller:
         Raises:
             InvalidArgumentError: Observation or action differ; the message says how to make the env.
         """
-        actual, wanted = training_env(env).env_options(), self.description.env_options()
+        actual, wanted = training_env(env, "a controller").env_options(), self.description.env_options()
         different = {key: value for key, value in wanted.items() if actual[key] != value}
         if different:
             raise InvalidArgumentError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,7 +138,8 @@ def _cells(group: Group) -> tuple[str, ...]:
 def _pivot(groups: Sequence[Group]) -> list[tuple[str, ...]]:
     """Return test losses by agent (down) and initial lr (across), the lowest mean of a column in bold."""
     lrs = sorted({group.initial_lr for group in groups}, reverse=True)
-    lowest = {lr: min(g.summary("test_loss").mean for g in groups if g.initial_lr == lr) for lr in lrs}
+    means = {lr: [g.summary("test_loss").mean for g in groups if g.initial_lr == lr] for lr in lrs}
+    lowest = {lr: min((mean for mean in means[lr] if math.isfinite(mean)), default=None) for lr in lrs}
     rows = [("agent", *(f"from {lr:g}" for lr in lrs), "cost")]
     for agent in dict.fromkeys(group.agent for group in groups):
         of_agent = {group.initial_lr: group for group in groups if group.agent == agent}

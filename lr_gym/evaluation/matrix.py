@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -93,18 +94,24 @@ class Workers:
     Each has one torch thread. With `in_process` there is none, and everything runs here.
     """
 
-    def __init__(self, count: int, *, in_process: bool = False) -> None:
+    def __init__(self, count: int, *, in_process: bool = False, modules: Sequence[str] = ()) -> None:
         """Prepare the pool; processes start with the first cells.
 
         Args:
             count: Worker processes, each with one torch thread.
             in_process: Start none and run cells here, one after another.
+            modules: Modules that each worker imports first, because they register something that cells need.
         """
         self.count = count
         self._pool = (
             None
             if in_process
-            else ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker)
+            else ProcessPoolExecutor(
+                count,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_prepare,
+                initargs=(tuple(modules),),
+            )
         )
 
     def __enter__(self) -> Workers:
@@ -174,6 +181,12 @@ class Workers:
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _prepare(modules: Sequence[str]) -> None:
+    prepare_worker()
+    for module in modules:
+        importlib.import_module(module)
 
 
 def _read_record(path: Path) -> Rollout | None:

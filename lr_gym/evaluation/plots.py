@@ -39,6 +39,7 @@ def plot_runs(
     what: Curve,
     title: str,
     axes: Axes,
+    numbers: Mapping[str, int] | None = None,
 ) -> None:
     """Draw the median and the quartiles of repeated runs over updates.
 
@@ -47,8 +48,10 @@ def plot_runs(
         what: Which list of the records.
         title: Above the picture.
         axes: Where to draw.
+        numbers: Numbers of the colours by label; in the order of the groups by default.
     """
-    for number, (label, runs) in enumerate(groups.items()):
+    for place, (label, runs) in enumerate(groups.items()):
+        number = place if numbers is None else numbers[label]
         length = max(len(run.updates) for run in runs)
         values = np.full((len(runs), length), np.nan)  # a diverged run is shorter: NaN from there on
         for row, run in zip(values, runs, strict=True):

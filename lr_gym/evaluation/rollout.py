@@ -55,7 +55,7 @@ class FunctionAgent:
 
     def reset(self, env: gymnasium.Env[Any, Any]) -> None:
         """Take note of what actions mean."""
-        self._actions = training_env(env).actions
+        self._actions = training_env(env, "an agent").actions
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -73,14 +73,18 @@ class FunctionAgent:
         return self._actions.to_action(value), state
 
 
-def training_env(env: gymnasium.Env[Any, Any]) -> LRTrainingEnv:
+def training_env(env: gymnasium.Env[Any, Any], who: str) -> LRTrainingEnv:
     """Return the `LRTrainingEnv` within wrappers.
+
+    Args:
+        env: The env.
+        who: Who needs it, for the message.
 
     Raises:
         InvalidArgumentError: There is none.
     """
     if not (isinstance(env, gymnasium.Env) and isinstance(env.unwrapped, LRTrainingEnv)):
-        raise InvalidArgumentError(f"this needs an LRTrainingEnv, wrapped or not, got {env!r}")
+        raise InvalidArgumentError(f"{who} needs an LRTrainingEnv, wrapped or not, got {env!r}")
     return env.unwrapped
 
 
@@ -193,7 +197,7 @@ def rollout(
         InvalidArgumentError: The env or the agent is none, or an argument makes no sense.
     """
     agent = as_agent(agent)
-    trained = training_env(env)
+    trained = training_env(env, "rollout")
     observation, info = env.reset(seed=seed, options=None if initial_lr is None else {"initial_lr": initial_lr})
     if callable(reset := getattr(agent, "reset", None)):
         reset(env)

@@ -24,7 +24,9 @@ class Summary:
 def summarise(values: Sequence[float]) -> Summary:
     """Return mean, standard deviation and number of the values."""
     array = np.asarray(values, dtype=np.float64)
-    return Summary(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else float("nan"), len(array))
+    with np.errstate(invalid="ignore"):  # infinite losses: the deviation is NaN
+        std = float(array.std(ddof=1)) if len(array) > 1 else float("nan")
+    return Summary(float(array.mean()), std, len(array))
 
 
 def welch_p_value(a: Sequence[float], b: Sequence[float]) -> float:

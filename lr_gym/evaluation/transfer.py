@@ -123,8 +123,9 @@ def _draw_starts(by_task: dict[str, list[Group]], path: Path) -> None:
         losses = np.full((len(agents), len(starts)), np.nan)
         for group in groups:
             losses[agents.index(group.agent), starts.index(group.initial_lr)] = group.summary("test_loss").mean
+        finite = losses[np.isfinite(losses) & (losses > 0)]
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.log(losses / np.nanmin(losses))
+            ratio = np.log(losses / (finite.min() if len(finite) else 1.0))
         axes.imshow(ratio, aspect="auto", cmap="viridis_r", vmin=0, vmax=np.log(2))
         for row, column in np.argwhere(np.isfinite(losses)):
             shade = "white" if ratio[row, column] > np.log(1.35) else "black"
@@ -158,6 +159,7 @@ def _panels_by_agent(by_task: dict[str, list[Group]], what: Curve, note: str) ->
     figure = new_figure(2.6 * columns, (0.5 + 2.2 * rows) * len(by_task))
     parts = figure.subfigures(len(by_task), 1, squeeze=False)[:, 0]
     for part, (name, groups) in zip(parts, by_task.items(), strict=True):
+        numbers = {f"{lr:g}": number for number, lr in enumerate(_starts(groups))}
         part.suptitle(f"{name}: {note[0].lower()}{note[1:]}")
         panels = part.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for number, axes in enumerate(panels.flat):
@@ -165,8 +167,12 @@ def _panels_by_agent(by_task: dict[str, list[Group]], what: Curve, note: str) ->
                 axes.set_visible(False)
                 continue
             runs = {f"{g.initial_lr:g}": g.runs for g in groups if g.agent == agents[number]}
-            plot_runs(runs, what, _wrapped(agents[number]), axes)
+            plot_runs(runs, what, _wrapped(agents[number]), axes, numbers)
             axes.label_outer()
             if number:
                 axes.get_legend().remove()
+            else:
+                for label in numbers.keys() - runs.keys():  # one legend for all panels
+                    axes.plot([], [], color=f"C{numbers[label] % 10}", label=label)
+                axes.legend(fontsize="small")
     return figure

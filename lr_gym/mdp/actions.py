@@ -8,6 +8,7 @@ Discrete: the three multipliers of ARC (Dong et al. 2021).
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any, Literal, Protocol
 
 import gymnasium
@@ -73,8 +74,7 @@ class ContinuousActions:
         Raises:
             InvalidArgumentError: The multiplier is not positive.
         """
-        _check_multiplier(multiplier)
-        exponent = math.log(multiplier) / math.log(self.max_multiplier)
+        exponent = math.log(_checked_multiplier(multiplier)) / math.log(self.max_multiplier)
         return np.array([min(1.0, max(-1.0, exponent))], dtype=np.float32)
 
 
@@ -106,14 +106,15 @@ class DiscreteActions:
         Raises:
             InvalidArgumentError: The multiplier is not positive.
         """
-        _check_multiplier(multiplier)
-        distances = [abs(math.log(multiplier / candidate)) for candidate in DISCRETE_MULTIPLIERS]
+        wanted = _checked_multiplier(multiplier)
+        distances = [abs(math.log(wanted / candidate)) for candidate in DISCRETE_MULTIPLIERS]
         return np.int64(np.argmin(distances))
 
 
-def _check_multiplier(multiplier: float) -> None:
-    if not (math.isfinite(multiplier) and multiplier > 0):
+def _checked_multiplier(multiplier: float) -> float:
+    if not (isinstance(multiplier, numbers.Real) and math.isfinite(multiplier) and multiplier > 0):
         raise InvalidArgumentError(f"a multiplier is a positive finite number, got {multiplier!r}")
+    return float(multiplier)
 
 
 def make_actions(kind: str, max_multiplier: float) -> ContinuousActions | DiscreteActions:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Data, Task
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.records import Directions, Evaluation, Passes, Snapshot
@@ -108,7 +109,12 @@ class Trainee(TrainingRun):
 
         Returns:
             The loss of each, before its update, (updates,) on the device. Not synchronised.
+
+        Raises:
+            InvalidArgumentError: `updates` is less than 1.
         """
+        if updates < 1:
+            raise InvalidArgumentError(f"updates must be at least 1, got {updates!r}")
         self.extra.forward += updates
         self.extra.backward += updates
         return torch.stack(self._train(updates))
@@ -134,15 +140,16 @@ class Trainee(TrainingRun):
         Args:
             batches: The loss is their mean; the next training batch by default.
         """
-        batches = self.peek_batches(1) if batches is None else batches
+        batches = self._checked(batches)
         self.extra.forward += len(batches)
         self.extra.backward += len(batches)
         with self.preserved(), self._noise.active():
-            before = [p.detach().clone() for p in self.parameters]
+            before, noise = [p.detach().clone() for p in self.parameters], self._noise.get_state()
             self.lr = 1.0
             loss = self._loss_and_gradients(batches)
             gradient = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.parameters]
-            if self._needs_closure:
+            if self._needs_closure:  # it evaluates the loss itself, first as it was just evaluated
+                self._noise.set_state(noise)
                 self.optimizer.step(lambda: self._loss_and_gradients(batches))  # type: ignore[arg-type, return-value]
             else:
                 self.optimizer.step()
@@ -162,6 +169,7 @@ class Trainee(TrainingRun):
 
     def batch_loss(self, batches: Sequence[Batch]) -> float:
         """Return the mean loss over batches, in training mode. Leaves no trace. May be infinite or NaN."""
+        batches = self._checked(batches)
         with self._weights_preserved():
             return float(self._mean_loss(batches))
 
@@ -183,7 +191,7 @@ class Trainee(TrainingRun):
         Returns:
             For each lr the mean over the batches of the loss at theta - lr * d, (lrs,). May be infinite or NaN.
         """
-        batches = self.peek_batches(1) if batches is None else batches
+        batches = self._checked(batches)
         direction = self.update_direction(batches[0]) if direction is None else direction
         losses = []
         with self._weights_preserved():
@@ -194,6 +202,11 @@ class Trainee(TrainingRun):
                 self._noise.set_state(noise)
                 losses.append(self._mean_loss(batches))
             return torch.stack(losses).cpu().numpy()
+
+    def _checked(self, batches: Sequence[Batch] | None) -> Sequence[Batch]:
+        if batches is not None and len(batches) == 0:
+            raise InvalidArgumentError("batches must be one or more mini-batches, got none")
+        return self.peek_batches(1) if batches is None else batches
 
     @contextlib.contextmanager
     def _weights_preserved(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ from lr_gym.trainee import Batch, Trainee
 Floats = npt.NDArray[np.float64]
 EXACT = 1e-6  # actions are float32
 #: Nothing holds the parabola back: no clip, no bounds on the multiplier.
-FREE: dict[str, Any] = {"superbatch": 1, "error": 1e30, "min_factor": 1e-9, "max_factor": math.inf, "window": 1}
+FREE: dict[str, Any] = {"superbatch": 1, "error": 1e30, "min_factor": 1e-9, "max_factor": math.inf, "every": 1}
 
 
 def noisy_task(**fields: Any) -> Any:
@@ -236,7 +236,7 @@ TRAININGS = [
 @pytest.mark.parametrize("rollback", ["never", "rate"])
 def test_explore_never_lowers_the_lr(training: Any, lr: float, rollback: str) -> None:
     """But by going back."""
-    agent = AutoLRAgent(explore=1.0, superbatch=3, window=5, rollback=rollback)
+    agent = AutoLRAgent(explore=1.0, superbatch=3, every=5, rollback=rollback)
     env = LRTrainingEnv(training, max_multiplier=1e4)
     steps = np.diff(np.log(rollout(env, agent, seed=0, initial_lr=lr).lrs))
     assert (steps < -EXACT).sum() == agent.rollbacks
@@ -249,7 +249,7 @@ def test_explore_never_lowers_the_lr(training: Any, lr: float, rollback: str) ->
 def test_multipliers_stay_within_bounds(training: Any, lr: float) -> None:
     """However wrong the parabola is: the limit of its trust is no limit here."""
     agent = AutoLRAgent(
-        explore=0.3, superbatch=3, window=5, error=1e6, saturation=1.0, rollback="never", min_factor=0.5, max_factor=3.0
+        explore=0.3, superbatch=3, every=5, error=1e6, saturation=1.0, rollback="never", min_factor=0.5, max_factor=3.0
     )
     env = LRTrainingEnv(training, max_multiplier=1e4)
     lrs = np.array(rollout(env, agent, seed=0, initial_lr=lr).lrs)
@@ -260,7 +260,7 @@ def test_multipliers_stay_within_bounds(training: Any, lr: float) -> None:
 
 def test_explore_recomputes_at_every_window_and_exploit_when_saturated() -> None:
     """The loss falls by the same share at every update: slowly enough for T = 1e6 never to be reached."""
-    agent = Scripted(explore=0.5, window=5, superbatch=1, saturation=1e6)
+    agent = Scripted(explore=0.5, every=5, superbatch=1, saturation=1e6)
     env = LRTrainingEnv(quadratics.task(budget=60, decision_interval=5), max_multiplier=1e4)
     rollout(env, agent, seed=0, initial_lr=0.01)
     assert agent.asked == [5, 10, 15, 20, 25]
@@ -274,7 +274,7 @@ def test_saturation_of_a_geometric_loss(u: float, window: int, saturation: float
     """L_t = a rho^t, rho = (1 - u)^2: q0 / q is rho^(-n W) after n windows, at least T after ln T / (W ln 1/rho)."""
     rho = (1 - u) ** 2
     n = math.ceil(math.log(saturation) / (window * math.log(1 / rho)))
-    agent = Scripted(explore=0.0, window=window, superbatch=1, saturation=saturation)
+    agent = Scripted(explore=0.0, every=window, superbatch=1, saturation=saturation)
     lr = u / quadratics.curvature()
     training = quadratics.task(budget=(n + 4) * window, decision_interval=window)
     env = quadratics.begin(agent, lr, training)
@@ -317,7 +317,7 @@ def test_a_loss_that_does_not_fall_is_saturated(rate: float) -> None:
 def test_q0_is_measured_anew_at_each_learning_rate() -> None:
     """Curvature times lr 0.05 at first: saturated after n windows; after the change q0 is that of the new lr."""
     h = quadratics.curvature()
-    agent = Scripted([0.06 / h], explore=0.0, window=5, superbatch=1, saturation=10.0, rollback="never")
+    agent = Scripted([0.06 / h], explore=0.0, every=5, superbatch=1, saturation=10.0, rollback="never")
     env = quadratics.begin(agent, 0.05 / h, quadratics.task(budget=100, decision_interval=5))
     while not agent.asked:
         quadratics.step(env, agent)
@@ -336,7 +336,7 @@ def changed(lr: float, training: Any = None, **options: Any) -> tuple[LRTraining
     """Return an episode in which the lr was changed from 0.01 at update 10, after a window of 5, and trained since."""
     if training is None:
         training = quadratics.task(3, batch_size=3, budget=60, decision_interval=5)
-    agent = Scripted([0.01, lr], explore=1.0, window=5, superbatch=2, **options)
+    agent = Scripted([0.01, lr], explore=1.0, every=5, superbatch=2, **options)
     env = quadratics.begin(agent, 0.01, training)
     quadratics.step(env, agent)
     assert agent.trainee.updates == 10
@@ -397,7 +397,7 @@ def test_cooldown(cooldown: int) -> None:
 def slower(rollback: str, lr: float) -> int:
     """Return rollbacks after a change from u = 0.1 at update 10 to another u, on one dimension."""
     h = quadratics.curvature()
-    agent = Scripted([0.1 / h, lr / h], explore=1.0, window=5, superbatch=1, rollback=rollback)
+    agent = Scripted([0.1 / h, lr / h], explore=1.0, every=5, superbatch=1, rollback=rollback)
     env = quadratics.begin(agent, 0.1 / h, quadratics.task(budget=60, decision_interval=5))
     for _ in range(3):
         quadratics.step(env, agent)
@@ -414,7 +414,7 @@ def test_when_it_goes_back() -> None:
 def test_a_change_that_was_good_stays() -> None:
     """From a small step to a large one: the loss drops faster."""
     h = quadratics.curvature()
-    agent = Scripted([0.001 / h, 0.2 / h], explore=1.0, window=5, superbatch=1)
+    agent = Scripted([0.001 / h, 0.2 / h], explore=1.0, every=5, superbatch=1)
     env = quadratics.begin(agent, 0.001 / h, quadratics.task(budget=60, decision_interval=5))
     for _ in range(3):
         quadratics.step(env, agent)
@@ -426,7 +426,7 @@ def test_a_change_without_a_window_before_it() -> None:
     """At the first decision no drop is known: it stays if the loss drops at all."""
     h = quadratics.curvature()
     for u, rollbacks in ((0.101, 0), (2.2, 1)):
-        agent = Scripted([u / h], explore=1.0, window=5, superbatch=1)
+        agent = Scripted([u / h], explore=1.0, every=5, superbatch=1)
         env = quadratics.begin(agent, 0.1 / h, quadratics.task(budget=60, decision_interval=5))
         quadratics.step(env, agent)
         assert agent._change is not None
@@ -449,7 +449,7 @@ def test_a_nan_after_a_change_is_rolled_back() -> None:
 
 @pytest.mark.parametrize(("explore", "expected"), [(1.0, 0.05), (0.0, 0.05 * 0.2)])
 def test_nan(explore: float, expected: float) -> None:
-    agent = AutoLRAgent(explore=explore, window=1, superbatch=2, min_factor=0.2)
+    agent = AutoLRAgent(explore=explore, every=1, superbatch=2, min_factor=0.2)
     env = quadratics.begin(agent, 0.05, quadratics.task(3, batch_size=3))
     quadratics.step(env, agent)
     lr = env.trainee.lr
@@ -491,10 +491,10 @@ def test_an_episode_that_starts_lost() -> None:
     ("options", "expected"),
     [
         ({}, range(4, 60, 2)),  # half an epoch of four updates; at 2 there was none
-        ({"window": 7}, [7, 14, 21, 28, 35, 42, 49, 56]),
-        ({"window": "epoch"}, range(4, 60, 4)),
-        ({"window": 20, "first": 3}, [3, 23, 43]),
-        ({"window": 20, "first": 0}, [1, 20, 40]),
+        ({"every": 7}, [7, 14, 21, 28, 35, 42, 49, 56]),
+        ({"every": "epoch"}, range(4, 60, 4)),
+        ({"every": 20, "first": 3}, [3, 23, 43]),
+        ({"every": 20, "first": 0}, [1, 20, 40]),
     ],
 )
 def test_cadence(options: dict[str, Any], expected: Any) -> None:
@@ -519,10 +519,10 @@ def costs(agent: AutoLRAgent, decisions: int, budget: int = 10) -> list[tuple[fl
 
 def test_cost() -> None:
     """500 passes for the fit (that at lr 0 is the loss itself), one and one for d, 100 for the loss a window ago."""
-    assert costs(AutoLRAgent(window=1, explore=1.0, rollback="never"), 2) == [(501, 1), (601, 1)]
-    assert costs(AutoLRAgent(window=1, explore=0.0), 2) == [(100, 0), (200, 0)]  # not saturated
-    assert costs(AutoLRAgent(window=1, explore=1.0, spread=0.5), 1) == [(601, 1)]  # none of the samples is lr 0
-    several = AutoLRAgent(window=1, explore=1.0, superbatch=4, samples=3, direction_batches=3)
+    assert costs(AutoLRAgent(every=1, explore=1.0, rollback="never"), 2) == [(501, 1), (601, 1)]
+    assert costs(AutoLRAgent(every=1, explore=0.0), 2) == [(100, 0), (200, 0)]  # not saturated
+    assert costs(AutoLRAgent(every=1, explore=1.0, spread=0.5), 1) == [(601, 1)]  # none of the samples is lr 0
+    several = AutoLRAgent(every=1, explore=1.0, superbatch=4, samples=3, direction_batches=3)
     assert costs(several, 1) == [(4 * 3 + 3, 3)]
 
 
@@ -546,7 +546,7 @@ class Ignored(AutoLRAgent):
 @pytest.mark.parametrize("training", [tiny.task(), noisy_task(), noisy_task(optimizer="SGD")])
 def test_looking_leaves_no_trace(options: dict[str, Any], training: Any) -> None:
     env = LRTrainingEnv(training, max_multiplier=1e4)
-    agent = Ignored(**({"window": 10, "superbatch": 3, "rollback": "never", "explore": 1.0} | options))
+    agent = Ignored(**({"every": 10, "superbatch": 3, "rollback": "never", "explore": 1.0} | options))
     looked = rollout(env, agent, seed=3, initial_lr=1e-2)
     end = toys.everything(env.trainee)
     plain = rollout(env, agents.make("constant"), seed=3, initial_lr=1e-2)
@@ -558,7 +558,7 @@ def test_looking_leaves_no_trace(options: dict[str, Any], training: Any) -> None
 @pytest.mark.parametrize("action", ["continuous", "discrete"])
 def test_the_same_record_again(action: str) -> None:
     env = LRTrainingEnv(noisy_task(budget=60, decision_interval=5), action=action)
-    agent = agents.make("autolr", superbatch=3, window=5)
+    agent = agents.make("autolr", superbatch=3, every=5)
     record = rollout(env, agent, seed=2, initial_lr=1e-2)
     assert rollout(env, agent, seed=2, initial_lr=1e-2) == record
     copied = pickle.loads(pickle.dumps(agent))
@@ -571,9 +571,8 @@ def test_the_same_record_again(action: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": 0}, r"\('epoch', or a number of updates\) must lie in \[1, inf\), got 0"),
-        ({"window": "epochs"}, r"\('epoch', or a number of updates\) must lie in \[1, inf\), got 'epochs'"),
-        ({"window": 0}, "window"),
+        ({"every": 0}, r"\('epoch', or a number of updates\) must lie in \[1, inf\), got 0"),
+        ({"every": "epochs"}, r"\('epoch', or a number of updates\) must lie in \[1, inf\), got 'epochs'"),
         ({"first": -1}, r"first must lie in \[0, inf\), got -1"),
         ({"superbatch": 0}, "superbatch must be a whole number of at least 1, got 0"),
         ({"samples": 2}, "samples must be a whole number of at least 3, got 2"),
