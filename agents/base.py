@@ -146,7 +146,7 @@ class PeriodicAgent(FixedAgent):
         return max(-1, math.floor((self.trainee.updates + 1e-6 - self._start) / self.period))
 
     def updates_ahead(self) -> int:
-        """Return the updates until the next decision is taken, or until the end."""
+        """Return the updates from now to the decision after this one, or to the end."""
         task, updates = self.trainee.task, self.trainee.updates
         due = self._start + (self._past() + 1) * self.period
         intervals = math.ceil((due - updates - 1e-6) / task.decision_interval)

@@ -122,7 +122,7 @@ def test_predict_passes_the_state_on() -> None:
 def test_before_an_episode() -> None:
     with pytest.raises(EpisodeError, match=r"Wish needs reset\(env\) at the start of every episode"):
         Wish().predict(np.zeros(8))
-    with pytest.raises(InvalidArgumentError, match="this needs an LRTrainingEnv, wrapped or not, got"):
+    with pytest.raises(InvalidArgumentError, match="an agent needs an LRTrainingEnv, wrapped or not, got"):
         Wish().reset(gymnasium.make("CartPole-v1"))
 
 
@@ -231,7 +231,7 @@ class HalfEpochs(Clock):
 
 class LongPeriods(Clock):
     epochs = 3.0
-    SHARE_OF_BUDGET = 0.5
+    PERIODS = 2
 
 
 def run_clock(clock: Clock, task: Task) -> Clock:
@@ -369,12 +369,12 @@ def test_in_an_episode(every: Any, first: float | None) -> None:
 
 
 def test_updates_ahead_before_a_decision_that_is_due() -> None:
-    """At the time itself nothing lies ahead, however long ago the decision fell due."""
+    """A decision that is due is taken now: what lies ahead is the one after it, however long ago this one fell due."""
     clock = Clock(every=10)
     env, _ = begun(clock)
     for updates in (10, 20, 30):
         env.trainee.updates = updates
-        assert clock.updates_ahead() == 0
+        assert clock.updates_ahead() == 10 * (updates < 40)
 
 
 @pytest.mark.parametrize("every", [0, 0.5, -1, math.nan, math.inf, True, "Epoch", "10", "", [10]])

@@ -127,7 +127,7 @@ def test_an_agent_stays_the_object_it_is() -> None:
 
 
 def test_another_env_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="this needs an LRTrainingEnv, wrapped or not, got"):
+    with pytest.raises(InvalidArgumentError, match="rollout needs an LRTrainingEnv, wrapped or not, got"):
         rollout(gymnasium.make("CartPole-v1"), halve)
 
 
@@ -340,7 +340,7 @@ def test_a_function_agent_elsewhere(env: LRTrainingEnv) -> None:
     record = rollout(env, agent, seed=0)
     assert rollout(env, pickle.loads(pickle.dumps(agent)), seed=0) == record
     assert rollout(FlattenObservation(env), agent, seed=0) == record
-    with pytest.raises(InvalidArgumentError, match="this needs an LRTrainingEnv"):
+    with pytest.raises(InvalidArgumentError, match="an agent needs an LRTrainingEnv"):
         agent.reset(gymnasium.make("CartPole-v1"))
 
 

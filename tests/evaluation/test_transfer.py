@@ -155,7 +155,7 @@ def test_figures(done: tuple[Path, list[Group], list[Cell]], name: str) -> None:
 
 def test_figure_of_the_starts(done: tuple[Path, list[Group], list[Cell]]) -> None:
     picture = picture_of(done[0] / "starts.png")
-    assert picture.shape[:2] == (int((1.2 + 0.26 * 3) * 120), round((2 + (1 + 0.8 * 3) * 2) * 120))
+    assert picture.shape[:2] == (int((1.2 + 0.3 * 3) * 120), round((2 + (1 + 0.8 * 3) * 2) * 120))
 
 
 def test_files(done: tuple[Path, list[Group], list[Cell]]) -> None:
@@ -197,7 +197,7 @@ def test_figures_of_few_and_many_agents(tmp_path: Path, count: int, tasks: int, 
     for name in ("schedules.png", "losses.png"):
         shape = picture_of(tmp_path / name).shape
         assert shape[:2] == pytest.approx((height * 120, width * 120), abs=1)
-    assert picture_of(tmp_path / "starts.png").shape[0] == pytest.approx((1.2 + 0.26 * count) * 120, abs=1)
+    assert picture_of(tmp_path / "starts.png").shape[0] == pytest.approx((1.2 + 0.3 * count) * 120, abs=1)
     table = (tmp_path / "table.md").read_text()
     assert all(table.count(f"| {name} |") == tasks * 3 for name in names)  # overview, and a row from each start
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
