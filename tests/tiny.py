@@ -118,7 +118,7 @@ def dummy_envs(make_envs: Sequence[Callable[[], Any]], workers: int) -> DummyVec
     return DummyVecEnv(list(make_envs))
 
 
-def workers_here(count: int) -> Workers:
+def workers_here(count: int, *, modules: Sequence[str] = ()) -> Workers:
     """Stand in for `Workers` without processes."""
     return Workers(count, in_process=True)
 

@@ -155,7 +155,7 @@ def test_figures(done: tuple[Path, list[Group], list[Cell]], name: str) -> None:
 
 def test_figure_of_the_starts(done: tuple[Path, list[Group], list[Cell]]) -> None:
     picture = picture_of(done[0] / "starts.png")
-    assert picture.shape[:2] == (int((1.2 + 0.3 * 3) * 120), round((2 + (1 + 0.8 * 3) * 2) * 120))
+    assert picture.shape[:2] == (round((1.2 + 0.3 * 3) * 120), round((2 + (1 + 0.8 * 3) * 2) * 120))
 
 
 def test_files(done: tuple[Path, list[Group], list[Cell]]) -> None:
