@@ -19,7 +19,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from agents.base import AGENTS, FixedAgent
 from agents.options import check_choice, check_number, check_whole
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import InvalidArgumentError, LRGymError, reason
 from lr_gym.tasks import Task
 
 Metric = Literal["val_loss", "train_loss"]
@@ -54,12 +54,17 @@ class ScheduleAgent(FixedAgent):
         """Begin an episode with a new scheduler at the trainee's learning rate.
 
         Raises:
-            InvalidArgumentError: The factory does not return a scheduler of PyTorch's.
+            InvalidArgumentError: The factory fails, or does not return a scheduler of PyTorch's.
         """
         super().reset(env)
         # Momentum, because OneCycleLR and CyclicLR insist on it; nothing is ever trained by this optimizer.
         self._optimizer = torch.optim.SGD([torch.zeros(1)], lr=self.trainee.lr, momentum=0.9)
-        self._scheduler = self._build(self._optimizer, self.trainee.task)
+        try:
+            self._scheduler = self._build(self._optimizer, self.trainee.task)
+        except LRGymError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise InvalidArgumentError(f"the scheduler cannot be made: {reason(error)}") from error
         if not isinstance(self._scheduler, lr_scheduler.LRScheduler):
             raise InvalidArgumentError(
                 f"a factory must return a torch.optim.lr_scheduler.LRScheduler, got {self._scheduler!r}"

@@ -161,7 +161,12 @@ def screen_table(groups: Sequence[Group], title: str, caption: str) -> Table:
         title: Above it.
         caption: Below it.
     """
-    return _screen([_COLUMNS, *(_cells(group) for group in groups)], title, caption)
+    rows = [_COLUMNS, *(_cells(group) for group in groups)]
+    dull = {"diverged": {""}, "cost": {"1.00"}}  # columns that are left out, for room, if they say nothing else
+    columns = [
+        column for column in zip(*rows, strict=True) if column[0] not in dull or not set(column[1:]) <= dull[column[0]]
+    ]
+    return _screen(list(zip(*columns, strict=True)), title, caption)
 
 
 def screen_overview(groups: Sequence[Group], title: str) -> Table:

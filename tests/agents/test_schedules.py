@@ -414,3 +414,9 @@ def test_grid_of_the_paper() -> None:
     assert len(STEP_DECAY_GRID) == len(got) == 48
     assert len(set(map(str, STEP_DECAY_GRID))) == 48
     assert str(StepDecay(0.001, 20, 0.88)) == "lr 0.001, x0.88 every 20 updates"
+
+
+def test_a_factory_that_fails() -> None:
+    agent = ScheduleAgent(functools.partial(lr_scheduler.StepLR))
+    with pytest.raises(InvalidArgumentError, match=r"the scheduler cannot be made: .*step_size"):
+        rollout(fast_env(), agent, seed=0)

@@ -148,6 +148,16 @@ def test_divergence_and_cost_are_shown() -> None:
     assert " 1.39 " in printed(screen_table([row], "", ""))
 
 
+def test_columns_that_say_nothing_are_left_out_on_the_screen(rows: list[Group]) -> None:
+    text = printed(screen_table(rows, "", ""))
+    assert "test accuracy" in text
+    assert "cost" not in text
+    assert "diverged" not in text
+    costly = printed(screen_table([group("a", [], runs=[tiny.record(extra=(0, 40))])], "", ""))
+    assert "cost" in costly
+    assert "diverged" not in costly
+
+
 # -- the overview ------------------------------------------------------------------------------------------------------
 
 
