@@ -8,11 +8,12 @@ direction and eta the learning rate (equations 1 to 3):
     L(theta - (eta + eps) d) = k0 + k1 eps + k2 eps^2      fitted to S samples by least squares
     eps* = -k1 / (2 k2),   clipped so that |eps*|^3 <= r L(theta);     lr <- eta + eps*
 
-Explore, the first part of the budget: recompute every window, accept increases only. Exploit: recompute only when the
-learning rate is saturated, then accept either sign. With q the drop of the superbatch loss per update over the last
-window and q0 that of the first window at this learning rate, it is saturated if q0 / q >= T; when that happens for the
-first time, q becomes an absolute threshold that is used from then on. Rollback: if the loss drops more slowly in the
-window after a change than in the one before it, network, optimizer and learning rate go back to where they were.
+Explore, the first part of the budget: recompute every window, accept increases only, which a rollback may undo.
+Exploit: recompute only when the learning rate is saturated, then accept either sign. With q the drop of the superbatch
+loss per update over the last window and q0 that of the first window at this learning rate, it is saturated if
+q0 / q >= T; when that happens for the first time, q becomes an absolute threshold that is used from then on. Rollback:
+if the loss drops more slowly in the window after a change than in the one before it, network, optimizer and learning
+rate go back to where they were.
 
 The paper's: superbatch 100, S = 5, T = 100 and r = 1e-3 for images (5 and 1e-9 for translation, 2 and 1e-12 for
 question answering), explore 20 to 30 % of the budget. Its cost of a decision is 100 x 5 = 500 forward passes. Ours
