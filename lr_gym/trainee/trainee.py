@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor
 
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.tasks import Data, Task
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.records import Directions, Evaluation, Passes, Snapshot
 from lr_gym.trainee.run import TrainingRun
@@ -24,24 +24,15 @@ class Trainee(TrainingRun):
 
     They may snapshot and restore it, train branches, ask for the update direction, probe learning rates, and
     evaluate it. What that costs is counted in `extra`.
-
-    Attributes:
-        extra: Passes over mini-batches that agents asked for, beyond those of plain training. Going back to a snapshot
-            does not take them back.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        seed: int,
-        *,
-        lr: float | None = None,
-        device: torch.device | str = "cpu",
-        data: Data | None = None,
-    ) -> None:
-        """Build an untrained network and measure it once; see `TrainingRun`."""
-        super().__init__(task, seed, lr=lr, device=device, data=data)
-        self.extra = Passes()
+    @functools.cached_property
+    def extra(self) -> Passes:
+        """Passes over mini-batches that agents asked for, beyond those of plain training.
+
+        Going back to a snapshot does not take them back.
+        """
+        return Passes()
 
     # -- back and forth ----------------------------------------------------------------------------------------------
 
