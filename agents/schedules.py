@@ -39,7 +39,8 @@ class ScheduleAgent(FixedAgent):
             factory: Returns a scheduler for an optimizer at the initial lr: `factory(optimizer)`, or
                 `factory(optimizer, task=task)` if it has a parameter of that name. Picklable if the agent is to run
                 in worker processes.
-            metric: What a `ReduceLROnPlateau` watches: the validation loss, or the mean training loss of the interval.
+            metric: What a `ReduceLROnPlateau` watches: `"val_loss"`, or `"train_loss"`, the mean of the interval. Other
+                schedulers watch nothing and leave it at its default.
 
         Raises:
             InvalidArgumentError: An argument makes no sense.
@@ -54,7 +55,8 @@ class ScheduleAgent(FixedAgent):
         """Begin an episode with a new scheduler at the trainee's learning rate.
 
         Raises:
-            InvalidArgumentError: The factory fails, or does not return a scheduler of PyTorch's.
+            InvalidArgumentError: The factory fails or does not return a scheduler of PyTorch's, or the scheduler has
+                no use for the metric.
         """
         super().reset(env)
         # Momentum, because OneCycleLR and CyclicLR insist on it; nothing is ever trained by this optimizer.
@@ -68,6 +70,10 @@ class ScheduleAgent(FixedAgent):
         if not isinstance(self._scheduler, lr_scheduler.LRScheduler):
             raise InvalidArgumentError(
                 f"a factory must return a torch.optim.lr_scheduler.LRScheduler, got {self._scheduler!r}"
+            )
+        if self._metric != "val_loss" and not isinstance(self._scheduler, lr_scheduler.ReduceLROnPlateau):
+            raise InvalidArgumentError(
+                f"metric={self._metric!r} is for ReduceLROnPlateau; {type(self._scheduler).__name__} watches no loss"
             )
         self._steps = 0
 

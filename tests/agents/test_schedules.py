@@ -420,3 +420,9 @@ def test_a_factory_that_fails() -> None:
     agent = ScheduleAgent(functools.partial(lr_scheduler.StepLR))
     with pytest.raises(InvalidArgumentError, match=r"the scheduler cannot be made: .*step_size"):
         rollout(fast_env(), agent, seed=0)
+
+
+def test_a_metric_that_nothing_watches() -> None:
+    agent = ScheduleAgent(functools.partial(lr_scheduler.StepLR, step_size=7), metric="train_loss")
+    with pytest.raises(InvalidArgumentError, match="metric='train_loss' is for ReduceLROnPlateau; StepLR watches no"):
+        rollout(fast_env(), agent, seed=0)
