@@ -97,15 +97,19 @@ class BatchStream:
             self._drawn += self._examples
         return self._order[self._cursor : end]
 
-    def take(self, count: int) -> Iterator[Batch]:
-        """Move on by `count` batches and return them, one after another."""
+    def take_indices(self, count: int) -> Tensor:
+        """Move on by `count` batches and return which examples they hold, (count * batch_size,)."""
         indices = self._indices(count)
         self._cursor += count * self._batch_size
         if self._cursor >= self._examples:  # forget the epochs that are done
             self._order = self._order[self._cursor :]
             self._drawn -= self._cursor
             self._cursor = 0
-        return iter(Batches(self._x, self._y, indices, self._batch_size))
+        return indices
+
+    def take(self, count: int) -> Iterator[Batch]:
+        """Move on by `count` batches and return them, one after another."""
+        return iter(Batches(self._x, self._y, self.take_indices(count), self._batch_size))
 
     def next(self) -> Batch:
         """Return the next batch and move on."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -195,16 +196,22 @@ class TrainingRun:
         Raises:
             InvalidArgumentError: The loss is negative.
         """
-        losses = self._train(self.task.decision_interval)
-        evaluation = self._evaluate(self._splits["validation"])
+        losses = torch.stack(self._train(self.task.decision_interval))
+        numbers = self._numbers(losses, self._evaluate(self._splits["validation"]))
+        return self._measurement(numbers.cpu().numpy())  # the synchronisation
+
+    def _numbers(self, losses: Tensor, evaluation: Evaluation) -> Tensor:
+        """Return what is measured after an interval as one tensor on the device: (updates + 6,)."""
         with torch.inference_mode():
             network = network_features(evaluation.predictions, self._predictions, self.final_weight)
-            everything = torch.stack([*losses, evaluation.accuracy, evaluation.loss, *network])
-            numbers = everything.cpu().numpy()  # the synchronisation
-        train_losses = numbers[: len(losses)]
-        accuracy, val_loss, variance, change, weight_mean, weight_variance = map(float, numbers[len(losses) :])
+            self._predictions = evaluation.predictions
+            return torch.cat([losses, torch.stack([evaluation.accuracy, evaluation.loss, *network])])
+
+    def _measurement(self, numbers: npt.NDArray[np.float32]) -> Measurement:
+        """Return the measurement that `_numbers` stands for, and keep the weights if they are the best so far."""
+        train_losses = numbers[:-6]
+        accuracy, val_loss, variance, change, weight_mean, weight_variance = map(float, numbers[-6:])
         train_loss = float(train_losses.mean(dtype=np.float64))
-        self._predictions = evaluation.predictions
         if min(train_loss, val_loss) < 0:
             raise InvalidArgumentError(
                 f"the loss {self.task.loss!r} is negative ({min(train_loss, val_loss)}); observation and reward take "
@@ -236,15 +243,17 @@ class TrainingRun:
         try:
             with torch.inference_mode(), self._noise.active():
                 predictions = torch.cat([self.model(x) for x in torch.split(examples.x, EVALUATION_CHUNK)])
-                loss = self._loss(predictions, examples.y)
-                if self.data.classification and predictions.ndim == examples.y.ndim + 1:
-                    # max is faster than argmax over few classes
-                    accuracy = (predictions.max(1).indices == examples.y).float().mean()
-                else:
-                    accuracy = torch.full_like(loss, math.nan)
-                return Evaluation(loss, accuracy, predictions)
+                return Evaluation(*self._scores(predictions, examples.y), predictions)
         finally:
             self.model.train()
+
+    def _scores(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return loss and accuracy (NaN for regression), both of shape ()."""
+        loss = self._loss(predictions, targets)
+        if self.data.classification and predictions.ndim == targets.ndim + 1:
+            # max is faster than argmax over few classes
+            return loss, (predictions.max(1).indices == targets).float().mean()
+        return loss, torch.full_like(loss, math.nan)
 
     def test_best(self) -> tuple[float, float | None]:
         """Return loss and accuracy (None for regression) on the test examples of the best weights by validation loss.

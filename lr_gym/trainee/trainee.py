@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.trainee.batches import Batch
+from lr_gym.trainee.optimizer_state import copy_state, write_state
 from lr_gym.trainee.records import Directions, Evaluation, Passes, Snapshot
 from lr_gym.trainee.run import TrainingRun
 
@@ -40,7 +40,7 @@ class Trainee(TrainingRun):
         """Return everything that the future depends on: weights, buffers, optimizer, random streams, data cursor."""
         return Snapshot(
             tensors=self._copy_of_tensors(),
-            optimizer=copy.deepcopy(self.optimizer.state_dict()),
+            optimizer=copy_state(self.optimizer),
             batches=self._batches.get_state(),
             noise=self._noise.get_state(),
             updates=self.updates,
@@ -51,10 +51,7 @@ class Trainee(TrainingRun):
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot; training on from there is bit-identical on the CPU. It can be restored again."""
-        self._restore(snapshot, copy.deepcopy(snapshot.optimizer))
-
-    def _restore(self, snapshot: Snapshot, optimizer: dict[str, Any]) -> None:
-        self._write_network(snapshot, optimizer)
+        self._write_network(snapshot)
         self._batches.set_state(snapshot.batches)
         self._noise.set_state(snapshot.noise)
         self.updates, self.lr = snapshot.updates, snapshot.lr
@@ -72,15 +69,15 @@ class Trainee(TrainingRun):
             replay: Also go back in the order of the data and the random streams: the coming updates see the same
                 batches as those after the snapshot did.
         """
-        self._write_network(snapshot, copy.deepcopy(snapshot.optimizer))
+        self._write_network(snapshot)
         self.lr = self._lr  # the optimizer's state holds the snapshot's
         if replay:
             self._batches.set_state(snapshot.batches)
             self._noise.set_state(snapshot.noise)
 
-    def _write_network(self, snapshot: Snapshot, optimizer: dict[str, Any]) -> None:
+    def _write_network(self, snapshot: Snapshot) -> None:
         self._write_tensors(snapshot.tensors)
-        self.optimizer.load_state_dict(optimizer)  # which keeps the tensors
+        write_state(self.optimizer, snapshot.optimizer)
         self.optimizer.zero_grad()
 
     @contextlib.contextmanager
@@ -90,7 +87,7 @@ class Trainee(TrainingRun):
         try:
             yield
         finally:
-            self._restore(before, before.optimizer)  # no copy: nobody else holds it
+            self.restore(before)
 
     def train(self, updates: int) -> Tensor:
         """Do some updates at the current learning rate: a branch, to be left again with `restore` or `preserved`.
