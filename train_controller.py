@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from agents.ppo import checkpoint as checkpoints
+from agents.ppo.backend import choose_backend, make_population
 from agents.ppo.comparison import compare, count_cells
-from agents.ppo.config import PROFILES, TrainConfig
+from agents.ppo.config import BACKENDS, PROFILES, TrainConfig
 from agents.ppo.report import comparison_table, write_report
 from agents.ppo.train import train
 from lr_gym import cli, tasks
@@ -68,6 +69,11 @@ class Arguments:
     resume: str | None = cli.option("continue the run in this folder with its own settings", metavar="DIR")
     data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
     device: str | None = cli.option("where trainees live: cpu, cuda, ... (default: cpu)", metavar="NAME")
+    backend: str | None = cli.option(
+        "how trainees are computed: one after another (workers), many at once (population), or whichever is faster "
+        "for the task and device (default: auto)",
+        choices=("auto", *BACKENDS),
+    )
     workers: int | None = cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
 
     def config(self) -> TrainConfig:
@@ -99,6 +105,11 @@ class Arguments:
         settings = {key: value for key, value in given.items() if value is not None}
         config = TrainConfig(task=task, **(PROFILES[profile] | settings))
         LRTrainingEnv(task, **config.env_options).reset(seed=0)  # what cannot be trained shows here, not in a worker
+        if self.backend in (None, "auto"):
+            return dataclasses.replace(config, backend=choose_backend(task, config.device))
+        config = dataclasses.replace(config, backend=self.backend)
+        if config.backend == "population":
+            make_population(2, task, config.env_options).reset(seed=0)  # likewise
         return config
 
 
@@ -141,7 +152,7 @@ def main() -> None:
     about = provenance(config.to_dict()) if checkpoint is None else checkpoint.value("provenance")
     console.print(
         f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.task.budget} "
-        f"updates, {workers} workers. Results go to {out}"
+        f"updates, {workers} workers{' with populations' * (config.backend == 'population')}. Results go to {out}"
     )
     try:
         with Workers(workers) as pool:

@@ -22,10 +22,9 @@ from lr_gym.mdp.features import NAMES
 from lr_gym.tasks import Task
 
 if TYPE_CHECKING:  # worker processes that import this file start sooner without
-    from stable_baselines3.common.vec_env import DummyVecEnv
-
     from agents.ppo.config import TrainConfig
     from agents.ppo.controller import Controller, Description
+    from lr_gym.envs.workers import WorkerVecEnv
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS: dict[str, Any] = {
@@ -111,11 +110,11 @@ class StubPool:
         return [self.invent(cell) for cell in cells]
 
 
-def dummy_envs(make_envs: Sequence[Callable[[], Any]], workers: int) -> DummyVecEnv:
+def envs_here(make_envs: Sequence[Callable[[], Any]], workers: int) -> WorkerVecEnv:
     """Stand in for `WorkerVecEnv` without processes."""
-    from stable_baselines3.common.vec_env import DummyVecEnv
+    from lr_gym.envs.workers import WorkerVecEnv
 
-    return DummyVecEnv(list(make_envs))
+    return WorkerVecEnv(make_envs, 0)
 
 
 def workers_here(count: int, *, modules: Sequence[str] = ()) -> Workers:
@@ -210,7 +209,7 @@ def run_main(module: ModuleType, *arguments: str, workers: Any = workers_here) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"{module.__name__}.py", *arguments])
         patch.setattr(module, "Workers", workers)
-        patch.setattr(train, "WorkerVecEnv", dummy_envs)
+        patch.setattr(train, "WorkerVecEnv", envs_here)
         module.main()
 
 

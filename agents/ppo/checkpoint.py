@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from agents.ppo.algorithm import TwoRatePPO, TwoRateRecurrentPPO
+from lr_gym.envs.workers import WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.files import write_bytes
 
@@ -95,7 +96,7 @@ def capture(model: Algorithm, venv: VecNormalize) -> Checkpoint:
         "optimizer_groups": optimizer["param_groups"],
         "python": [python_version, list(python_words), python_gauss],
         "numpy": [numpy_algorithm, *numpy_position],
-        "envs": venv.env_method("get_state"),
+        "envs": cast(WorkerVecEnv, venv.venv).get_states(),
     }
     tensors = {f"policy/{name}": tensor.clone() for name, tensor in model.policy.state_dict().items()}
     for index, state in optimizer["state"].items():
@@ -146,8 +147,7 @@ def reinstate(checkpoint: Checkpoint, model: Algorithm, venv: VecNormalize) -> N
             model._last_lstm_states = RNNStates(  # type: ignore[assignment]
                 *((part["hidden"], part["cell"]) for part in parts)
             )
-        for number, env in enumerate(values["envs"]):
-            venv.env_method("set_state", env, indices=[number])
+        cast(WorkerVecEnv, venv.venv).set_states(values["envs"])
         random.setstate((values["python"][0], tuple(values["python"][1]), values["python"][2]))
         np.random.set_state((values["numpy"][0], tensors["numpy"].numpy(), *values["numpy"][1:]))
         torch.set_rng_state(tensors["torch"])

@@ -11,6 +11,7 @@ import numpy as np
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.tasks import Task
 
+BACKENDS = ("workers", "population")
 Purpose = Literal["training", "selection", "tuning", "final"]
 
 
@@ -27,6 +28,8 @@ class TrainConfig:
         observe_progress: Observe the fraction of the budget used.
         max_multiplier: Largest multiplier of one decision.
         device: Where the trainees live; the controller, which is tiny, stays on the CPU.
+        backend: `"workers"`: trainees are computed one after another; `"population"`: many at once (`agents.ppo.
+            backend`). Both in worker processes; they round differently.
         trainees: Episodes that are collected for each update of the controller.
         gamma: Discount of the return.
         gae_lambda: Of generalised advantage estimation.
@@ -53,6 +56,7 @@ class TrainConfig:
     observe_progress: bool = True
     max_multiplier: float = 2.0
     device: str = "cpu"
+    backend: str = "workers"
     trainees: int = 16
     gamma: float = 1.0
     gae_lambda: float = 1.0
@@ -76,6 +80,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.actor not in ("mlp", "lstm"):
             raise InvalidArgumentError(f"actor must be 'mlp' or 'lstm', got {self.actor!r}")
+        if self.backend not in BACKENDS:
+            raise InvalidArgumentError(f"backend must be one of {', '.join(BACKENDS)}, got {self.backend!r}")
         whole = (
             "episodes",
             "trainees",

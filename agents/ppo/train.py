@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,21 +19,15 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.ppo.algorithm import LstmPolicy, MlpPolicy, TwoRatePPO, TwoRateRecurrentPPO, policy_kwargs
+from agents.ppo.backend import env_makers
 from agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, running_statistics
 from agents.ppo.config import TrainConfig
 from agents.ppo.controller import Controller, Description
 from lr_gym import LRTrainingEnv
-from lr_gym.envs.replay import ReplayEnv
 from lr_gym.envs.workers import WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Cell, Contestant, Workers
 from lr_gym.mdp.features import NAMES
-from lr_gym.tasks import Task
-
-
-def make_env(task: Task, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
-    """Return one training environment; module-level, so that worker processes can be told to call it."""
-    return ReplayEnv(LRTrainingEnv(task, **options))
 
 
 def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
@@ -65,8 +58,7 @@ def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
 @contextlib.contextmanager
 def training_envs(config: TrainConfig, workers: int) -> Iterator[VecNormalize]:
     """Start the worker processes with the run's environments, normalised, and end them afterwards."""
-    make = functools.partial(make_env, config.task, config.env_options)
-    envs = WorkerVecEnv([make] * config.trainees, workers)
+    envs = WorkerVecEnv(env_makers(config), workers)
     venv = VecNormalize(envs, gamma=config.gamma, clip_obs=config.CLIP, clip_reward=config.CLIP, epsilon=config.EPSILON)
     try:
         yield venv

@@ -229,7 +229,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
             InvalidArgumentError: An option does not exist or its value is not allowed.
         """
         super().reset(seed=seed)
-        initial_lr = self._initial_lr_option(options or {})
+        initial_lr = self.check_options(options or {})
         task = self.tasks.sample(self.np_random) if isinstance(self.tasks, TaskFamily) else self.tasks
         drawn_lr = task.initial_lrs[int(self.np_random.integers(len(task.initial_lrs)))]
         trainee_seed = int(self.np_random.integers(2**63))
@@ -237,10 +237,16 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         self.check_lr(lr, f"the initial lr of the task {task.name!r}")
         self._trainee = Trainee(task, trainee_seed, lr=lr, device=self.device)
         self._history = History(budget=task.budget, title=task.name)
-        self._last = self._train_interval()
+        self._last = self._trainee.train_interval()
+        self._history.add(self._trainee.updates, self._last)
         return self._observe(self._last), self._info(self._last)
 
-    def _initial_lr_option(self, options: Mapping[str, Any]) -> float | None:
+    def check_options(self, options: Mapping[str, Any]) -> float | None:
+        """Return the initial learning rate that options of `reset` ask for, or None.
+
+        Raises:
+            InvalidArgumentError: An option does not exist or its value is not allowed.
+        """
         unknown = options.keys() - {"initial_lr"}
         if unknown:
             raise InvalidArgumentError(
@@ -267,14 +273,42 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
             EpisodeError: There is no running episode.
             InvalidArgumentError: The action is not a number of the action space.
         """
+        trains = self.decide(action)
+        return self.conclude(self.trainee.train_interval() if trains else self.measurement)
+
+    def decide(self, action: Any) -> bool:
+        """Do the first half of a step: multiply the learning rate. The caller trains, then calls `conclude`.
+
+        Args:
+            action: As for `step`.
+
+        Returns:
+            Whether the trainee is to be trained: a first interval that diverged ends the episode at the first
+            decision, because reset has no way to say so.
+
+        Raises:
+            EpisodeError: There is no running episode.
+            InvalidArgumentError: The action is not a number of the action space.
+        """
         if self._last is None:
             raise EpisodeError("the episode has ended or none was started; call env.reset() before env.step()")
-        trainee, previous = self.trainee, self._last
         multiplier = self.actions.to_multiplier(action)
-        trainee.lr = min(self.max_lr, max(self.min_lr, trainee.lr * multiplier))
-        # A first interval that diverged ends the episode here: reset has no way to say so.
-        current = previous if previous.diverged else self._train_interval()
-        done_updates = trainee.updates + (trainee.task.decision_interval if previous.diverged else 0)
+        self.trainee.lr = min(self.max_lr, max(self.min_lr, self.trainee.lr * multiplier))
+        return not self._last.diverged
+
+    def conclude(self, current: Measurement) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Do the second half of a step: return what `step` returns, from what was measured after the interval.
+
+        Args:
+            current: The trainee's measurement after the interval; the last one again if it was not trained.
+
+        Raises:
+            InvalidArgumentError: The reward function does not return a finite number.
+        """
+        trainee, previous = self.trainee, self.measurement
+        if current is not previous:
+            self._history.add(trainee.updates, current)
+        done_updates = trainee.updates + (trainee.task.decision_interval if current is previous else 0)
         terminated = current.diverged or trainee.updates >= trainee.task.budget
         reward = self._reward(self._transition(previous, current, done_updates, terminated))
         if not (isinstance(reward, (int, float, np.number)) and math.isfinite(reward)):
@@ -284,11 +318,6 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
             info["result"] = self._result(current)
         self._last = None if terminated else current
         return self._observe(current), float(reward), terminated, False, info
-
-    def _train_interval(self) -> Measurement:
-        measurement = self.trainee.train_interval()
-        self._history.add(self.trainee.updates, measurement)
-        return measurement
 
     def _transition(self, previous: Measurement, current: Measurement, updates: int, terminated: bool) -> Transition:
         task = self.task

@@ -1,227 +1,263 @@
 """Many environments in a few worker processes, as a vector environment of Stable-Baselines3.
 
 SB3's own `SubprocVecEnv` starts one process per environment. Here the number of environments belongs to the
-experiment and the number of processes to the machine: the results are the same on any number of cores.
+experiment and the number of processes to the machine: the results are the same on any number of cores. A worker may
+hold environments that are computed at once (`LRTrainingVectorEnv`), or step them one after another.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterable, Sequence
-from multiprocessing.connection import Connection
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
-from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
+from lr_gym.envs.blocks import Outcome
+from lr_gym.envs.worker_process import Here, MakeEnv, Process
 from lr_gym.errors import InvalidArgumentError, LRGymError
-from lr_gym.processes import prepare_worker
 
-MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
+#: Deaths of one worker without a step in between after which the run is given up.
+MOST_DEATHS = 3
 
 
 class WorkerVecEnv(VecEnv):
-    """SB3 vector environment over worker processes that each run several environments, one after another.
+    """SB3 vector environment over worker processes.
 
     Infos carry `terminal_observation` and `TimeLimit.truncated` as SB3 wants them; an environment whose episode has
     ended is reset at once.
+
+    A worker that dies is started again. Its episodes end where they were, as truncated, with
+    `info["worker_died"]`; others begin with fresh seeds. A warning says so.
     """
 
     def __init__(self, make_envs: Sequence[MakeEnv], workers: int) -> None:
         """Start the workers.
 
         Args:
-            make_envs: One picklable function per environment.
-            workers: Processes, each with one torch thread; more than environments are not started.
+            make_envs: Picklable functions that each return an environment, or several as an `LRTrainingVectorEnv`.
+            workers: Processes, each with one torch thread; more than `make_envs` are not started. With 0 all
+                environments live in this process.
 
         Raises:
-            InvalidArgumentError: There is no environment or no worker.
+            InvalidArgumentError: There is no environment, or a negative number of workers.
             LRGymError: A worker died while starting.
         """
-        if not make_envs or workers < 1:
-            raise InvalidArgumentError(f"need at least one env and one worker, got {len(make_envs)} and {workers}")
-        context = multiprocessing.get_context("spawn")  # forking a process with torch threads is not safe
-        shares = np.array_split(np.arange(len(make_envs)), min(workers, len(make_envs)))
-        self._shares = [share.tolist() for share in shares]
-        self._pipes: list[Connection] = []
-        self._processes: list[Any] = []
+        if not make_envs or workers < 0:
+            raise InvalidArgumentError(
+                f"need at least one env, and 0 workers (this process) or more; got {len(make_envs)} and {workers}"
+            )
+        shares = np.array_split(np.arange(len(make_envs)), max(1, min(workers, len(make_envs))))
+        self._makers = [[make_envs[i] for i in share] for share in shares]
+        self._workers: list[Here | Process] = []
         self._closed = False
-        for share in self._shares:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, [make_envs[i] for i in share]), daemon=True)
-            process.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._processes.append(process)
+        self._entropy: int | None = None
+        self._deaths = [0] * len(shares)
+        #: By worker, the first observations and infos of the episodes that follow a death, until a step tells of it.
+        self._reborn: dict[int, list[tuple[Any, dict[str, Any]]]] = {}
         try:
-            observation_space, action_space = self._call([0], "spaces")[0]
-            super().__init__(len(make_envs), observation_space, action_space)
+            for makers in self._makers:
+                self._workers.append(Process(makers) if workers else Here(makers))
+            spaces = list(self._all("spaces", dict.fromkeys(range(len(shares)))).values())
+            ends = np.cumsum([len(answer) for answer in spaces]).tolist()
+            self._shares = [list(range(end - len(answer), end)) for end, answer in zip(ends, spaces, strict=True)]
+            observation_space, action_space = spaces[0][0]
+            self._seen: list[Any] = [observation_space.low] * ends[-1]
+            super().__init__(ends[-1], observation_space, action_space)
         except BaseException:
             self.close()
             raise
 
-    def _send(self, worker: int, command: str, payload: Any) -> None:
-        try:
-            self._pipes[worker].send((command, payload))
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise self._death(worker) from error
+    # -- talking to workers ------------------------------------------------------------------------------------------
 
-    def _receive(self, workers: Iterable[int]) -> dict[int, list[Any]]:
-        """Return the answers of some workers; all are read before an error is raised, so that none is left behind."""
-        answers: dict[int, list[Any]] = {}
+    def _ask(self, worker: int, command: str, payload: Any = None) -> None:
+        try:
+            self._workers[worker].send((command, payload))
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise _Death(worker) from error
+
+    def _answer(self, worker: int) -> Any:
+        try:
+            kind, value = self._workers[worker].receive()
+        except (EOFError, ConnectionResetError) as error:
+            raise _Death(worker) from error
+        if kind == "error":
+            raise value
+        return value
+
+    def _all(self, command: str, payloads: Mapping[int, Any]) -> dict[int, Any]:
+        """Give a command to some workers at once, and return their answers.
+
+        All answers are read before an error is raised, so that none is left behind. A worker that dies is started
+        again and asked again, but for a step: its environments are not where they were.
+        """
+        answers: dict[int, Any] = {}
         errors: list[Exception] = []
-        for worker in workers:
+        waiting = []
+        for worker, payload in payloads.items():
             try:
-                kind, value = self._pipes[worker].recv()
-            except (EOFError, ConnectionResetError):
-                errors.insert(0, self._death(worker))
-                continue
-            if kind == "error":
-                errors.append(value)
-            else:
-                answers[worker] = value
+                self._ask(worker, command, payload)
+                waiting.append(worker)
+            except _Death:
+                self._restart(worker)
+                waiting += self._again(worker, command, payload)
+        while waiting:
+            worker = waiting.pop(0)
+            try:
+                answers[worker] = self._answer(worker)
+            except _Death:
+                self._restart(worker)
+                waiting += self._again(worker, command, payloads[worker])
+            except Exception as error:
+                errors.append(error)
         if errors:
             raise errors[0]
         return answers
 
-    def _receive_all(self) -> list[Any]:
-        """Return the answers of all workers, one entry per environment."""
-        answers = self._receive(range(len(self._shares)))
-        return [answer for worker in range(len(self._shares)) for answer in answers[worker]]
+    def _again(self, worker: int, command: str, payload: Any) -> list[int]:
+        """Ask a worker that was restarted again; return the workers to wait for."""
+        if command == "step":
+            return []
+        self._ask(worker, command, payload)
+        return [worker]
 
-    def _death(self, worker: int) -> LRGymError:
-        self._processes[worker].join(1)
-        code = self._processes[worker].exitcode
-        return LRGymError(
-            f"worker process {worker} of {len(self._processes)} died (exit code {code}); if memory ran out use fewer "
-            "workers, then continue the run with --resume"
-        )
+    def _restart(self, worker: int) -> None:
+        """Start a dead worker again, and reset its environments.
 
-    def _call(self, indices: Iterable[int], command: str, payload: Any = None) -> list[Any]:
-        """Run a command on some environments, all workers at once, and return the answers in their order."""
-        indices = list(indices)
-        places = {env: (worker, at) for worker, share in enumerate(self._shares) for at, env in enumerate(share)}
-        wanted: dict[int, list[int]] = {}
-        for env in indices:
-            wanted.setdefault(places[env][0], []).append(places[env][1])
-        for worker, at in wanted.items():
-            self._send(worker, command, (at, payload))
-        received = self._receive(wanted)
-        answers = {worker: dict(zip(at, received[worker], strict=True)) for worker, at in wanted.items()}
-        return [answers[places[env][0]][places[env][1]] for env in indices]
+        Raises:
+            LRGymError: It has died too often.
+        """
+        while True:
+            code = self._workers[worker].exit_code()
+            self._deaths[worker] += 1
+            died = f"worker process {worker} of {len(self._workers)} died (exit code {code})"
+            if self._deaths[worker] >= MOST_DEATHS or not hasattr(self, "_shares"):
+                raise LRGymError(
+                    f"{died}{', again and again' * (self._deaths[worker] > 1)}; if memory ran out use fewer workers, "
+                    "then continue the run with --resume"
+                )
+            share = self._shares[worker]
+            warnings.warn(
+                f"{died} and is started again; {len(share)} episodes end where they were, and the run cannot be "
+                "repeated exactly",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            words = np.random.SeedSequence(self._entropy, spawn_key=(worker, self._deaths[worker]))
+            seeds = [int(word) for word in words.generate_state(len(share))]
+            self._workers[worker] = Process(self._makers[worker])
+            try:
+                self._ask(worker, "reset", [(seed, None) for seed in seeds])
+                self._reborn[worker] = self._answer(worker)
+                return
+            except _Death:
+                continue
+
+    # -- SB3's interface ---------------------------------------------------------------------------------------------
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed environment i with seed + i at the next reset."""
+        self._entropy = seed
+        return super().seed(seed)
 
     def reset(self) -> npt.NDArray[Any]:
         """Reset all environments and return their observations (num_envs, ...)."""
         payloads = list(zip(self._seeds, self._options, strict=True))
-        for worker, share in enumerate(self._shares):
-            self._send(worker, "reset", [payloads[env] for env in share])
-        answers = self._receive_all()
+        answers = self._each("reset", payloads)
+        self._reborn = {}
         self.reset_infos = [info for _, info in answers]
         self._reset_seeds()
         self._reset_options()
-        return np.stack([observation for observation, _ in answers])
+        self._seen = [observation for observation, _ in answers]
+        return np.stack(self._seen)
+
+    def _each(self, command: str, payloads: Sequence[Any]) -> list[Any]:
+        """Give a command to all workers, with a payload for every environment; return an answer for each."""
+        shares = dict(enumerate(self._shares))
+        answers = self._all(command, {worker: [payloads[env] for env in share] for worker, share in shares.items()})
+        return [answer for worker in shares for answer in answers[worker]]
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Send the actions (num_envs, ...) to the workers."""
-        for worker, share in enumerate(self._shares):
-            self._send(worker, "step", actions[share])
+        self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
         """Return observations, rewards float32, dones bool and infos, each with one entry per environment."""
-        observations, rewards, dones, infos, reset_infos = zip(*self._receive_all(), strict=True)
-        for env, reset_info in enumerate(reset_infos):
-            if reset_info is not None:
-                self.reset_infos[env] = reset_info
-        return np.stack(observations), np.array(rewards, dtype=np.float32), np.array(dones), list(infos)
+        asked = {w: self._actions[share] for w, share in enumerate(self._shares) if w not in self._reborn}
+        answers: dict[int, list[Outcome]] = self._all("step", asked)
+        for worker, firsts in self._reborn.items():
+            ended = [self._seen[env] for env in self._shares[worker]]
+            answers[worker] = [
+                Outcome(last, 0.0, False, True, {"worker_died": True}, first)
+                for last, first in zip(ended, firsts, strict=True)
+            ]
+        for worker in answers.keys() - self._reborn.keys():
+            self._deaths[worker] = 0
+        self._reborn = {}
+        outcomes = [outcome for worker in range(len(self._shares)) for outcome in answers[worker]]
+        for env, outcome in enumerate(outcomes):
+            outcome.info["TimeLimit.truncated"] = outcome.truncated and not outcome.terminated
+            self._seen[env] = outcome.observation
+            if outcome.restart is not None:
+                outcome.info["terminal_observation"] = outcome.observation
+                self._seen[env], self.reset_infos[env] = outcome.restart
+        return (
+            np.stack(self._seen),
+            np.array([outcome.reward for outcome in outcomes], dtype=np.float32),
+            np.array([outcome.done for outcome in outcomes]),
+            [outcome.info for outcome in outcomes],
+        )
+
+    def get_states(self) -> list[dict[str, Any]]:
+        """Return the state of every environment as JSON values; they must be able to tell it (`ReplayEnv`)."""
+        return self._each("get_states", [None] * self.num_envs)
+
+    def set_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go to states that `get_states` returned."""
+        self._seen = self._each("set_states", states)
+        self._reborn = {}
 
     def close(self) -> None:
         """End the workers. Harmless when called again."""
         if self._closed:
             return
         self._closed = True
-        for pipe in self._pipes:
-            pipe.close()  # a worker that finds its pipe closed returns
-        for process in self._processes:
-            process.join(5)
-            if process.is_alive():
-                process.terminate()
-                process.join()
+        for worker in self._workers:
+            worker.hang_up()
+        for worker in self._workers:
+            worker.end()
+
+    def _call(self, indices: VecEnvIndices, command: str, payload: Any) -> list[Any]:
+        """Run a command on some environments, all workers at once, and return the answers in their order."""
+        chosen = list(self._get_indices(indices))
+        places = {env: (worker, at) for worker, share in enumerate(self._shares) for at, env in enumerate(share)}
+        wanted: dict[int, list[int]] = {}
+        for env in chosen:
+            wanted.setdefault(places[env][0], []).append(places[env][1])
+        received = self._all(command, {worker: (at, payload) for worker, at in wanted.items()})
+        answers = {worker: dict(zip(at, received[worker], strict=True)) for worker, at in wanted.items()}
+        return [answers[places[env][0]][places[env][1]] for env in chosen]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of some environments."""
-        return self._call(self._get_indices(indices), "get_attr", attr_name)
+        return self._call(indices, "get_attr", attr_name)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of some environments."""
-        self._call(self._get_indices(indices), "set_attr", (attr_name, value))
+        self._call(indices, "set_attr", (attr_name, value))
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
         """Call a method of some environments and return the answers."""
-        return self._call(self._get_indices(indices), "env_method", (method_name, method_args, method_kwargs))
+        return self._call(indices, "env_method", (method_name, method_args, method_kwargs))
 
     def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> list[bool]:
         """Return for some environments whether they are wrapped with a wrapper."""
-        return self._call(self._get_indices(indices), "env_is_wrapped", wrapper_class)
+        return self._call(indices, "env_is_wrapped", wrapper_class)
 
 
-def _step(env: gymnasium.Env[Any, Any], action: Any) -> tuple[Any, float, bool, dict[str, Any], dict[str, Any] | None]:
-    """Step an env as SB3 wants it: reset at the end, with the last observation in the info.
-
-    Returns:
-        Observation, reward, done, info, and the info of the reset if there was one.
-    """
-    observation, reward, terminated, truncated, info = env.step(action)
-    done = terminated or truncated
-    info["TimeLimit.truncated"] = truncated and not terminated
-    reset_info = None
-    if done:
-        info["terminal_observation"] = observation
-        observation, reset_info = env.reset()
-    return observation, float(reward), done, info, reset_info
-
-
-def _answer(envs: list[gymnasium.Env[Any, Any]], command: str, payload: Any) -> list[Any]:
-    if command == "step":
-        return [_step(env, action) for env, action in zip(envs, payload, strict=True)]
-    if command == "reset":
-        return [
-            env.reset(seed=seed, options=options or None) for env, (seed, options) in zip(envs, payload, strict=True)
-        ]
-    at, argument = payload
-    chosen = [envs[i] for i in at]
-    if command == "spaces":
-        return [(env.observation_space, env.action_space) for env in chosen]
-    if command == "get_attr":
-        return [env.get_wrapper_attr(argument) for env in chosen]
-    if command == "set_attr":
-        return [env.set_wrapper_attr(*argument) for env in chosen]
-    if command == "env_is_wrapped":
-        return [is_wrapped(env, argument) for env in chosen]
-    name, args, kwargs = argument
-    return [env.get_wrapper_attr(name)(*args, **kwargs) for env in chosen]
-
-
-def _serve(pipe: Connection, make_envs: Sequence[MakeEnv]) -> None:
-    """Answer commands until the pipe closes."""
-    prepare_worker()
-    envs: list[gymnasium.Env[Any, Any]] = []
-    while True:
-        try:
-            command, payload = pipe.recv()
-        except (EOFError, ConnectionResetError):
-            return
-        try:
-            if not envs:
-                envs = [make() for make in make_envs]
-            answer: tuple[str, Any] = ("ok", _answer(envs, command, payload))
-        except Exception as error:  # whatever it is, the parent raises it
-            answer = ("error", error)
-        try:
-            pipe.send(answer)
-        except (BrokenPipeError, ConnectionResetError):
-            return
+class _Death(Exception):
+    """A worker does not answer any more."""

@@ -1,6 +1,7 @@
-"""How a task is trained: one trainee, driven by its learning rate."""
+"""How a task is trained: one trainee, or a population of them, driven by learning rates."""
 
 from lr_gym.trainee.batches import Batch
+from lr_gym.trainee.population import Population
 from lr_gym.trainee.records import BestWeights, Directions, Evaluation, Measurement, Passes, Snapshot
 from lr_gym.trainee.run import TrainingRun
 from lr_gym.trainee.trainee import Trainee
@@ -12,6 +13,7 @@ __all__ = [
     "Evaluation",
     "Measurement",
     "Passes",
+    "Population",
     "Snapshot",
     "Trainee",
     "TrainingRun",

@@ -20,7 +20,7 @@ Train = Callable[..., Progression]
 @pytest.fixture
 def train_here(monkeypatch: pytest.MonkeyPatch) -> Train:
     """Return `train` without any process: envs and evaluations run here."""
-    monkeypatch.setattr(train_module, "WorkerVecEnv", tiny.dummy_envs)
+    monkeypatch.setattr(train_module, "WorkerVecEnv", tiny.envs_here)
 
     def train(config: TrainConfig, out: Path, checkpoint: Checkpoint | None = None, **options: Any) -> Progression:
         with Workers(1, in_process=True) as pool:

@@ -127,7 +127,7 @@ def test_envs_are_ended_when_training_fails(monkeypatch: pytest.MonkeyPatch) -> 
     closed: list[int] = []
 
     def watched(make_envs: Any, workers: int) -> Any:
-        venv = tiny.dummy_envs(make_envs, workers)
+        venv = tiny.envs_here(make_envs, workers)
         monkeypatch.setattr(venv, "close", functools.partial(closed.append, workers))
         return venv
 

@@ -1,0 +1,63 @@
+"""How the trainees of a training run are computed: one after another in worker processes, or many at once."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import gymnasium
+
+from agents.ppo.config import TrainConfig
+from lr_gym import LRTrainingEnv, LRTrainingVectorEnv
+from lr_gym.envs.replay import ReplayEnv
+from lr_gym.envs.worker_process import MakeEnv
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.tasks import Task
+from lr_gym.trainee import Population, Trainee
+from lr_gym.trainee.population import stack_size
+
+#: Trainees in one population on a CPU, where every core has populations of its own. A constant, so that results do
+#: not depend on the number of cores.
+CPU_POPULATION = 8
+#: Parameters of a network up to which populations of that size are clearly faster on a CPU.
+CPU_PARAMETERS = 60_000
+
+
+def choose_backend(task: Task, device: str) -> str:
+    """Return the backend that is faster for a task and device: `"workers"` or `"population"`.
+
+    By the measurements in docs/performance.md, not by one on the spot: the same settings give the same results on a
+    busy machine too.
+
+    Args:
+        task: What the trainees train on.
+        device: Where they live.
+    """
+    trainee = Trainee(task, 0, device=device)
+    if trainee.device.type == "cpu":
+        small = sum(p.numel() for p in trainee.model.parameters()) <= CPU_PARAMETERS
+        return "population" if small and stack_size(trainee, CPU_POPULATION) > 1 else "workers"
+    try:
+        Population([trainee, Trainee(task, 1, device=device)])
+    except InvalidArgumentError:
+        return "workers"
+    return "population"
+
+
+def env_makers(config: TrainConfig) -> list[MakeEnv]:
+    """Return functions that make the environments of a run, to be called in worker processes."""
+    if config.backend == "workers":
+        return [functools.partial(make_env, config.task, config.env_options)] * config.trainees
+    size = CPU_POPULATION if config.device == "cpu" else config.trainees
+    counts = [min(size, config.trainees - start) for start in range(0, config.trainees, size)]
+    return [functools.partial(make_population, count, config.task, config.env_options) for count in counts]
+
+
+def make_env(task: Task, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    """Return one environment."""
+    return ReplayEnv(LRTrainingEnv(task, **options))
+
+
+def make_population(count: int, task: Task, options: dict[str, Any]) -> LRTrainingVectorEnv:
+    """Return environments whose trainees are computed at once."""
+    return LRTrainingVectorEnv(count, task, stack=count, **options)

@@ -1,0 +1,120 @@
+"""Many trainees of one task, trained together: in stacks where that is faster, else one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.trainee.records import Measurement
+from lr_gym.trainee.stack import Stack
+from lr_gym.trainee.trainee import Trainee
+
+#: On a CPU stacking saves Python's cost per operation, and loses where the operations are large or convolutions:
+#: docs/performance.md has the measurements behind these.
+CPU_LAYERS = (
+    nn.Linear,
+    nn.Flatten,
+    nn.Identity,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.GELU,
+    nn.SiLU,
+    nn.ELU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.BatchNorm1d,
+    nn.LayerNorm,
+)
+CPU_PARAMETERS = 200_000
+CPU_STACK = 16
+
+
+def stack_size(trainee: Trainee, count: int) -> int:
+    """Return how many of `count` such trainees are best computed at once, by device and network.
+
+    A function of these alone, never of the machine's speed: results do not depend on where they were computed.
+
+    Args:
+        trainee: One of them.
+        count: How many there are.
+    """
+    if trainee.device.type != "cpu":
+        return count
+    layers = [module for module in trainee.model.modules() if not list(module.children())]
+    dense = all(isinstance(layer, CPU_LAYERS) for layer in layers)
+    small = sum(p.numel() for p in trainee.model.parameters()) <= CPU_PARAMETERS
+    return min(count, CPU_STACK) if dense and small and not trainee._needs_closure else 1
+
+
+class Population:
+    """Trainees of one task that train in step, each with its own weights, data order, learning rate and clock.
+
+    A member whose training blows up does no harm to the others. Members are whole trainees, and may be looked ahead
+    with (`Trainee`) between intervals.
+
+    Attributes:
+        stack: How many members are computed at once.
+    """
+
+    def __init__(self, members: Sequence[Trainee], *, stack: int | None = None) -> None:
+        """Make a population.
+
+        Args:
+            members: At least one, all of one task on one device; the population takes them over.
+            stack: How many are computed at once; the last stack may be smaller. By default all on a GPU, on a CPU 16
+                for small networks of dense layers and 1 for others.
+
+        Raises:
+            InvalidArgumentError: There is no member, they differ in task or device, or the network, loss or
+                optimizer cannot be stacked.
+        """
+        if not members:
+            raise InvalidArgumentError("a population needs at least one trainee, got none")
+        if stack is not None and (isinstance(stack, bool) or not isinstance(stack, int) or stack < 1):
+            raise InvalidArgumentError(f"stack must be a whole number of at least 1 or None, got {stack!r}")
+        if len({(member.task, member.device) for member in members}) > 1:
+            raise InvalidArgumentError(
+                "the trainees of a population must share one task and one device; train different ones in "
+                "environments of their own"
+            )
+        self._members = list(members)
+        self.stack = min(stack or stack_size(members[0], len(members)), len(members))
+        self._stacks = (
+            [Stack(self._members[start : start + self.stack]) for start in range(0, len(members), self.stack)]
+            if self.stack > 1
+            else []
+        )
+
+    @property
+    def members(self) -> tuple[Trainee, ...]:
+        """The trainees, in order."""
+        return tuple(self._members)
+
+    def put(self, number: int, trainee: Trainee) -> None:
+        """Put another trainee of the task in the place of a member, whose own training is over."""
+        self._members[number] = trainee
+        if self._stacks:
+            self._stacks[number // self.stack].put(number % self.stack, trainee)
+
+    def train_interval(self, active: Sequence[bool] | None = None) -> list[Measurement | None]:
+        """Train for one decision interval, then measure.
+
+        Args:
+            active: By member, whether its training goes on; all by default.
+
+        Returns:
+            By member, what was measured; None where it is not active.
+
+        Raises:
+            InvalidArgumentError: A loss is negative.
+        """
+        active = [True] * len(self._members) if active is None else active
+        if not self._stacks:
+            return [m.train_interval() if goes_on else None for m, goes_on in zip(self._members, active, strict=True)]
+        measurements: list[Measurement | None] = []
+        for stack in self._stacks:
+            share = active[len(measurements) : len(measurements) + len(stack.members)]
+            measurements += stack.train_interval(share) if any(share) else [None] * len(share)
+        return measurements
