@@ -6,7 +6,8 @@ Sees: training losses of whole branches. A beam holds up to M pairs (lr_m, theta
     the best branch becomes the trainee's, the M best are the next beam.
 
 Says: the learning rate of the best branch. That branch is then trained by the env from its parent's state, to the same
-result bit for bit on the CPU, so that the env's record is that of a plain training.
+result bit for bit on the CPU, so that the env's record is that of a plain training (up to rounding where the branches are
+computed at once, which `Trainee.grow` does for very small networks and on a GPU).
 
 Cost of a decision: M N branches, that is M N windows of updates on top of the plain one, and as many forward passes
 again with `score="after"`. Memory: at most 2 M states of network and optimizer beside the trainee's own.
@@ -29,10 +30,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
+from torch import Tensor
 
 from agents.base import AGENTS, PeriodicAgent
 from agents.options import check_choice, check_whole, checked_factors
-from lr_gym.trainee import Snapshot
+from lr_gym.trainee import Batch, Snapshot, Trainee
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,29 +96,29 @@ class ALRAgent(PeriodicAgent):
         children = {  # a dictionary, so that equal ones are grown once, and in this order
             (number, self.reachable(lr * r)): None for number, (lr, _) in enumerate(pairs) for r in self.factors
         }
+        starts = [(self._here_with(here, pairs[number][1]), lr) for number, lr in children]
+        batches = trainee.peek_batches(updates)
         best: list[Leaf] = []
-        for number, lr in children:
-            parent = pairs[number][1]
-            trainee.restore(here)  # clock, data and noise as they are now ...
-            trainee.revert(parent)  # ... and the network of the pair
-            loss = self._grow(lr, updates)
+        grown = trainee.grow(starts, updates)
+        for (number, lr), (losses, branch) in zip(children, grown, strict=True):
+            loss = self._score(branch, losses, batches)
             if len(best) < self.beam or _rank(loss, lr) < _rank(best[-1].loss, best[-1].lr):
                 del best[self.beam - 1 :]  # makes room before another state is kept
-                best.append(Leaf(loss, lr, parent, trainee.snapshot()))
+                best.append(Leaf(loss, lr, pairs[number][1], branch.snapshot()))
                 best.sort(key=lambda leaf: _rank(leaf.loss, leaf.lr))  # stable: of equal leaves the first wins
         trainee.restore(here)
         trainee.revert(best[0].parent)
         self._runners_up = [(leaf.lr, leaf.state) for leaf in best[1:] if math.isfinite(leaf.loss)]
         return best[0].lr
 
-    def _grow(self, lr: float, updates: int) -> float:
-        """Train a branch and return its score."""
-        trainee = self.trainee
-        trainee.lr = lr
-        batches = trainee.peek_batches(updates)
-        losses = trainee.train(updates)
-        loss = trainee.batch_loss(batches) if self.score == "after" else float(losses.double().mean())
-        return loss if loss <= trainee.task.loss_ceiling else math.inf
+    def _score(self, branch: Trainee, losses: Tensor, batches: Sequence[Batch]) -> float:
+        """Return the loss of a branch, given the trainee at its end, the losses on its way, and its mini-batches."""
+        loss = branch.batch_loss(batches) if self.score == "after" else float(losses.double().mean())
+        return loss if loss <= branch.task.loss_ceiling else math.inf
+
+    def _here_with(self, here: Snapshot, network: Snapshot) -> Snapshot:
+        """Return clock, data and noise of one state with network and optimizer of another."""
+        return dataclasses.replace(here, tensors=network.tensors, optimizer=network.optimizer)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_runners_up": []}

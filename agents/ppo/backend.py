@@ -14,13 +14,11 @@ from lr_gym.envs.worker_process import MakeEnv
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Task
 from lr_gym.trainee import Population, Trainee
-from lr_gym.trainee.population import stack_size
+from lr_gym.trainee.population import clearly_faster
 
 #: Trainees in one population on a CPU, where every core has populations of its own. A constant, so that results do
 #: not depend on the number of cores.
 CPU_POPULATION = 8
-#: Parameters of a network up to which populations of that size are clearly faster on a CPU.
-CPU_PARAMETERS = 60_000
 
 
 def choose_backend(task: Task, device: str) -> str:
@@ -35,8 +33,7 @@ def choose_backend(task: Task, device: str) -> str:
     """
     trainee = Trainee(task, 0, device=device)
     if trainee.device.type == "cpu":
-        small = sum(p.numel() for p in trainee.model.parameters()) <= CPU_PARAMETERS
-        return "population" if small and stack_size(trainee, CPU_POPULATION) > 1 else "workers"
+        return "population" if clearly_faster(trainee, CPU_POPULATION) else "workers"
     try:
         Population([trainee, Trainee(task, 1, device=device)])
     except InvalidArgumentError:

@@ -28,6 +28,7 @@ CPU_LAYERS = (
     nn.LayerNorm,
 )
 CPU_PARAMETERS = 200_000
+CPU_PARAMETERS_CLEARLY = 60_000
 CPU_STACK = 16
 
 
@@ -46,6 +47,14 @@ def stack_size(trainee: Trainee, count: int) -> int:
     dense = all(isinstance(layer, CPU_LAYERS) for layer in layers)
     small = sum(p.numel() for p in trainee.model.parameters()) <= CPU_PARAMETERS
     return min(count, CPU_STACK) if dense and small and not trainee._needs_closure else 1
+
+
+def clearly_faster(trainee: Trainee, count: int) -> bool:
+    """Return whether a stack is worth its other rounding: always on a GPU, on a CPU for very small networks."""
+    if trainee.device.type != "cpu":
+        return True
+    small = sum(p.numel() for p in trainee.model.parameters()) <= CPU_PARAMETERS_CLEARLY
+    return small and stack_size(trainee, count) > 1
 
 
 class Population:

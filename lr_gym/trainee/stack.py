@@ -20,7 +20,7 @@ from torch.func import functional_call, vmap
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.trainee.graph import IntervalGraph
 from lr_gym.trainee.records import Evaluation, Measurement
-from lr_gym.trainee.trainee import Trainee
+from lr_gym.trainee.trainee import VMAP_ERRORS, Trainee
 
 #: Examples per forward pass of an evaluation on a GPU, over all members: bounds its memory.
 EVALUATION_ROWS = 100_000
@@ -116,12 +116,10 @@ class Stack:
         Raises:
             InvalidArgumentError: A loss is negative.
         """
-        updates = self.task.decision_interval
-        drawn = torch.stack([member._batches.take_indices(updates) for member in self.members])
-        indices = drawn.view(len(self.members), updates, -1).transpose(0, 1)
-        losses = self._updates(indices) if self._graph is None else self._graph(indices)
-        for member, goes_on in zip(self.members, active, strict=True):
-            member.updates += updates * goes_on
+        before = [member.updates for member in self.members]
+        losses = self.train(self.task.decision_interval)
+        for member, updates, goes_on in zip(self.members, before, active, strict=True):
+            member.updates = member.updates if goes_on else updates
         if self.device.type == "cpu":  # stacked evaluations are slower there, and nothing waits for the device
             evaluations = [member._evaluate(member._splits["validation"]) for member in self.members]
         else:
@@ -135,6 +133,22 @@ class Stack:
             member._measurement(row) if goes_on else None
             for member, row, goes_on in zip(self.members, numbers, active, strict=True)
         ]
+
+    def train(self, updates: int) -> Tensor:
+        """Do some updates of every member.
+
+        Args:
+            updates: At least 1.
+
+        Returns:
+            The loss of each, before its update, (updates, members) on the device. Not synchronised.
+        """
+        drawn = torch.stack([member._batches.take_indices(updates) for member in self.members])
+        indices = drawn.view(len(self.members), updates, -1).transpose(0, 1)
+        losses = self._updates(indices) if self._graph is None else self._graph(indices)
+        for member in self.members:
+            member.updates += updates
+        return losses
 
     def _updates(self, indices: Tensor) -> Tensor:
         """Do the updates of an interval, and return the losses before each.
@@ -219,7 +233,7 @@ class Stack:
         rest = {name: tensor.clone() for name, tensor in self._rest.items()}
         try:
             losses, gradients = self._gradients(rest, x, y)
-        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        except VMAP_ERRORS as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             raise _refusal(first, reason(error)) from error

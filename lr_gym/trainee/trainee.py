@@ -5,18 +5,25 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.func import functional_call, vmap
 
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.optimizer_state import copy_state, write_state
 from lr_gym.trainee.records import Directions, Evaluation, Passes, Snapshot
 from lr_gym.trainee.run import TrainingRun
+
+if TYPE_CHECKING:
+    from lr_gym.trainee.stack import Stack
+
+#: What `torch.func` raises for a network that it cannot batch.
+VMAP_ERRORS = (RuntimeError, TypeError, ValueError, NotImplementedError)
 
 
 class Trainee(TrainingRun):
@@ -25,6 +32,9 @@ class Trainee(TrainingRun):
     They may snapshot and restore it, train branches, ask for the update direction, probe learning rates, and
     evaluate it. What that costs is counted in `extra`.
     """
+
+    _batchable = True  # until it is found that the network cannot be computed at several weights at once
+    _branches: Stack | None = None
 
     @functools.cached_property
     def extra(self) -> Passes:
@@ -101,8 +111,7 @@ class Trainee(TrainingRun):
         Raises:
             InvalidArgumentError: `updates` is less than 1.
         """
-        if updates < 1:
-            raise InvalidArgumentError(f"updates must be at least 1, got {updates!r}")
+        _check_updates(updates)
         self.extra.forward += updates
         self.extra.backward += updates
         return torch.stack(self._train(updates))
@@ -166,6 +175,8 @@ class Trainee(TrainingRun):
         lrs: Sequence[float] | npt.NDArray[np.float64],
         batches: Sequence[Batch] | None = None,
         direction: Sequence[Tensor] | None = None,
+        *,
+        at_once: bool | None = None,
     ) -> npt.NDArray[np.float64]:
         """Return the loss at candidate learning rates without taking the update.
 
@@ -175,21 +186,108 @@ class Trainee(TrainingRun):
             lrs: Candidate learning rates.
             batches: Where the losses are taken; the next training batch by default.
             direction: The update direction d, the optimizer's on the first of the batches by default.
+            at_once: Compute the candidates as one batched pass (`torch.func`), which rounds differently; by default
+                on a GPU, if the network allows. On a CPU it is slower (docs/performance.md).
 
         Returns:
             For each lr the mean over the batches of the loss at theta - lr * d, (lrs,). May be infinite or NaN.
+
+        Raises:
+            InvalidArgumentError: `at_once` is True and the network cannot be computed so.
         """
         batches = self._checked(batches)
         direction = self.update_direction(batches[0]) if direction is None else direction
+        candidates = torch.as_tensor(np.asarray(lrs, dtype=np.float64))
+        if at_once or (at_once is None and self.device.type != "cpu" and self._batchable):
+            try:
+                with self._weights_preserved():
+                    return self._probe_at_once(candidates, batches, direction)
+            except VMAP_ERRORS as error:
+                if at_once:
+                    raise InvalidArgumentError(
+                        f"the model {self.task.model!r} cannot be computed at several weights at once: "
+                        f"{reason(error)}; leave at_once=None"
+                    ) from error
+                self._batchable = False
         losses = []
         with self._weights_preserved():
             start, noise = [p.clone() for p in self.parameters], self._noise.get_state()
-            for lr in lrs:
+            for lr in candidates.tolist():
                 for parameter, origin, d in zip(self.parameters, start, direction, strict=True):
-                    torch.sub(origin, d, alpha=float(lr), out=parameter)
+                    torch.sub(origin, d, alpha=lr, out=parameter)
                 self._noise.set_state(noise)
                 losses.append(self._mean_loss(batches))
             return torch.stack(losses).cpu().numpy()
+
+    def _probe_at_once(
+        self, lrs: Tensor, batches: Sequence[Batch], direction: Sequence[Tensor]
+    ) -> npt.NDArray[np.float64]:
+        names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        scales = lrs.to(self.device, torch.float32)
+        moved = {
+            name: p - scales.view(-1, *[1] * p.ndim) * d
+            for name, p, d in zip(names, self.parameters, direction, strict=True)
+        }
+        # Running statistics are written in training mode: every candidate has its own.
+        buffers = {name: buffer.expand(len(lrs), *buffer.shape).clone() for name, buffer in self.model.named_buffers()}
+
+        def loss(tensors: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            return self._loss(functional_call(self.model, tensors, (x,)), y)
+
+        candidates = vmap(loss, in_dims=(0, None, None), randomness="same")
+        self.extra.forward += len(batches) * len(lrs)
+        losses = torch.stack([candidates({**moved, **buffers}, *batch) for batch in batches])
+        mean: npt.NDArray[np.float64] = losses.double().mean(0).cpu().numpy()
+        return mean
+
+    def grow(self, starts: Sequence[tuple[Snapshot, float]], updates: int) -> Iterator[tuple[Tensor, Trainee]]:
+        """Train branches, each from a state and at a learning rate: all at once where that is clearly faster.
+
+        On a GPU, and on a CPU for small networks, the branches are a stack of their own; else this trainee grows them
+        one after another, and is left at the end of the last: use `preserved` or `restore`.
+
+        Args:
+            starts: Where each branch begins, and its learning rate.
+            updates: Length of every branch, at least 1.
+
+        Yields:
+            For each branch the loss of every update, before it, (updates,), and a trainee at its end, which is valid
+            until the next branch is asked for. What is asked of it is counted here.
+
+        Raises:
+            InvalidArgumentError: `updates` is less than 1.
+        """
+        stack = self._branch_stack(len(starts))
+        if stack is None:
+            for start, lr in starts:
+                self.restore(start)
+                self.lr = lr
+                yield self.train(updates), self
+            return
+        _check_updates(updates)
+        for member, (start, lr) in zip(stack.members, starts, strict=True):
+            member.restore(start)
+            member.lr = lr
+        self.extra.forward += updates * len(starts)
+        self.extra.backward += updates * len(starts)
+        yield from zip(stack.train(updates).unbind(1), stack.members, strict=True)
+
+    def _branch_stack(self, count: int) -> Stack | None:
+        """Return a stack of other trainees of this task, or None where branches grow better one after another."""
+        from lr_gym.trainee.population import clearly_faster  # here: it is made of trainees
+        from lr_gym.trainee.stack import Stack
+
+        if not (self._batchable and count > 1 and clearly_faster(self, count)):
+            return None
+        if self._branches is None or len(self._branches.members) != count:
+            members = [Trainee(self.task, 0, lr=self.lr, device=self.device, data=self.data) for _ in range(count)]
+            for member in members:
+                member.extra = self.extra
+            try:
+                self._branches = Stack(members)
+            except InvalidArgumentError:
+                self._batchable = False
+        return self._branches
 
     def _checked(self, batches: Sequence[Batch] | None) -> Sequence[Batch]:
         if batches is not None and len(batches) == 0:
@@ -210,3 +308,8 @@ class Trainee(TrainingRun):
     def _mean_loss(self, batches: Sequence[Batch]) -> Tensor:
         self.extra.forward += len(batches)
         return torch.stack([self._loss(self.model(b.x), b.y) for b in batches]).double().mean()
+
+
+def _check_updates(updates: int) -> None:
+    if updates < 1:
+        raise InvalidArgumentError(f"updates must be at least 1, got {updates!r}")

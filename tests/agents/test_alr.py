@@ -21,7 +21,7 @@ from agents.alr import ALRAgent
 from lr_gym import LRTrainingEnv, rollout
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.mdp.actions import DISCRETE_MULTIPLIERS
-from lr_gym.trainee import Snapshot, Trainee
+from lr_gym.trainee import Batch, Snapshot, Trainee
 
 #: Curvatures that differ: what is best now is not what is best later.
 STEEP: dict[str, Any] = {"features": 3, "model_options": {"scales": [1.0, 0.6, 0.3]}}
@@ -35,9 +35,9 @@ class Watched(ALRAgent):
         self.grown: list[tuple[float, float, int, list[Tensor]]] = []
         return super().decide()
 
-    def _grow(self, lr: float, updates: int) -> float:
-        loss = super()._grow(lr, updates)
-        self.grown.append((loss, lr, updates, weights(self.trainee)))
+    def _score(self, branch: Trainee, losses: Tensor, batches: Sequence[Batch]) -> float:
+        loss = super()._score(branch, losses, batches)
+        self.grown.append((loss, branch.lr, len(losses), weights(branch)))
         return loss
 
     @property
