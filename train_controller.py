@@ -27,6 +27,7 @@ from lr_gym.errors import InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Workers
 from lr_gym.processes import available_cores
 from lr_gym.provenance import provenance
+from lr_gym.trainee.arithmetic import PRECISIONS
 
 DEFAULT_TASK = "fashion-mnist-mini/mlp"
 
@@ -69,6 +70,9 @@ class Arguments:
     resume: str | None = cli.option("continue the run in this folder with its own settings", metavar="DIR")
     data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
     device: str | None = cli.option("where trainees live: cpu, cuda, ... (default: cpu)", metavar="NAME")
+    precision: str | None = cli.option(
+        "of the trainees' forward and backward passes (default: float32)", choices=PRECISIONS
+    )
     backend: str | None = cli.option(
         "how trainees are computed: one after another (workers), many at once (population), or whichever is faster "
         "for the task and device (default: auto)",
@@ -101,6 +105,7 @@ class Arguments:
             "final_runs": self.runs,
             "tuning_runs": self.tuning_runs,
             "device": self.device,
+            "precision": self.precision,
         }
         settings = {key: value for key, value in given.items() if value is not None}
         config = TrainConfig(task=task, **(PROFILES[profile] | settings))

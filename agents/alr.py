@@ -6,8 +6,8 @@ Sees: training losses of whole branches. A beam holds up to M pairs (lr_m, theta
     the best branch becomes the trainee's, the M best are the next beam.
 
 Says: the learning rate of the best branch. That branch is then trained by the env from its parent's state, to the same
-result bit for bit on the CPU, so that the env's record is that of a plain training (up to rounding where the branches are
-computed at once, which `Trainee.grow` does for very small networks and on a GPU).
+result bit for bit on the CPU, so that the env's record is that of a plain training (up to rounding where the branches
+are computed at once, which `Trainee.grow` does for very small networks and on a GPU).
 
 Cost of a decision: M N branches, that is M N windows of updates on top of the plain one, and as many forward passes
 again with `score="after"`. Memory: at most 2 M states of network and optimizer beside the trainee's own.

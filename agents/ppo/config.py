@@ -28,6 +28,7 @@ class TrainConfig:
         observe_progress: Observe the fraction of the budget used.
         max_multiplier: Largest multiplier of one decision.
         device: Where the trainees live; the controller, which is tiny, stays on the CPU.
+        precision: Of their forward and backward passes: `"float32"`, `"tf32"` or `"bfloat16"`.
         backend: `"workers"`: trainees are computed one after another; `"population"`: many at once (`agents.ppo.
             backend`). Both in worker processes; they round differently.
         trainees: Episodes that are collected for each update of the controller.
@@ -56,6 +57,7 @@ class TrainConfig:
     observe_progress: bool = True
     max_multiplier: float = 2.0
     device: str = "cpu"
+    precision: str = "float32"
     backend: str = "workers"
     trainees: int = 16
     gamma: float = 1.0
@@ -112,6 +114,7 @@ class TrainConfig:
             "observe_progress": self.observe_progress,
             "max_multiplier": self.max_multiplier,
             "device": self.device,
+            "precision": self.precision,
         }
 
     def seeds(self, purpose: Purpose, count: int) -> list[int]:

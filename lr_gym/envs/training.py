@@ -19,6 +19,7 @@ from lr_gym.mdp.actions import ContinuousActions, make_actions
 from lr_gym.mdp.rewards import Reward, Transition, make_reward
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee import Measurement, Trainee
+from lr_gym.trainee.arithmetic import Arithmetic
 
 Observation = npt.NDArray[np.float32]
 
@@ -90,6 +91,9 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         max_lr: Largest learning rate.
         observe_progress: Observe the fraction of the budget used; without it the observation is the paper's.
         device: Where the trainee lives: `"cpu"`, `"cuda"`, `"cuda:1"`.
+        precision: Of products in the trainee's forward and backward passes: `"float32"`, `"tf32"` (NVIDIA GPUs),
+            `"bfloat16"`. Coarser ones may be faster, and change the results (docs/performance.md).
+        channels_last: Lay out images with the channels last; may be faster for convolutions, rounds differently.
         render_mode: `"rgb_array"` or None; `"human"` through `gymnasium.make` (it wraps the env in a pygame window).
 
     Raises:
@@ -119,6 +123,8 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         max_lr: float = 10.0,
         observe_progress: bool = True,
         device: str = "cpu",
+        precision: str = "float32",
+        channels_last: bool = False,
         render_mode: str | None = None,
     ) -> None:
         if not (0 < min_lr < max_lr and math.isfinite(max_lr)):
@@ -138,6 +144,8 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         self.min_lr, self.max_lr = float(min_lr), float(max_lr)
         self._check_initial_lrs(self.tasks)
         self.device = _checked_device(device)
+        self._arithmetic = Arithmetic(precision, channels_last)
+        self._arithmetic.check_device(torch.device(self.device))
         self.render_mode = render_mode
         self.actions = make_actions(action, max_multiplier)
         self._max_multiplier = float(max_multiplier)
@@ -235,7 +243,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         trainee_seed = int(self.np_random.integers(2**63))
         lr = drawn_lr if initial_lr is None else initial_lr
         self.check_lr(lr, f"the initial lr of the task {task.name!r}")
-        self._trainee = Trainee(task, trainee_seed, lr=lr, device=self.device)
+        self._trainee = Trainee(task, trainee_seed, lr=lr, device=self.device, arithmetic=self._arithmetic)
         self._history = History(budget=task.budget, title=task.name)
         self._last = self._trainee.train_interval()
         self._history.add(self._trainee.updates, self._last)

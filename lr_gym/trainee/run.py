@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from lr_gym.mdp.features import Features, network_features
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.losses import build_loss, build_optimizer
 from lr_gym.tasks.models import build_model, final_weight
+from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch, BatchStream
 from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
 from lr_gym.trainee.records import BestWeights, Evaluation, Measurement
@@ -35,6 +37,7 @@ class TrainingRun:
     Attributes:
         task: What is trained.
         data: Its examples, on the device.
+        arithmetic: Precision and layout.
         model: The network, in training mode.
         optimizer: Its optimizer.
         parameters: The trainable parameters, in the optimizer's order.
@@ -52,6 +55,7 @@ class TrainingRun:
         lr: float | None = None,
         device: torch.device | str = "cpu",
         data: Data | None = None,
+        arithmetic: Arithmetic | None = None,
     ) -> None:
         """Build an untrained network and measure it once.
 
@@ -61,6 +65,7 @@ class TrainingRun:
             lr: Initial learning rate; the task's first by default.
             device: Where everything lives.
             data: The task's data, already on the device; loaded by name by default.
+            arithmetic: Precision and layout; float32 by default.
 
         Raises:
             DataNotFoundError: The data set is not to be found.
@@ -69,6 +74,8 @@ class TrainingRun:
         """
         self.task = task
         self.device = torch.device(device)
+        self.arithmetic = arithmetic or Arithmetic()
+        self.arithmetic.check_device(self.device)
         self.data = tasks.load(task.data, self.device) if data is None else data
         self._splits = {
             "train": self._head("train", task.train_size),
@@ -86,7 +93,8 @@ class TrainingRun:
         weights_seed, order_seed, noise_seed = derived_seeds(seed, 3)
         with isolated(weights_seed):
             model = build_model(str(task.model), dict(task.model_options), self.data.input_shape, self.data.num_outputs)
-        self.model = model.to(self.device).train()
+        self.model = self.arithmetic.lay_out(model.to(self.device)).train()
+        self._forward = self.arithmetic.forward(self.model, self.device)
         self.final_weight = final_weight(self.model, task.final_layer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._loss = build_loss(str(task.loss), dict(task.loss_options))
@@ -109,7 +117,7 @@ class TrainingRun:
             raise InvalidArgumentError(
                 f"{split}_size={size} is more than the {len(y)} {split} examples of {self.task.data!r}; lower it"
             )
-        return Batch(x[:size], y[:size])
+        return Batch(self.arithmetic.laid_out(x[:size]), y[:size])
 
     def _first_evaluation(self) -> Evaluation:
         """Evaluate the untrained network: where model, loss and data do not fit together, it shows here."""
@@ -137,6 +145,12 @@ class TrainingRun:
                 f"{tuple(targets.shape)}"
             )
         return evaluation
+
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Let a block draw from this trainee's random stream, and multiply with its precision."""
+        with self._noise.active(), self.arithmetic.flags(self.device):
+            yield
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -169,7 +183,7 @@ class TrainingRun:
         self.optimizer.zero_grad()
         losses = []
         for batch in batches:
-            loss = self._loss(self.model(batch.x), batch.y)
+            loss = self._loss(self._forward(batch.x), batch.y)
             if len(batches) > 1:
                 loss = loss / len(batches)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -185,7 +199,7 @@ class TrainingRun:
         return loss
 
     def _train(self, updates: int) -> list[Tensor]:
-        with self._noise.active():
+        with self._computing():
             losses = [self._update(batch) for batch in self._batches.take(updates)]
         self.updates += updates
         return losses
@@ -241,8 +255,8 @@ class TrainingRun:
     def _evaluate(self, examples: Batch) -> Evaluation:
         self.model.eval()
         try:
-            with torch.inference_mode(), self._noise.active():
-                predictions = torch.cat([self.model(x) for x in torch.split(examples.x, EVALUATION_CHUNK)])
+            with torch.inference_mode(), self._computing():
+                predictions = torch.cat([self._forward(x) for x in torch.split(examples.x, EVALUATION_CHUNK)])
                 return Evaluation(*self._scores(predictions, examples.y), predictions)
         finally:
             self.model.train()

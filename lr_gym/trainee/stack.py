@@ -10,6 +10,7 @@ Batched matrix products round differently from single ones: members equal traine
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,9 +48,12 @@ class Stack:
         self.members = list(members)
         first = self.members[0]
         self.task, self.data, self.device = first.task, first.data, first.device
+        if first.arithmetic.channels_last:
+            raise _refusal(first, "stacked images have their channels first (channels_last=False)")
         if first._needs_closure:
             raise _refusal(first, f"the optimizer {self.task.optimizer!r} evaluates the loss itself")
         self._network = copy.deepcopy(first.model)  # lends its code; weights are handed to it
+        self._forward = first.arithmetic.forward(functools.partial(functional_call, self._network), self.device)
         count = len(self.members)
         self._tensors = {name: _room(t, count) for name, t in _named_tensors(first.model).items()}
         self._state: dict[tuple[int, str], Tensor] = {}  # of the optimizers, kept at fixed places for the graph
@@ -145,7 +149,8 @@ class Stack:
         """
         drawn = torch.stack([member._batches.take_indices(updates) for member in self.members])
         indices = drawn.view(len(self.members), updates, -1).transpose(0, 1)
-        losses = self._updates(indices) if self._graph is None else self._graph(indices)
+        with self.members[0].arithmetic.flags(self.device):
+            losses = self._updates(indices) if self._graph is None else self._graph(indices)
         for member in self.members:
             member.updates += updates
         return losses
@@ -181,7 +186,7 @@ class Stack:
 
     def _losses(self, leaves: dict[str, Tensor], rest: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         def loss(leaves: dict[str, Tensor], rest: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return self.members[0]._loss(functional_call(self._network, {**leaves, **rest}, (x,)), y)
+            return self.members[0]._loss(self._forward({**leaves, **rest}, (x,)), y)
 
         losses: Tensor = _vmapped(loss, 0)(leaves, rest, x, y)
         return losses
@@ -202,12 +207,11 @@ class Stack:
         member = self.members[0]
 
         def forward(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-            output: Tensor = functional_call(self._network, tensors, (x,))
-            return output
+            return self._forward(tensors, (x,))
 
         self._network.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), member.arithmetic.flags(self.device):
                 chunks = torch.split(x, max(1, EVALUATION_ROWS // len(self.members)))
                 shared = _vmapped(forward, (0, None))
                 predictions = torch.cat([shared(self._tensors, chunk) for chunk in chunks], 1)
@@ -225,7 +229,7 @@ class Stack:
         """
         first = self.members[0]
         batch = first.peek_batches(1)[0]
-        with first.preserved(), first._noise.active():
+        with first.preserved(), first._computing():
             loss = first._loss_and_gradients((batch,))
             alone = {name: p.grad for name, p in self._parameters[0].items() if p.grad is not None}
             buffers = {name: buffer.clone() for name, buffer in first.model.named_buffers()}

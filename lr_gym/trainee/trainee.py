@@ -140,7 +140,7 @@ class Trainee(TrainingRun):
         batches = self._checked(batches)
         self.extra.forward += len(batches)
         self.extra.backward += len(batches)
-        with self.preserved(), self._noise.active():
+        with self.preserved(), self._computing():
             before, noise = [p.detach().clone() for p in self.parameters], self._noise.get_state()
             self.lr = 1.0
             loss = self._loss_and_gradients(batches)
@@ -231,12 +231,14 @@ class Trainee(TrainingRun):
         # Running statistics are written in training mode: every candidate has its own.
         buffers = {name: buffer.expand(len(lrs), *buffer.shape).clone() for name, buffer in self.model.named_buffers()}
 
+        forward = self.arithmetic.forward(functools.partial(functional_call, self.model), self.device)
+
         def loss(tensors: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return self._loss(functional_call(self.model, tensors, (x,)), y)
+            return self._loss(forward(tensors, (x,)), y)
 
         candidates = vmap(loss, in_dims=(0, None, None), randomness="same")
-        self.extra.forward += len(batches) * len(lrs)
         losses = torch.stack([candidates({**moved, **buffers}, *batch) for batch in batches])
+        self.extra.forward += len(batches) * len(lrs)
         mean: npt.NDArray[np.float64] = losses.double().mean(0).cpu().numpy()
         return mean
 
@@ -280,7 +282,10 @@ class Trainee(TrainingRun):
         if not (self._batchable and count > 1 and clearly_faster(self, count)):
             return None
         if self._branches is None or len(self._branches.members) != count:
-            members = [Trainee(self.task, 0, lr=self.lr, device=self.device, data=self.data) for _ in range(count)]
+            members = [
+                Trainee(self.task, 0, lr=self.lr, device=self.device, data=self.data, arithmetic=self.arithmetic)
+                for _ in range(count)
+            ]
             for member in members:
                 member.extra = self.extra
             try:
@@ -299,7 +304,7 @@ class Trainee(TrainingRun):
         """Let a block without gradients change weights, buffers and noise; the optimizer must not be touched."""
         tensors, noise = self._copy_of_tensors(), self._noise.get_state()
         try:
-            with torch.no_grad(), self._noise.active():
+            with torch.no_grad(), self._computing():
                 yield
         finally:
             self._write_tensors(tensors)
@@ -307,7 +312,7 @@ class Trainee(TrainingRun):
 
     def _mean_loss(self, batches: Sequence[Batch]) -> Tensor:
         self.extra.forward += len(batches)
-        return torch.stack([self._loss(self.model(b.x), b.y) for b in batches]).double().mean()
+        return torch.stack([self._loss(self._forward(b.x), b.y) for b in batches]).double().mean()
 
 
 def _check_updates(updates: int) -> None:
