@@ -79,10 +79,17 @@ def build_optimizer(
             "optimizer_options must not hold 'lr': the learning rate belongs to the controller; set initial_lrs"
         )
     try:
-        has_fused = "fused" in inspect.signature(optimizer).parameters
-        if has_fused and not options.keys() & {"fused", "foreach", "differentiable"}:
+        accepted = inspect.signature(optimizer).parameters
+        if "fused" in accepted and not options.keys() & {"fused", "foreach", "differentiable"}:
             options["fused"] = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
-        built = optimizer(parameters, lr=lr, **options)
+        on_gpu = all(p.device.type == "cuda" for p in parameters)
+        if on_gpu and "capturable" in accepted:
+            options.setdefault("capturable", True)  # its counters live on the GPU
+        if on_gpu and (options.get("fused") or options.get("capturable")):
+            # As a tensor there, a captured update (lr_gym.trainee.graph) sees it change.
+            built = optimizer(parameters, lr=torch.tensor(lr, device=parameters[0].device), **options)
+        else:
+            built = optimizer(parameters, lr=lr, **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgumentError(f"the optimizer {name!r} refuses {options!r}: {error}") from error
     if not isinstance(built, torch.optim.Optimizer):

@@ -24,8 +24,9 @@ from lr_gym.trainee.batches import Batch, BatchStream
 from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
 from lr_gym.trainee.records import BestWeights, Evaluation, Measurement
 
-#: Examples per forward pass of an evaluation: bounds its memory, and keeps a small network's activations in cache.
-EVALUATION_CHUNK = 500
+#: Examples per forward pass of an evaluation: bounds its memory, and on a CPU keeps a small network's activations in
+#: cache.
+EVALUATION_CHUNK, EVALUATION_CHUNK_GPU = 500, 5000
 
 
 class TrainingRun:
@@ -100,7 +101,10 @@ class TrainingRun:
         self._loss = build_loss(str(task.loss), dict(task.loss_options))
         self.optimizer = build_optimizer(str(task.optimizer), dict(task.optimizer_options), self.parameters, self._lr)
         # A user's optimizer may have groups at different rates; a controller scales them together.
-        self._lr_scales = [float(group["lr"]) / self._lr for group in self.optimizer.param_groups]
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._lr_scales = [
+            float(rate) / float(rate.new_tensor(self._lr) if isinstance(rate, Tensor) else self._lr) for rate in rates
+        ]
         closure = inspect.signature(self.optimizer.step).parameters.get("closure")
         self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         self._noise = TorchStream(noise_seed, self.device)
@@ -253,10 +257,11 @@ class TrainingRun:
     # -- evaluation --------------------------------------------------------------------------------------------------
 
     def _evaluate(self, examples: Batch) -> Evaluation:
+        chunk = EVALUATION_CHUNK if self.device.type == "cpu" else EVALUATION_CHUNK_GPU
         self.model.eval()
         try:
             with torch.inference_mode(), self._computing():
-                predictions = torch.cat([self._forward(x) for x in torch.split(examples.x, EVALUATION_CHUNK)])
+                predictions = torch.cat([self._forward(x) for x in torch.split(examples.x, chunk)])
                 return Evaluation(*self._scores(predictions, examples.y), predictions)
         finally:
             self.model.train()

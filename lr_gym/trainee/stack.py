@@ -92,7 +92,7 @@ class Stack:
                     state[key] = place.copy_(value)
         for index, group in enumerate(trainee.optimizer.param_groups):
             if isinstance(group["lr"], Tensor):
-                place = self._state.setdefault((index, "lr"), _room(group["lr"], count))[number]
+                place = self._state.setdefault((index, "the group's lr"), _room(group["lr"], count))[number]
                 group["lr"] = place.copy_(group["lr"])
 
     def _capturable(self) -> bool:

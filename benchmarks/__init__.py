@@ -1,0 +1,1 @@
+"""Speed and memory: `uv run python -m benchmarks`."""

@@ -1,0 +1,64 @@
+"""Measure speed and memory; print a table, write it to a JSON file.
+
+    uv run python -m benchmarks                              everything, about half an hour
+    uv run python -m benchmarks overhead population          some of it
+    uv run python -m benchmarks --scale 0.1                  fewer repetitions
+
+Ratios are taken in one run, in turn, and given as medians with quartiles: the speed of a shared machine drifts. One
+torch thread per process. What this machine cannot measure is marked so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import platform
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from benchmarks.common import HEADINGS, Row
+from lr_gym.files import write_json
+from lr_gym.processes import available_cores
+from lr_gym.provenance import provenance
+
+PARTS = ("overhead", "population", "workers", "rollouts", "versus_dacbench", "memory", "agents", "gpu")
+
+
+def main() -> None:
+    """Run the parts, one after another."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--scale", type=float, default=1.0, help="how many repetitions, 1 being the usual number")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks.json"), help="JSON file")
+    arguments = parser.parse_args()
+    unknown = set(arguments.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if not arguments.scale > 0:
+        parser.error(f"--scale must be positive, got {arguments.scale}")
+    torch.set_num_threads(1)
+    machine = {"machine": platform.machine(), "cores": available_cores(), "gpu": _gpu()}
+    console = Console()
+    console.print(f"torch {torch.__version__}, {machine}", highlight=False)
+    rows: list[Row] = []
+    print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
+    for part in arguments.parts or PARTS:
+        with console.status(f"measuring: {part}"):
+            for row in importlib.import_module(f"benchmarks.{part}").measure(arguments.scale):
+                print(f"| {' | '.join(row.cells)} |", flush=True)
+                rows.append(row)
+                write_json(
+                    arguments.out,
+                    {"provenance": provenance({"scale": arguments.scale} | machine), "rows": [vars(r) for r in rows]},
+                )
+    console.print(f"Written to {arguments.out}")
+
+
+def _gpu() -> str | None:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+if __name__ == "__main__":
+    main()
