@@ -1,4 +1,4 @@
-"""The other side of `benchmarks.versus_dacbench`: one DACBench environment that steps when told to. Needs nothing of ours."""
+"""The other side of `benchmarks.versus_dacbench`: a DACBench environment that steps when told to. No import of ours."""
 
 from __future__ import annotations
 

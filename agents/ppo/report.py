@@ -35,6 +35,7 @@ def write_report(
             "provenance": about,
             "training_episodes": config.iterations * config.trainees,
             "training_seconds": progression.seconds,
+            "lost_episodes": progression.lost_episodes,
             "learning_curve": progression.curve,
             "exploring": progression.exploring,
             "selected": {"mean_best_val_loss": progression.best_score},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +25,7 @@ from agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, run
 from agents.ppo.config import TrainConfig
 from agents.ppo.controller import Controller, Description
 from lr_gym import LRTrainingEnv
-from lr_gym.envs.workers import WorkerVecEnv
+from lr_gym.envs.workers import WorkerDiedWarning, WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Cell, Contestant, Workers
 from lr_gym.mdp.features import NAMES
@@ -89,6 +90,22 @@ def current_controller(
     return Controller(description, model.policy.state_dict())
 
 
+@contextlib.contextmanager
+def shown_on(console: Console) -> Iterator[None]:
+    """Let warnings of a block appear on the console, one line each, without breaking its progress bar."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+            if category is WorkerDiedWarning:
+                console.print(f"[yellow]{message}[/yellow]")
+            else:
+                usual(message, category, *where, **options)
+
+        warnings.showwarning = show
+        yield
+
+
 @dataclasses.dataclass
 class Progression:
     """What is known of a run beyond the algorithm's own state; JSON-serialisable but for the best controller.
@@ -100,6 +117,8 @@ class Progression:
         best: The controller with the lowest score so far.
         best_score: Its mean best validation loss over the evaluation's episodes.
         seconds: Time spent, over all parts of an interrupted run.
+        lost_episodes: Training episodes cut off because a worker process died. A run with any cannot be repeated
+            exactly.
     """
 
     iteration: int = 0
@@ -108,6 +127,7 @@ class Progression:
     best: Controller | None = None
     best_score: float = float("inf")
     seconds: float = 0.0
+    lost_episodes: int = 0
 
 
 class TrainingCallback(BaseCallback):
@@ -149,7 +169,11 @@ class TrainingCallback(BaseCallback):
         for info in self.locals["infos"]:
             if "result" in info:
                 self._finished.append(info["result"]["best_val_loss"])
-                self._bar.advance(self._bar_id)
+            elif "worker_died" in info:
+                self.progression.lost_episodes += 1
+            else:
+                continue
+            self._bar.advance(self._bar_id)
         return True
 
     def _on_rollout_end(self) -> None:
@@ -218,7 +242,8 @@ def save(
         "config": config.to_dict(),
         "provenance": provenance,
         "progression": {
-            name: getattr(progression, name) for name in ("iteration", "curve", "exploring", "best_score", "seconds")
+            name: getattr(progression, name)
+            for name in ("iteration", "curve", "exploring", "best_score", "seconds", "lost_episodes")
         },
         "best": None if best is None else dataclasses.asdict(best.description),
     }
@@ -283,7 +308,8 @@ def train(
         callback = TrainingCallback(config, out, pool, progression, provenance, console)
         remaining = config.iterations * config.task.decisions * config.trainees - model.num_timesteps
         try:
-            model.learn(remaining, callback, reset_num_timesteps=checkpoint is None)
+            with shown_on(console):
+                model.learn(remaining, callback, reset_num_timesteps=checkpoint is None)
         finally:
             callback.stop_bar()
     return progression

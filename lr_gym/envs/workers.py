@@ -23,6 +23,10 @@ from lr_gym.errors import InvalidArgumentError, LRGymError
 MOST_DEATHS = 3
 
 
+class WorkerDiedWarning(RuntimeWarning):
+    """A worker process died; its episodes were cut off, and the run goes on."""
+
+
 class WorkerVecEnv(VecEnv):
     """SB3 vector environment over worker processes.
 
@@ -142,7 +146,7 @@ class WorkerVecEnv(VecEnv):
             warnings.warn(
                 f"{died} and is started again; {len(share)} episodes end where they were, and the run cannot be "
                 "repeated exactly",
-                RuntimeWarning,
+                WorkerDiedWarning,
                 stacklevel=2,
             )
             words = np.random.SeedSequence(self._entropy, spawn_key=(worker, self._deaths[worker]))
