@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.common import HEADINGS, Row
+from lr_gym.evaluation.plots import new_figure, save_figure
 from lr_gym.files import write_json
 from lr_gym.processes import available_cores
 from lr_gym.provenance import provenance
@@ -53,7 +54,27 @@ def main() -> None:
                     arguments.out,
                     {"provenance": provenance({"scale": arguments.scale} | machine), "rows": [vars(r) for r in rows]},
                 )
-    console.print(f"Written to {arguments.out}")
+    figure = arguments.out.with_suffix(".png")
+    draw([row for row in rows if row.unit == "x" and row.median is not None], figure)
+    console.print(f"Written to {arguments.out} and {figure}")
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Draw medians and quartiles of all ratios on a logarithmic axis."""
+    if not rows:
+        return
+    figure = new_figure(10, 1 + 0.3 * len(rows))
+    axes = figure.subplots()
+    for place, row in enumerate(reversed(rows)):
+        low, high = row.quartiles or (row.median, row.median)
+        colour = {True: "tab:green", False: "tab:red", None: "tab:blue"}[row.met]
+        axes.plot([low, high], [place, place], color=colour, lw=3, alpha=0.4, solid_capstyle="butt")
+        axes.plot(row.median, place, "o", color=colour)
+    axes.axvline(1, color="grey", lw=0.8)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)], fontsize="small")
+    axes.set_xlabel("ratio: median and quartiles (green: goal met, red: missed, blue: no goal)")
+    save_figure(figure, path)
 
 
 def _gpu() -> str | None:
