@@ -62,10 +62,15 @@ class Stack:
         self._leaves = {name: self._tensors[name].detach().requires_grad_() for name in trainable}
         self._rest = {name: tensor for name, tensor in self._tensors.items() if name not in trainable}
         self._parameters: list[dict[str, nn.Parameter]] = [{}] * count
-        self._graph = IntervalGraph(self._updates, self._capturable) if self.device.type == "cuda" else None
+        self._graph = IntervalGraph(self._updates, self._capturable) if self.on_gpu else None
         for number, member in enumerate(self.members):
             self.put(number, member)
         self._check()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether launching work costs more than doing it."""
+        return self.device.type == "cuda"
 
     def put(self, number: int, trainee: Trainee) -> None:
         """Make a trainee the member at a place; its tensors move into the stack."""
@@ -124,10 +129,10 @@ class Stack:
         losses = self.train(self.task.decision_interval)
         for member, updates, goes_on in zip(self.members, before, active, strict=True):
             member.updates = member.updates if goes_on else updates
-        if self.device.type == "cpu":  # stacked evaluations are slower there, and nothing waits for the device
-            evaluations = [member._evaluate(member._splits["validation"]) for member in self.members]
-        else:
+        if self.on_gpu:
             evaluations = self._evaluate()
+        else:  # where stacked evaluations are slower, and nothing waits for the device
+            evaluations = [member._evaluate(member._splits["validation"]) for member in self.members]
         rows = [
             member._numbers(loss, evaluation)
             for member, loss, evaluation in zip(self.members, losses.unbind(1), evaluations, strict=True)
