@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from agents.ppo import checkpoint as checkpoints
-from agents.ppo.backend import choose_backend, make_population
+from agents.ppo.backend import choose_backend, env_makers, make_population
 from agents.ppo.comparison import compare, count_cells
 from agents.ppo.config import BACKENDS, PROFILES, TrainConfig
 from agents.ppo.report import comparison_table, write_report
@@ -111,7 +111,7 @@ class Arguments:
         config = TrainConfig(task=task, **(PROFILES[profile] | settings))
         LRTrainingEnv(task, **config.env_options).reset(seed=0)  # what cannot be trained shows here, not in a worker
         if self.backend in (None, "auto"):
-            return dataclasses.replace(config, backend=choose_backend(task, config.device))
+            return dataclasses.replace(config, backend=choose_backend(config))
         config = dataclasses.replace(config, backend=self.backend)
         if config.backend == "population":
             make_population(2, task, config.env_options).reset(seed=0)  # likewise
@@ -153,7 +153,7 @@ def main() -> None:
     except LRGymError as error:
         parser.error(str(error))
     console = Console()
-    workers = arguments.workers or available_cores()
+    workers = min(arguments.workers or available_cores(), len(env_makers(config)))
     about = provenance(config.to_dict()) if checkpoint is None else checkpoint.value("provenance")
     console.print(
         f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.task.budget} "

@@ -208,3 +208,45 @@ def episode(
     for action in actions:
         steps.append(env.step(np.array([action], dtype=np.float32)))
     return steps
+
+
+class Normed(nn.Module):
+    """BatchNorm, and no bias before it."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(int(np.prod(input_shape)), 6, bias=False)
+        self.norm = nn.BatchNorm1d(6)
+        self.last = nn.Linear(6, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.norm(self.first(x.flatten(1)))))
+
+
+class PartlyFrozen(nn.Module):
+    """Frozen random weights before trained ones."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.first.weight.requires_grad_(False)
+        self.last = nn.Linear(6, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.first(x)))
+
+
+class Tied(nn.Module):
+    """One weight in two layers, and one BatchNorm in two places."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+        self.second.weight = self.first.weight
+        self.norm = nn.BatchNorm1d(4)
+        self.again = self.norm
+        self.last = nn.Linear(4, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.norm(self.first(x)))
+        return self.last(torch.tanh(self.again(self.second(x))))

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import gymnasium
+import torch
 
 from agents.ppo.config import TrainConfig
 from lr_gym import LRTrainingEnv, LRTrainingVectorEnv
@@ -14,6 +15,7 @@ from lr_gym.envs.worker_process import MakeEnv
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Task
 from lr_gym.trainee import Population, Trainee
+from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.population import clearly_faster
 
 #: Trainees in one population on a CPU, where every core has populations of its own. A constant, so that results do
@@ -21,21 +23,23 @@ from lr_gym.trainee.population import clearly_faster
 CPU_POPULATION = 8
 
 
-def choose_backend(task: Task, device: str) -> str:
-    """Return the backend that is faster for a task and device: `"workers"` or `"population"`.
+def choose_backend(config: TrainConfig) -> str:
+    """Return the backend that is faster for a run: `"workers"` or `"population"`.
 
     By the measurements in docs/performance.md, not by one on the spot: the same settings give the same results on a
     busy machine too.
 
     Args:
-        task: What the trainees train on.
-        device: Where they live.
+        config: The settings of the run.
     """
-    trainee = Trainee(task, 0, device=device)
-    if trainee.device.type == "cpu":
-        return "population" if clearly_faster(trainee, CPU_POPULATION) else "workers"
+    arithmetic = Arithmetic(config.precision)
+    pair = [Trainee(config.task, seed, device=config.device, arithmetic=arithmetic) for seed in (0, 1)]
+    if pair[0].device.type == "cpu" and config.trainees < 2 * CPU_POPULATION:
+        return "workers"  # fewer populations than cores
+    if not clearly_faster(pair[0], CPU_POPULATION):
+        return "workers"
     try:
-        Population([trainee, Trainee(task, 1, device=device)])
+        Population(pair, stack=2)
     except InvalidArgumentError:
         return "workers"
     return "population"
@@ -45,7 +49,7 @@ def env_makers(config: TrainConfig) -> list[MakeEnv]:
     """Return functions that make the environments of a run, to be called in worker processes."""
     if config.backend == "workers":
         return [functools.partial(make_env, config.task, config.env_options)] * config.trainees
-    size = CPU_POPULATION if config.device == "cpu" else config.trainees
+    size = CPU_POPULATION if torch.device(config.device).type == "cpu" else config.trainees
     counts = [min(size, config.trainees - start) for start in range(0, config.trainees, size)]
     return [functools.partial(make_population, count, config.task, config.env_options) for count in counts]
 

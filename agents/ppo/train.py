@@ -94,6 +94,7 @@ def current_controller(
 def shown_on(console: Console) -> Iterator[None]:
     """Let warnings of a block appear on the console, one line each, without breaking its progress bar."""
     with warnings.catch_warnings():
+        warnings.simplefilter("always", WorkerDiedWarning)  # not once per place: every death counts
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
@@ -204,7 +205,9 @@ class TrainingCallback(BaseCallback):
         now = time.monotonic()
         state.seconds += now - self._clock
         self._clock = now
-        save(capture(model, venv), self.config, state, self.provenance, self.out)
+        captured = capture(model, venv)
+        if not cast(WorkerVecEnv, venv.venv).untold_deaths:  # else the last checkpoint is the one to go back to
+            save(captured, self.config, state, self.provenance, self.out)
 
     def _evaluate(self, controller: Controller) -> None:
         config, state = self.config, self.progression

@@ -58,13 +58,16 @@ class WorkerVecEnv(VecEnv):
         self._workers: list[Here | Process] = []
         self._closed = False
         self._entropy: int | None = None
-        self._deaths = [0] * len(shares)
+        self._running = False  # whether there are episodes that a death would cut off
+        self._deaths = [0] * len(shares)  # by worker, since its last step
+        self._deaths_ever = [0] * len(shares)
         #: By worker, the first observations and infos of the episodes that follow a death, until a step tells of it.
         self._reborn: dict[int, list[tuple[Any, dict[str, Any]]]] = {}
         try:
             for makers in self._makers:
                 self._workers.append(Process(makers) if workers else Here(makers))
-            spaces = list(self._all("spaces", dict.fromkeys(range(len(shares)))).values())
+            found = self._all("spaces", dict.fromkeys(range(len(shares))))
+            spaces = [found[worker] for worker in range(len(shares))]
             ends = np.cumsum([len(answer) for answer in spaces]).tolist()
             self._shares = [list(range(end - len(answer), end)) for end, answer in zip(ends, spaces, strict=True)]
             observation_space, action_space = spaces[0][0]
@@ -77,16 +80,18 @@ class WorkerVecEnv(VecEnv):
     # -- talking to workers ------------------------------------------------------------------------------------------
 
     def _ask(self, worker: int, command: str, payload: Any = None) -> None:
+        if self._closed:
+            raise LRGymError("these environments are closed; make new ones")
         try:
             self._workers[worker].send((command, payload))
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise _Death(worker) from error
+            raise _Death from error
 
     def _answer(self, worker: int) -> Any:
         try:
             kind, value = self._workers[worker].receive()
         except (EOFError, ConnectionResetError) as error:
-            raise _Death(worker) from error
+            raise _Death from error
         if kind == "error":
             raise value
         return value
@@ -95,53 +100,59 @@ class WorkerVecEnv(VecEnv):
         """Give a command to some workers at once, and return their answers.
 
         All answers are read before an error is raised, so that none is left behind. A worker that dies is started
-        again and asked again, but for a step: its environments are not where they were.
+        again and asked again, but for a step: its environments are not where they were, and it is left out.
         """
-        answers: dict[int, Any] = {}
-        errors: list[Exception] = []
-        waiting = []
+        asked = {}
         for worker, payload in payloads.items():
             try:
                 self._ask(worker, command, payload)
-                waiting.append(worker)
+                asked[worker] = True
             except _Death:
-                self._restart(worker)
-                waiting += self._again(worker, command, payload)
-        while waiting:
-            worker = waiting.pop(0)
-            try:
-                answers[worker] = self._answer(worker)
-            except _Death:
-                self._restart(worker)
-                waiting += self._again(worker, command, payloads[worker])
-            except Exception as error:
-                errors.append(error)
+                asked[worker] = False
+        answers: dict[int, Any] = {}
+        errors: list[Exception] = []
+        for worker, payload in payloads.items():
+            alive = asked[worker]
+            while worker not in answers:
+                try:
+                    if not alive:
+                        self._restart(worker, cuts_off=command not in ("reset", "set_states"))
+                        if command == "step":
+                            break
+                        self._ask(worker, command, payload)
+                    answers[worker] = self._answer(worker)
+                except _Death:
+                    alive = False
+                except Exception as error:
+                    if self._closed:
+                        raise
+                    errors.append(error)
+                    break
         if errors:
             raise errors[0]
         return answers
 
-    def _again(self, worker: int, command: str, payload: Any) -> list[int]:
-        """Ask a worker that was restarted again; return the workers to wait for."""
-        if command == "step":
-            return []
-        self._ask(worker, command, payload)
-        return [worker]
-
-    def _restart(self, worker: int) -> None:
-        """Start a dead worker again, and reset its environments.
+    def _restart(self, worker: int, cuts_off: bool) -> None:
+        """Start a dead worker again; where that cuts episodes off, begin others with fresh seeds.
 
         Raises:
-            LRGymError: It has died too often.
+            LRGymError: It has died too often; all workers were ended.
         """
         while True:
             code = self._workers[worker].exit_code()
             self._deaths[worker] += 1
+            self._deaths_ever[worker] += 1
             died = f"worker process {worker} of {len(self._workers)} died (exit code {code})"
             if self._deaths[worker] >= MOST_DEATHS or not hasattr(self, "_shares"):
+                self.close()
                 raise LRGymError(
                     f"{died}{', again and again' * (self._deaths[worker] > 1)}; if memory ran out use fewer workers, "
                     "then continue the run with --resume"
                 )
+            self._workers[worker] = Process(self._makers[worker])
+            if not (cuts_off and self._running):
+                warnings.warn(f"{died} and is started again", WorkerDiedWarning, stacklevel=2)
+                return
             share = self._shares[worker]
             warnings.warn(
                 f"{died} and is started again; {len(share)} episodes end where they were, and the run cannot be "
@@ -149,15 +160,19 @@ class WorkerVecEnv(VecEnv):
                 WorkerDiedWarning,
                 stacklevel=2,
             )
-            words = np.random.SeedSequence(self._entropy, spawn_key=(worker, self._deaths[worker]))
+            words = np.random.SeedSequence(self._entropy, spawn_key=(worker, self._deaths_ever[worker]))
             seeds = [int(word) for word in words.generate_state(len(share))]
-            self._workers[worker] = Process(self._makers[worker])
             try:
                 self._ask(worker, "reset", [(seed, None) for seed in seeds])
                 self._reborn[worker] = self._answer(worker)
                 return
             except _Death:
                 continue
+
+    @property
+    def untold_deaths(self) -> bool:
+        """Whether episodes were cut off of which the coming step will tell: until then states do not fit together."""
+        return bool(self._reborn)
 
     # -- SB3's interface ---------------------------------------------------------------------------------------------
 
@@ -170,7 +185,7 @@ class WorkerVecEnv(VecEnv):
         """Reset all environments and return their observations (num_envs, ...)."""
         payloads = list(zip(self._seeds, self._options, strict=True))
         answers = self._each("reset", payloads)
-        self._reborn = {}
+        self._reborn, self._running = {}, True
         self.reset_infos = [info for _, info in answers]
         self._reset_seeds()
         self._reset_options()
@@ -219,9 +234,15 @@ class WorkerVecEnv(VecEnv):
         return self._each("get_states", [None] * self.num_envs)
 
     def set_states(self, states: Sequence[dict[str, Any]]) -> None:
-        """Go to states that `get_states` returned."""
+        """Go to states that `get_states` returned.
+
+        Raises:
+            InvalidArgumentError: There are more or fewer of them than environments.
+        """
+        if len(states) != self.num_envs:
+            raise InvalidArgumentError(f"need the states of {self.num_envs} environments, got {len(states)}")
         self._seen = self._each("set_states", states)
-        self._reborn = {}
+        self._reborn, self._running = {}, True
 
     def close(self) -> None:
         """End the workers. Harmless when called again."""

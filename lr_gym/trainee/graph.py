@@ -14,34 +14,32 @@ from torch import Tensor
 
 
 class IntervalGraph:
-    """A function of one tensor that always works on the same memory, captured on its second call and replayed then."""
+    """A function that always works on the same memory: called, then captured, then replayed."""
 
-    def __init__(self, updates: Callable[[Tensor], Tensor], capturable: Callable[[], bool]) -> None:
+    def __init__(self, updates: Callable[[Tensor], Tensor], settle: Callable[[], bool]) -> None:
         """Wrap a function.
 
         Args:
             updates: Takes the examples of every update, and returns the losses.
-            capturable: Says whether all that it does happens on the device, at fixed places.
+            settle: Brings everything that it works on to its fixed place; returns whether that is possible, and all
+                of it happens on the device.
         """
-        self._updates, self._capturable = updates, capturable
+        self._updates, self._settle = updates, settle
         self._graph: torch.cuda.CUDAGraph | None = None
         self._indices = self._losses = torch.empty(0)
         self._warm = self._failed = False
 
-    def forget(self) -> None:
-        """Capture anew at the next occasion: something moved."""
-        self._graph, self._warm = None, False
-
     def __call__(self, indices: Tensor) -> Tensor:
         """Do the updates."""
-        if self._graph is None and (self._failed or not self._capturable()):
+        if self._failed or not self._settle():
             return self._updates(indices)
-        if self._graph is None and not self._warm:
+        if not self._warm:
             self._warm = True
             return self._on_side_stream(indices)
         if self._graph is None and not self._capture(indices):
             return self._updates(indices)
-        assert self._graph is not None
+        if self._graph is None or self._indices.shape != indices.shape:  # another number of updates
+            return self._updates(indices)
         self._indices.copy_(indices)
         self._graph.replay()
         return self._losses.clone()

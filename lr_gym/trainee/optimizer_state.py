@@ -24,14 +24,29 @@ def write_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> N
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     present = {number: optimizer.state[p] for number, p in enumerate(parameters) if p in optimizer.state}
-    usual = type(optimizer).load_state_dict is torch.optim.Optimizer.load_state_dict
-    if not (usual and _alike(present, saved["state"])):
+    sizes = [len(group["params"]) for group in optimizer.param_groups]
+    fits = sizes == [len(group["params"]) for group in saved["param_groups"]] and _alike(present, saved["state"])
+    if not (fits and _usual(optimizer)):
+        rates = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(_copied(saved))
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            if isinstance(rate, Tensor):
+                group["lr"] = rate.copy_(torch.as_tensor(group["lr"]))
         return
     for number, values in saved["state"].items():
         _write(present[number], values)
     for group, values in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         _write(group, {name: value for name, value in values.items() if name != "params"})
+
+
+def _usual(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether loading does nothing but write values: no way of its own, and no hooks."""
+    kind, base = type(optimizer), torch.optim.Optimizer
+    hooks = optimizer._optimizer_load_state_dict_pre_hooks or optimizer._optimizer_load_state_dict_post_hooks
+    # PyTorch's own __setstate__ only fills in what older versions did not save.
+    setting = next(parent for parent in kind.__mro__ if "__setstate__" in vars(parent))
+    pytorchs = setting.__module__.startswith("torch.optim")
+    return kind.load_state_dict is base.load_state_dict and pytorchs and not hooks
 
 
 def _copied(value: Any) -> Any:
@@ -56,9 +71,14 @@ def _alike(present: Mapping[Any, Any], saved: Mapping[Any, Any]) -> bool:
             mine = present[number][name]
             if isinstance(value, Tensor) != isinstance(mine, Tensor):
                 return False
-            if isinstance(value, Tensor) and (value.shape, value.dtype) != (mine.shape, mine.dtype):
+            if isinstance(value, Tensor) and not _writable(mine, value):
                 return False
     return True
+
+
+def _writable(mine: Tensor, value: Tensor) -> bool:
+    expanded = any(stride == 0 and size > 1 for size, stride in zip(mine.shape, mine.stride(), strict=True))
+    return (value.shape, value.dtype) == (mine.shape, mine.dtype) and not expanded
 
 
 def _write(target: dict[str, Any], values: Mapping[str, Any]) -> None:

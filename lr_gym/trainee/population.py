@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 
 from torch import nn
@@ -27,8 +28,8 @@ CPU_LAYERS = (
     nn.BatchNorm1d,
     nn.LayerNorm,
 )
-CPU_PARAMETERS = 200_000
-CPU_PARAMETERS_CLEARLY = 60_000
+#: Parameters times batch size up to which a stack is faster, and up to which it is so by a fifth or more.
+CPU_WORK, CPU_WORK_CLEARLY = 13_000_000, 4_000_000
 CPU_STACK = 16
 
 
@@ -45,16 +46,19 @@ def stack_size(trainee: Trainee, count: int) -> int:
         return count
     layers = [module for module in trainee.model.modules() if not list(module.children())]
     dense = all(isinstance(layer, CPU_LAYERS) for layer in layers)
-    small = sum(p.numel() for p in trainee.model.parameters()) <= CPU_PARAMETERS
-    return min(count, CPU_STACK) if dense and small and not trainee._needs_closure else 1
+    return min(count, CPU_STACK) if dense and _work(trainee) <= CPU_WORK and not trainee._needs_closure else 1
+
+
+def _work(trainee: Trainee) -> int:
+    """Return the multiplications of a dense network's forward pass."""
+    return trainee.task.batch_size * sum(p.numel() for p in trainee.model.parameters())
 
 
 def clearly_faster(trainee: Trainee, count: int) -> bool:
     """Return whether a stack is worth its other rounding: always on a GPU, on a CPU for very small networks."""
     if trainee.device.type != "cpu":
         return True
-    small = sum(p.numel() for p in trainee.model.parameters()) <= CPU_PARAMETERS_CLEARLY
-    return small and stack_size(trainee, count) > 1
+    return _work(trainee) <= CPU_WORK_CLEARLY and stack_size(trainee, count) > 1
 
 
 class Population:
@@ -73,7 +77,7 @@ class Population:
         Args:
             members: At least one, all of one task on one device; the population takes them over.
             stack: How many are computed at once; the last stack may be smaller. By default all on a GPU, on a CPU 16
-                for small networks of dense layers and 1 for others.
+                for small networks of dense layers and 1 for others, also where they cannot be stacked.
 
         Raises:
             InvalidArgumentError: There is no member, they differ in task or device, or the network, loss or
@@ -81,20 +85,33 @@ class Population:
         """
         if not members:
             raise InvalidArgumentError("a population needs at least one trainee, got none")
-        if stack is not None and (isinstance(stack, bool) or not isinstance(stack, int) or stack < 1):
+        if stack is not None and (isinstance(stack, bool) or not isinstance(stack, numbers.Integral) or stack < 1):
             raise InvalidArgumentError(f"stack must be a whole number of at least 1 or None, got {stack!r}")
-        if len({(member.task, member.device) for member in members}) > 1:
-            raise InvalidArgumentError(
-                "the trainees of a population must share one task and one device; train different ones in "
-                "environments of their own"
-            )
         self._members = list(members)
-        self.stack = min(stack or stack_size(members[0], len(members)), len(members))
-        self._stacks = (
-            [Stack(self._members[start : start + self.stack]) for start in range(0, len(members), self.stack)]
-            if self.stack > 1
-            else []
-        )
+        for number, member in enumerate(members):
+            self._check(member, self._members[:number])
+        self.stack = min(int(stack or stack_size(members[0], len(members))), len(members))
+        self._stacks: list[Stack] = []
+        if self.stack > 1:
+            starts = range(0, len(members), self.stack)
+            try:
+                self._stacks = [Stack(self._members[start : start + self.stack]) for start in starts]
+            except InvalidArgumentError:
+                if stack is not None or members[0].device.type != "cpu":
+                    raise
+                self.stack = 1  # nobody asked for a stack, and on a CPU little is lost
+
+    def _check(self, newcomer: Trainee, others: Sequence[Trainee]) -> None:
+        """Check that a trainee can be a member beside others."""
+        if any(newcomer is member for member in others):
+            raise InvalidArgumentError("a trainee cannot be a member twice; make one for each place")
+        for name in ("task", "device", "arithmetic", "data"):
+            mine, theirs = getattr(newcomer, name), getattr(self._members[0], name)
+            if not (mine is theirs or (name != "data" and mine == theirs)):
+                raise InvalidArgumentError(
+                    f"the trainees of a population must share task, data, device and arithmetic; the {name} differs: "
+                    "train different ones in environments of their own"
+                )
 
     @property
     def members(self) -> tuple[Trainee, ...]:
@@ -102,7 +119,18 @@ class Population:
         return tuple(self._members)
 
     def put(self, number: int, trainee: Trainee) -> None:
-        """Put another trainee of the task in the place of a member, whose own training is over."""
+        """Put another trainee in the place of a member, whose own training is over.
+
+        Args:
+            number: Of the place, from 0.
+            trainee: Of the same task, data, device and arithmetic.
+
+        Raises:
+            InvalidArgumentError: There is no such place, or the trainee does not fit.
+        """
+        if not 0 <= number < len(self._members):
+            raise InvalidArgumentError(f"there are places 0 to {len(self._members) - 1}, got {number!r}")
+        self._check(trainee, [member for place, member in enumerate(self._members) if place != number])
         self._members[number] = trainee
         if self._stacks:
             self._stacks[number // self.stack].put(number % self.stack, trainee)
@@ -111,15 +139,18 @@ class Population:
         """Train for one decision interval, then measure.
 
         Args:
-            active: By member, whether its training goes on; all by default.
+            active: By member, whether its training goes on; all by default. One whose training is over may be
+                computed along, for nobody: put another in its place before it is to train again.
 
         Returns:
             By member, what was measured; None where it is not active.
 
         Raises:
-            InvalidArgumentError: A loss is negative.
+            InvalidArgumentError: `active` has another length, or a loss is negative.
         """
         active = [True] * len(self._members) if active is None else active
+        if len(active) != len(self._members):
+            raise InvalidArgumentError(f"active needs an entry for each of {len(self._members)} members, got {active}")
         if not self._stacks:
             return [m.train_interval() if goes_on else None for m, goes_on in zip(self._members, active, strict=True)]
         measurements: list[Measurement | None] = []

@@ -21,12 +21,11 @@ from torch.func import functional_call, vmap
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.trainee.graph import IntervalGraph
 from lr_gym.trainee.records import Evaluation, Measurement
+from lr_gym.trainee.stack_check import alike, moved, own_passes
 from lr_gym.trainee.trainee import VMAP_ERRORS, Trainee
 
 #: Examples per forward pass of an evaluation on a GPU, over all members: bounds its memory.
 EVALUATION_ROWS = 100_000
-#: A member's loss and gradient norms in the stack must agree with its own to this, or the model is refused.
-TOLERANCE = 1e-3
 
 
 class Stack:
@@ -49,11 +48,15 @@ class Stack:
         first = self.members[0]
         self.task, self.data, self.device = first.task, first.data, first.device
         if first.arithmetic.channels_last:
-            raise _refusal(first, "stacked images have their channels first (channels_last=False)")
+            raise self._refusal("stacked images have their channels first (channels_last=False)")
         if first._needs_closure:
-            raise _refusal(first, f"the optimizer {self.task.optimizer!r} evaluates the loss itself")
-        self._network = copy.deepcopy(first.model)  # lends its code; weights are handed to it
-        self._forward = first.arithmetic.forward(functools.partial(functional_call, self._network), self.device)
+            raise self._refusal(f"the optimizer {self.task.optimizer!r} evaluates the loss itself")
+        try:
+            self._network = copy.deepcopy(first.model)  # lends its code; weights are handed to it
+        except (RuntimeError, TypeError) as error:
+            raise self._refusal(f"the network cannot be copied: {reason(error)}") from error
+        self._plain: Callable[..., Tensor] = functools.partial(functional_call, self._network)
+        self._forward = first.arithmetic.forward(self._plain, self.device)
         count = len(self.members)
         self._tensors = {name: _room(t, count) for name, t in _named_tensors(first.model).items()}
         self._state: dict[tuple[int, str], Tensor] = {}  # of the optimizers, kept at fixed places for the graph
@@ -62,7 +65,7 @@ class Stack:
         self._leaves = {name: self._tensors[name].detach().requires_grad_() for name in trainable}
         self._rest = {name: tensor for name, tensor in self._tensors.items() if name not in trainable}
         self._parameters: list[dict[str, nn.Parameter]] = [{}] * count
-        self._graph = IntervalGraph(self._updates, self._capturable) if self.on_gpu else None
+        self._graph = IntervalGraph(self._updates, self._settle) if self.on_gpu else None
         for number, member in enumerate(self.members):
             self.put(number, member)
         self._check()
@@ -73,43 +76,20 @@ class Stack:
         return self.device.type == "cuda"
 
     def put(self, number: int, trainee: Trainee) -> None:
-        """Make a trainee the member at a place; its tensors move into the stack."""
+        """Make a trainee the member at a place. Its tensors move into the stack, and those of the last one out."""
+        last = self.members[number]
+        if last is not trainee:
+            for tensor in _named_tensors(last.model).values():
+                tensor.data = tensor.detach().clone()
+            for state in last.optimizer.state.values():
+                state.update({key: value.clone() for key, value in state.items() if isinstance(value, Tensor)})
         for name, tensor in _named_tensors(trainee.model).items():
             place = self._tensors[name][number]
             place.copy_(tensor.detach())
             tensor.data = place
-        if self._graph is not None:
-            self._put_state(number, trainee)
         self.members[number] = trainee
         self._parameters[number] = dict(trainee.model.named_parameters())
         trainee.optimizer.zero_grad()
-
-    def _put_state(self, number: int, trainee: Trainee) -> None:
-        """Move the optimizer's tensors and learning rate into the stack: a captured update finds them there."""
-        count = len(self.members)
-        if self._graph is not None and not trainee.updates:
-            self._graph.forget()  # the optimizer will make its state at the first update, wherever it likes
-        for index, parameter in enumerate(trainee.parameters):
-            state = trainee.optimizer.state[parameter]
-            for key, value in state.items():
-                if isinstance(value, Tensor):
-                    place = self._state.setdefault((index, key), _room(value, count))[number]
-                    state[key] = place.copy_(value)
-        for index, group in enumerate(trainee.optimizer.param_groups):
-            if isinstance(group["lr"], Tensor):
-                place = self._state.setdefault((index, "the group's lr"), _room(group["lr"], count))[number]
-                group["lr"] = place.copy_(group["lr"])
-
-    def _capturable(self) -> bool:
-        """Return whether the optimizers' updates happen on the device alone, in the stack's memory."""
-        groups = [group for member in self.members for group in member.optimizer.param_groups]
-        if not all(isinstance(group["lr"], Tensor) and group.get("capturable", True) for group in groups):
-            return False
-        if not all(member.updates for member in self.members):
-            return False
-        for number, member in enumerate(self.members):
-            self._put_state(number, member)
-        return True
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -117,13 +97,14 @@ class Stack:
         """Train for one decision interval, then measure. One device synchronisation for all.
 
         Args:
-            active: By member, whether its training goes on. One that is over is computed along, for nobody.
+            active: By member, whether its training goes on. One that is over is computed along, for nobody, and not
+                to be trained any further.
 
         Returns:
             By member, what was measured; None where it is not active.
 
         Raises:
-            InvalidArgumentError: A loss is negative.
+            InvalidArgumentError: A loss is negative, or an optimizer puts its parameters elsewhere.
         """
         before = [member.updates for member in self.members]
         losses = self.train(self.task.decision_interval)
@@ -151,17 +132,25 @@ class Stack:
 
         Returns:
             The loss of each, before its update, (updates, members) on the device. Not synchronised.
+
+        Raises:
+            InvalidArgumentError: An optimizer puts its parameters elsewhere.
         """
         drawn = torch.stack([member._batches.take_indices(updates) for member in self.members])
         indices = drawn.view(len(self.members), updates, -1).transpose(0, 1)
         with self.members[0].arithmetic.flags(self.device):
             losses = self._updates(indices) if self._graph is None else self._graph(indices)
-        for member in self.members:
+        for number, member in enumerate(self.members):
             member.updates += updates
+            if moved(self._parameters[number], self._tensors, number):
+                raise self._refusal(
+                    f"the optimizer {self.task.optimizer!r} puts its parameters elsewhere (p.data = ...) instead of "
+                    "changing them in place"
+                )
         return losses
 
     def _updates(self, indices: Tensor) -> Tensor:
-        """Do the updates of an interval, and return the losses before each.
+        """Do some updates, and return the losses before each.
 
         Args:
             indices: Training examples of each update and member, (updates, members, batch).
@@ -175,26 +164,33 @@ class Stack:
             shape, flat = chosen.shape, chosen.reshape(-1)
             inputs = x.index_select(0, flat).view(*shape, *x.shape[1:])
             targets = y.index_select(0, flat).view(*shape, *y.shape[1:])
-            loss, gradients = self._gradients(self._rest, inputs, targets)
+            loss, gradients = self._gradients(self._forward, self._rest, inputs, targets)
             self._optimize(gradients)
             losses.append(loss)
         return torch.stack(losses)
 
-    def _gradients(self, rest: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _gradients(
+        self, forward: Callable[..., Tensor], rest: dict[str, Tensor], x: Tensor, y: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return every member's loss, (members,), and its gradients by parameter, (members, ...) each."""
-        losses = self._losses(self._leaves, rest, x, y)
+
+        def loss(leaves: dict[str, Tensor], rest: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            return self.members[0]._loss(forward({**leaves, **rest}, (x,)), y)
+
+        losses: Tensor = _vmapped(loss, 0)(self._leaves, rest, x, y)
         # The members do not interact: the gradients of the sum are those of the summands.
         found = torch.autograd.grad(losses.sum(), list(self._leaves.values()), allow_unused=True)
-        gradients = zip(self._leaves, found, strict=True)
-        # Fused optimizers read memory in the parameters' order, in which batched products do not always come.
-        return losses.detach(), {name: grad.contiguous() for name, grad in gradients if grad is not None}
-
-    def _losses(self, leaves: dict[str, Tensor], rest: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        def loss(leaves: dict[str, Tensor], rest: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return self.members[0]._loss(self._forward({**leaves, **rest}, (x,)), y)
-
-        losses: Tensor = _vmapped(loss, 0)(leaves, rest, x, y)
-        return losses
+        gradients: dict[str, Tensor] = {}
+        memory: set[int] = set()
+        for name, gradient in zip(self._leaves, found, strict=True):
+            if gradient is None:
+                continue
+            # Fused optimizers read memory in the parameters' order, in which batched products do not always come;
+            # and some change gradients in place, of which two parameters may have been given the same.
+            own = gradient.contiguous()
+            gradients[name] = own.clone() if own.data_ptr() in memory else own
+            memory.add(own.data_ptr())
+        return losses.detach(), gradients
 
     def _optimize(self, gradients: dict[str, Tensor]) -> None:
         """Let every member's optimizer do its update."""
@@ -204,12 +200,36 @@ class Stack:
                 parameters[name].grad = gradient
             member.optimizer.step()
 
+    def _settle(self) -> bool:
+        """Move the optimizers' tensors and learning rates to their places in the stack, where they are not there.
+
+        Returns:
+            Whether updates happen on the device alone, in the stack's memory: so that they can be captured.
+        """
+        groups = [group for member in self.members for group in member.optimizer.param_groups]
+        if not all(isinstance(group["lr"], Tensor) and group.get("capturable", True) for group in groups):
+            return False
+        for number, member in enumerate(self.members):
+            for index, parameter in enumerate(member.parameters):
+                if not (state := member.optimizer.state.get(parameter)):
+                    return False  # it will be made at the first update, wherever the optimizer likes
+                for key, value in state.items():
+                    if isinstance(value, Tensor):
+                        state[key] = self._placed((index, key), number, value)
+            for index, group in enumerate(member.optimizer.param_groups):
+                group["lr"] = self._placed((index, "the group's lr"), number, group["lr"])
+        return True
+
+    def _placed(self, key: tuple[int, str], number: int, value: Tensor) -> Tensor:
+        place = self._state.setdefault(key, _room(value, len(self.members)))[number]
+        return place if place.data_ptr() == value.data_ptr() else place.copy_(value)
+
     # -- measuring ---------------------------------------------------------------------------------------------------
 
     def _evaluate(self) -> list[Evaluation]:
         """Return every member's evaluation on the validation examples, computed at once."""
-        x, y = self.members[0]._splits["validation"]
         member = self.members[0]
+        x, y = member._splits["validation"]
 
         def forward(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
             return self._forward(tensors, (x,))
@@ -228,41 +248,46 @@ class Stack:
     # -- what can be stacked -----------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        """Compare the first member's loss and gradients in the stack with its own.
+        """Compare every member's losses and gradients in the stack with its own, over two passes.
 
-        A network that keeps state outside parameters and buffers, or looks at its numbers, shows here.
+        A network that keeps tensors or a memory outside parameters and buffers, or looks at its numbers, shows here.
+        In float32 whatever the precision: this is about what is computed, not about rounding.
         """
-        first = self.members[0]
-        batch = first.peek_batches(1)[0]
-        with first.preserved(), first._computing():
-            loss = first._loss_and_gradients((batch,))
-            alone = {name: p.grad for name, p in self._parameters[0].items() if p.grad is not None}
-            buffers = {name: buffer.clone() for name, buffer in first.model.named_buffers()}
-        x, y = (t.expand(len(self.members), *t.shape) for t in batch)
+        batches = [member.peek_batches(2) for member in self.members]
+        alone = [own_passes(member, both) for member, both in zip(self.members, batches, strict=True)]
+        if not all(
+            alike({"loss": again.loss, **again.gradients, **again.buffers}, before)
+            for before, again in zip(alone[0], own_passes(self.members[0], batches[0]), strict=True)
+        ):
+            raise self._refusal("it computes something else when asked again: it remembers outside its buffers")
         rest = {name: tensor.clone() for name, tensor in self._rest.items()}
         try:
-            losses, gradients = self._gradients(rest, x, y)
+            for turn in range(2):
+                x, y = (torch.stack(parts) for parts in zip(*(both[turn] for both in batches), strict=True))
+                losses, gradients = self._gradients(self._plain, rest, x, y)
+                for number, passes in enumerate(alone):
+                    mine = {"loss": losses, **gradients, **{name: rest[name] for name in passes[turn].buffers}}
+                    if not alike({name: tensor[number] for name, tensor in mine.items()}, passes[turn]):
+                        raise self._refusal(
+                            "it gives another loss, gradient or running statistic in a stack than alone"
+                        )
+            if self._forward is not self._plain:
+                self._gradients(self._forward, rest, x, y)
+            if self.on_gpu:
+                self._evaluate()
+        except InvalidArgumentError:
+            raise
         except VMAP_ERRORS as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise _refusal(first, reason(error)) from error
-        stacked = [{"loss": losses}, gradients, {name: rest[name] for name in buffers}]
-        for mine, own in zip(stacked, [{"loss": loss}, alone, buffers], strict=True):
-            if not _agree({name: tensor[0] for name, tensor in mine.items()}, own):
-                raise _refusal(first, "it gives another loss, gradient or running statistic in a stack than alone")
+            raise self._refusal(reason(error)) from error
 
-
-def _agree(mine: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
-    """Return whether tensors are equal up to rounding, relative to all of them together."""
-    if mine.keys() != own.keys():
-        return False
-    if not own:
-        return True
-    expected = torch.cat([tensor.flatten().double() for tensor in own.values()])
-    got = torch.cat([mine[name].flatten().double() for name in own])
-    if not bool(expected.isfinite().all()):
-        return True  # a network that has blown up says nothing
-    return bool((got - expected).norm() <= TOLERANCE * expected.norm())
+    def _refusal(self, why: str) -> InvalidArgumentError:
+        return InvalidArgumentError(
+            f"trainees of the task {self.task.name!r} (model {self.task.model!r}) cannot be computed at once: {why}; "
+            "train them one after another (stack=1) or in processes of their own (vectorization_mode='async', "
+            "--backend workers)"
+        )
 
 
 def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -276,11 +301,3 @@ def _room(tensor: Tensor, count: int) -> Tensor:
 
 def _vmapped(function: Callable[..., Any], in_dims: int | tuple[int | None, ...]) -> Callable[..., Any]:
     return vmap(function, in_dims=in_dims, randomness="error")
-
-
-def _refusal(member: Trainee, why: str) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"trainees of the task {member.task.name!r} (model {member.task.model!r}) cannot be computed at once: {why}; "
-        "train them one after another (stack=1) or in processes of their own (vectorization_mode='async', "
-        "--backend workers)"
-    )

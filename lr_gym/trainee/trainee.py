@@ -282,9 +282,10 @@ class Trainee(TrainingRun):
         if not (self._batchable and count > 1 and clearly_faster(self, count)):
             return None
         if self._branches is None or len(self._branches.members) != count:
+            # Of different seeds: a network with a memory of its own, which a snapshot does not hold, is refused then.
             members = [
-                Trainee(self.task, 0, lr=self.lr, device=self.device, data=self.data, arithmetic=self.arithmetic)
-                for _ in range(count)
+                Trainee(self.task, seed, lr=self.lr, device=self.device, data=self.data, arithmetic=self.arithmetic)
+                for seed in range(count)
             ]
             for member in members:
                 member.extra = self.extra
