@@ -206,7 +206,9 @@ class TrainingCallback(BaseCallback):
         state.seconds += now - self._clock
         self._clock = now
         captured = capture(model, venv)
-        if not cast(WorkerVecEnv, venv.venv).untold_deaths:  # else the last checkpoint is the one to go back to
+        # After a death that no step has told of yet, environments and observations do not fit together: the last
+        # checkpoint is the one to go back to. At the end nothing goes on.
+        if not cast(WorkerVecEnv, venv.venv).untold_deaths or state.iteration == self.config.iterations:
             save(captured, self.config, state, self.provenance, self.out)
 
     def _evaluate(self, controller: Controller) -> None:

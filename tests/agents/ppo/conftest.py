@@ -9,12 +9,61 @@ import tiny
 from rich.console import Console
 
 import agents.ppo.train as train_module
+import lr_gym.envs.workers as workers_module
 from agents.ppo.checkpoint import Checkpoint
 from agents.ppo.config import TrainConfig
 from agents.ppo.train import Progression
+from lr_gym.envs.worker_process import Here, MakeEnv
 from lr_gym.evaluation import Workers
 
 Train = Callable[..., Progression]
+
+
+class Mortal(Here):
+    """A worker in this process that can be killed, as far as its parent can tell."""
+
+    #: Whether those made from now on are dead already.
+    stillborn = False
+
+    def __init__(self, makers: list[MakeEnv]) -> None:
+        super().__init__(makers)
+        self.alive = not self.stillborn
+
+    def send(self, question: tuple[str, Any]) -> None:
+        if not self.alive:
+            raise BrokenPipeError
+        super().send(question)
+
+    def receive(self) -> tuple[str, Any]:
+        if not self.alive:
+            raise EOFError
+        return super().receive()
+
+    def exit_code(self) -> int:
+        return -9
+
+
+def train_with(
+    workers: int,
+    config: TrainConfig,
+    out: Path,
+    checkpoint: Checkpoint | None = None,
+    *,
+    console: Console | None = None,
+    **options: Any,
+) -> Progression:
+    """Train, without a word if nobody listens, and evaluate in this process."""
+    with Workers(1, in_process=True) as pool:
+        return train_module.train(
+            config,
+            out,
+            workers=workers,
+            pool=pool,
+            provenance={"command": "test"},
+            console=console or Console(quiet=True),
+            checkpoint=checkpoint,
+            **options,
+        )
 
 
 @pytest.fixture
@@ -23,16 +72,19 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> Train:
     monkeypatch.setattr(train_module, "WorkerVecEnv", tiny.envs_here)
 
     def train(config: TrainConfig, out: Path, checkpoint: Checkpoint | None = None, **options: Any) -> Progression:
-        with Workers(1, in_process=True) as pool:
-            return train_module.train(
-                config,
-                out,
-                workers=1,
-                pool=pool,
-                provenance={"command": "test"},
-                console=Console(quiet=True),
-                checkpoint=checkpoint,
-                **options,
-            )
+        return train_with(1, config, out, checkpoint, **options)
 
     return train
+
+
+@pytest.fixture
+def train_beside(monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Return `train` with a number of workers that are no processes, but can be killed like some."""
+    monkeypatch.setattr(workers_module, "Process", Mortal)
+    return train_with
+
+
+@pytest.fixture(scope="session")
+def train_apart() -> Train:
+    """Return `train` with a number of worker processes."""
+    return train_with

@@ -183,3 +183,24 @@ def test_missing_tensors(started: Checkpoint, train_here: Train, tmp_path: Path,
     del started.tensors[missing]
     with pytest.raises(FileFormatError):
         train_here(tiny.config(), tmp_path / "other", started)
+
+
+@pytest.mark.parametrize("backend", ["workers", "population"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda envs: [],
+        lambda envs: envs[:1],
+        lambda envs: [*envs, envs[0]],
+        lambda envs: [envs[0] | {"actions": "now"}, envs[1]],
+        lambda envs: [{}, envs[1]],
+        lambda envs: None,
+    ],
+    ids=["none", "one", "three", "actions", "empty", "null"],
+)
+def test_environments_that_do_not_fit(
+    backend: str, change: Callable[[list[Any]], Any], started: Checkpoint, train_here: Train, tmp_path: Path
+) -> None:
+    started.values["envs"] = change(started.values["envs"])
+    with pytest.raises(FileFormatError, match="the checkpoint does not fit"):
+        train_here(tiny.config(backend=backend), tmp_path / "other", started)
