@@ -113,8 +113,9 @@ def test_what_a_run_leaves(finished: Path) -> None:
     assert {"commit", "python", "packages"} < about.keys()
     assert about["settings"]["seed"] == 3
     assert about["settings"]["task"]["batch_size"] == 8
+    assert about["settings"]["backend"] == Checkpoint.read(finished).values["config"]["backend"] == "population"
     assert Controller.load(finished).description.provenance == about
-    assert values["training_episodes"] == 128
+    assert (values["training_episodes"], values["lost_episodes"]) == (128, 0)
     assert [entry["iteration"] for entry in values["learning_curve"]] == [0, 8]
     comparison = values["comparison"]
     assert len(comparison["grid"]) == comparison["tuning_episodes"] == 48

@@ -32,6 +32,42 @@ def test_defaults_and_profiles() -> None:
     assert configured("--override", "optimizer=SGD", "batch_size=32").task.optimizer == "SGD"
 
 
+SMALL = 'model_options={"width":32}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "backend"),
+    [
+        ((), "workers"),
+        (("--backend", "auto"), "workers"),
+        (("--backend", "population"), "population"),
+        (("--override", SMALL), "population"),
+        (("--override", SMALL, "--backend", "auto"), "population"),
+        (("--override", SMALL, "--backend", "workers"), "workers"),
+        (("--override", SMALL, "optimizer=LBFGS"), "workers"),
+        (("--override", "model=toys:NoisyNet"), "workers"),
+        (("--profile", "paper", "--override", SMALL), "population"),
+    ],
+    ids=lambda value: " ".join(value) or "none" if isinstance(value, tuple) else "",
+)
+def test_the_backend_is_settled(arguments: tuple[str, ...], backend: str) -> None:
+    """There is no "auto" in the settings of a run: they say what was done."""
+    config = configured(*arguments)
+    assert config.backend == config.to_dict()["backend"] == backend
+
+
+def test_a_run_before_there_was_a_choice(finished: Path, tmp_path: Path) -> None:
+    """Its trainees were computed one after another, and are still, whatever would be chosen today."""
+    checkpoint = Checkpoint.read(finished)
+    assert checkpoint.values["config"].pop("backend") == "population"
+    checkpoint.write(tmp_path)
+    arguments, _ = cli.parse(train_controller.Arguments, "", ("--resume", str(tmp_path)))
+    config, out, read = train_controller.prepare(arguments)
+    assert (config.backend, out) == ("workers", tmp_path)
+    assert read is not None
+    assert config.to_dict() == checkpoint.values["config"] | {"backend": "workers"}
+
+
 def no_download(*_: Any, **__: Any) -> NoReturn:
     raise RuntimeError("no network in tests")
 
@@ -80,6 +116,24 @@ REFUSED: list[tuple[str, str]] = [
     ("--override final_layer=9", "final_layer"),
     ("--device nonsense", "device must be 'cpu' or a GPU that is there, got 'nonsense'"),
     ("--device meta", "device must be 'cpu' or a GPU that is there, got 'meta'"),
+    (
+        "--backend gpu",
+        "argument --backend: invalid choice: 'gpu' (choose from 'auto', 'workers', 'population')",
+    ),
+    (
+        "--out {tmp}/new --backend population --override model=toys:NoisyNet",
+        "trainees of the task 'fashion-mnist-mini/mlp' (model 'toys:NoisyNet') cannot be computed at once: vmap: "
+        "called random operation",
+    ),
+    (
+        "--out {tmp}/new --backend population --override model=toys:NoisyNet",
+        "train them one after another (stack=1) or in processes of their own (vectorization_mode='async', "
+        "--backend workers)",
+    ),
+    (
+        "--out {tmp}/new --backend population --override optimizer=LBFGS",
+        "cannot be computed at once: the optimizer 'LBFGS' evaluates the loss itself; train them one after another ",
+    ),
     ("--data {tmp}/none", "--data must be a folder, got '{tmp}/none'"),
     ("--out {tmp}/file", "--out must be a folder, {tmp}/file is a file"),
     ("--out {tmp}/file/below", "{tmp}/file"),
@@ -87,6 +141,8 @@ REFUSED: list[tuple[str, str]] = [
     ("--resume {tmp}", "nothing to resume in {tmp}: there is no checkpoint/state.safetensors"),
     ("--resume {tmp}/none", "nothing to resume in {tmp}/none"),
     ("--resume {run} --seed 3 --initial-lrs 1", "continues a run with its own settings; drop --initial-lrs, --seed"),
+    ("--resume {run} --backend auto", "continues a run with its own settings; drop --backend"),
+    ("--resume {run} --backend population", "continues a run with its own settings; drop --backend"),
     ("--resume {damaged}", "state.safetensors cannot be read as a checkpoint"),
     ("--resume {foreign}", "state.safetensors"),
 ]

@@ -27,10 +27,14 @@ class EpisodeHistory:
         self._options: dict[str, Any] | None = None
 
     def reset(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
-        """Reset the env and begin a new history."""
-        self._random_state = None if seed is not None else dict(self.env.unwrapped.np_random.bit_generator.state)
-        self._seed, self._options, self.actions = seed, options, []
-        return self.env.reset(seed=seed, options=options)
+        """Reset the env and begin a new history; one that is refused leaves the old."""
+        random_state = None if seed is not None else dict(self.env.unwrapped.np_random.bit_generator.state)
+        first = self.env.reset(seed=seed, options=options)
+        plain = {
+            name: value.item() if isinstance(value, np.generic) else value for name, value in (options or {}).items()
+        }
+        self._random_state, self._seed, self._options, self.actions = random_state, seed, plain or None, []
+        return first
 
     def took(self, action: Any) -> None:
         """Remember an action, once the env has accepted it: one that was refused cannot be taken again."""
@@ -56,7 +60,7 @@ class EpisodeHistory:
             generator.bit_generator.state = state["random_state"]
             self.env.unwrapped.np_random = generator
         observation, _ = self.reset(state["seed"], state["options"])
-        return observation, [np.asarray(action, dtype=self.env.action_space.dtype) for action in state["actions"]]
+        return observation, [np.asarray(action) for action in state["actions"]]
 
 
 class ReplayEnv(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):

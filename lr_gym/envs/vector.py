@@ -121,9 +121,16 @@ class LRTrainingVectorEnv(SyncVectorEnv):
         return np.stack([observation for observation, _ in firsts]), infos
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        if seed is None or isinstance(seed, (int, np.integer)):
-            return [None if seed is None else int(seed) + number for number in range(self.num_envs)]
-        return list(self._checked_length("seed", seed))
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, (int, np.integer)):
+            seeds: Any = range(seed, seed + self.num_envs)
+        else:
+            seeds = self._checked_length("seed", seed)
+        for entry in seeds:
+            if not (entry is None or (isinstance(entry, (int, np.integer)) and entry >= 0)):
+                raise InvalidArgumentError(f"a seed is a whole number of at least 0 or None, got {entry!r}")
+        return [None if entry is None else int(entry) for entry in seeds]
 
     def _options(self, options: Mapping[str, Any]) -> list[dict[str, Any] | None]:
         lrs = options.get("initial_lr")
@@ -132,9 +139,11 @@ class LRTrainingVectorEnv(SyncVectorEnv):
         return [{**options, "initial_lr": lr} for lr in self._checked_length("options['initial_lr']", lrs)]
 
     def _checked_length(self, what: str, values: Any) -> Any:
-        if len(values) != self.num_envs:
+        array = isinstance(values, np.ndarray) and values.ndim > 0
+        if not (array or isinstance(values, (list, tuple))) or len(values) != self.num_envs:
             raise InvalidArgumentError(
-                f"{what} must be one number, or one for each of the {self.num_envs} environments; got {len(values)}"
+                f"{what} must be one number, or a list with one for each of the {self.num_envs} environments; got "
+                f"{values!r}"
             )
         return values
 
@@ -197,8 +206,8 @@ class LRTrainingVectorEnv(SyncVectorEnv):
     def step_each(self, actions: Sequence[Any]) -> list[Outcome]:
         """Step all environments; those whose episode ends begin another."""
         population = self.population
-        if len(actions) != self.num_envs:
-            raise InvalidArgumentError(f"need one action for each of {self.num_envs} environments, got {len(actions)}")
+        if not hasattr(actions, "__len__") or len(actions) != self.num_envs:
+            raise InvalidArgumentError(f"need one action for each of {self.num_envs} environments, got {actions!r}")
         for env, action in zip(self.envs, actions, strict=True):
             env.actions.to_multiplier(action)  # refuses a wrong one before any learning rate is changed
         measured = population.train_interval(
@@ -228,6 +237,8 @@ class LRTrainingVectorEnv(SyncVectorEnv):
         shape and rounds the same: where the environments have taken different numbers of actions, those with fewer
         begin later, and until then are trained along for nobody.
         """
+        if len(states) != self.num_envs:
+            raise InvalidArgumentError(f"need the states of {self.num_envs} environments, got {len(states)}")
         if self._population is None:
             self.reset_each([None] * self.num_envs, [None] * self.num_envs)
         lengths = [len(state["actions"]) for state in states]

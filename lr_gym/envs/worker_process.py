@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import gymnasium
 from stable_baselines3.common.env_util import is_wrapped
 
 from lr_gym.envs.blocks import Block, EnvBlock
+from lr_gym.errors import LRGymError
 from lr_gym.processes import prepare_worker
 
 MakeEnv = Callable[[], "gymnasium.Env[Any, Any] | Block"]
@@ -38,7 +40,8 @@ class Here:
         """Do nothing."""
 
     def end(self) -> None:
-        """Do nothing."""
+        """Close the environments."""
+        self._envs.close()
 
 
 class Process:
@@ -94,6 +97,12 @@ class _Envs:
         except Exception as error:  # whatever it is, the parent raises it
             return "error", error
 
+    def close(self) -> None:
+        """Close the environments."""
+        for block in self._blocks:
+            for env in block.envs:
+                env.close()
+
     def _answer(self, command: str, payload: Any) -> list[Any]:
         envs = [env for block in self._blocks for env in block.envs]
         if command in ("reset", "step", "get_states", "set_states"):
@@ -128,12 +137,12 @@ def _serve(pipe: Any, makers: Sequence[MakeEnv]) -> None:
     """Answer questions until the pipe closes."""
     prepare_worker()
     envs = _Envs(makers)
-    while True:
-        try:
-            question = pipe.recv()
-        except (EOFError, ConnectionResetError):
-            return
-        try:
-            pipe.send(envs.answer(*question))
-        except (BrokenPipeError, ConnectionResetError):
-            return
+    try:
+        while True:
+            answer = envs.answer(*pipe.recv())
+            try:
+                pipe.send(answer)
+            except (pickle.PicklingError, TypeError, AttributeError) as error:
+                pipe.send(("error", LRGymError(f"a worker's answer cannot be sent to this process: {error}")))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        envs.close()

@@ -244,8 +244,12 @@ class WorkerVecEnv(VecEnv):
         self._seen = self._each("set_states", states)
         self._reborn, self._running = {}, True
 
+    def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
+        """Return a picture of every environment."""
+        return self.env_method("render")
+
     def close(self) -> None:
-        """End the workers. Harmless when called again."""
+        """Close the environments and end the workers. Harmless when called again."""
         if self._closed:
             return
         self._closed = True

@@ -9,7 +9,7 @@ import pytest
 import toys
 
 import lr_gym
-from lr_gym.envs.replay import ReplayEnv
+from lr_gym.envs.replay import EpisodeHistory, ReplayEnv
 from lr_gym.errors import LRGymError
 from lr_gym.tasks import Task, TaskFamily
 
@@ -121,3 +121,91 @@ def test_it_is_a_wrapper_like_others(tiny_task: Task) -> None:
     for e in (env, rebuilt):
         e.reset(seed=0)
     assert toys.same(env.step(CONTINUOUS[0]), rebuilt.step(CONTINUOUS[0]))
+
+
+# -- what a state is made of -----------------------------------------------------------------------------------------
+
+
+def test_a_history_is_a_state_before_a_reset_and_actions(tiny_task: Task) -> None:
+    """Seeded: the seed. Else: the random stream as it was before the reset drew from it."""
+    env = lr_gym.LRTrainingEnv(tiny_task)
+    history = EpisodeHistory(env)
+    assert history.get_state() == {"random_state": None, "seed": None, "options": None, "actions": []}
+    history.reset(11, {"initial_lr": 1e-3})
+    for action in (np.array([0.5], dtype=np.float32), [0.25], -1.0):
+        history.took(action)
+    state = history.get_state()
+    assert state["random_state"] is None
+    assert (state["seed"], state["options"], state["actions"]) == (11, {"initial_lr": 1e-3}, [[0.5], [0.25], -1.0])
+    stream = env.np_random.bit_generator.state
+    observation, _ = history.reset(None, None)
+    state = through_json(history.get_state())
+    assert state == {"random_state": stream, "seed": None, "options": None, "actions": []}
+    history.took(CONTINUOUS[0])
+    again, actions = history.restart(state | {"actions": [[0.5], [0.25]]})
+    np.testing.assert_array_equal(again, observation)
+    assert toys.same(actions, [np.array([0.5]), np.array([0.25])])
+    assert history.get_state() == state  # the actions are yet to be taken
+
+
+def test_restarting_takes_no_action(tiny_task: Task) -> None:
+    """Whoever steps envs side by side takes them itself."""
+    env = make(tiny_task)
+    env.reset(seed=3)
+    env.step(CONTINUOUS[0])
+    env.step(CONTINUOUS[1])
+    other = EpisodeHistory(lr_gym.LRTrainingEnv(tiny_task))
+    _, actions = other.restart(through_json(env.get_state()))
+    assert other.env.unwrapped.trainee.updates == 10
+    for action in actions:
+        other.env.step(action)
+        other.took(action)
+    assert other.get_state() == env.get_state()
+    assert toys.same(other.env.step(CONTINUOUS[2]), env.step(CONTINUOUS[2]))
+
+
+def test_an_episode_is_found_again_though_others_came_before(tiny_task: Task) -> None:
+    """Every episode of a stream can be gone to, from any other."""
+    env = make(tiny_task)
+    env.reset(seed=0)
+    states, firsts = [], []
+    for _ in range(3):
+        firsts.append(env.reset()[0])
+        states.append(through_json(env.get_state()))
+    for number in (2, 0, 1, 0):
+        np.testing.assert_array_equal(env.set_state(states[number]), firsts[number])
+        if number < 2:
+            np.testing.assert_array_equal(env.reset()[0], firsts[number + 1])
+
+
+def test_an_action_in_double_precision_is_restored_exactly(tiny_task: Task) -> None:
+    env, fresh = make(tiny_task), make(tiny_task)
+    env.reset(seed=0)
+    env.step(np.array([0.3]))  # NumPy's default type
+    fresh.set_state(through_json(env.get_state()))
+    assert fresh.unwrapped.trainee.lr == env.unwrapped.trainee.lr
+
+
+def test_a_state_is_json_whatever_the_type_of_the_initial_lr(tiny_task: Task) -> None:
+    env = make(tiny_task)
+    env.reset(seed=0, options={"initial_lr": np.float32(0.01)})
+    through_json(env.get_state())
+
+
+def test_options_may_be_changed_after_the_reset(tiny_task: Task) -> None:
+    env, fresh = make(tiny_task), make(tiny_task)
+    options = {"initial_lr": 1e-3}
+    observation, _ = env.reset(seed=0, options=options)
+    options["initial_lr"] = 1e-2
+    np.testing.assert_array_equal(fresh.set_state(env.get_state()), observation)
+
+
+def test_a_reset_that_was_refused_is_not_remembered(tiny_task: Task) -> None:
+    env = make(tiny_task)
+    env.reset(seed=0)
+    env.step(CONTINUOUS[0])
+    state = env.get_state()
+    with pytest.raises(LRGymError):
+        env.reset(options={"initial_lr": -1.0})
+    assert env.get_state() == state
+    env.step(CONTINUOUS[1])  # it does

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toys
 
-from lr_gym import LRTrainingEnv, tasks
+from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, tasks
 from lr_gym.errors import EpisodeError, InvalidArgumentError
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.tasks.data import Arrays
@@ -239,17 +239,67 @@ def test_gymnasium_make(name: str, tiny_task: Task) -> None:
 
 
 def test_make_vec(tiny_task: Task) -> None:
-    envs = gymnasium.make_vec("lr_gym/LRTraining-v0", num_envs=2, task=tiny_task)
+    """The native vector env; more of it in test_vector_env.py."""
+    envs = gymnasium.make_vec("lr_gym/LRTraining-v0", num_envs=2, task=tiny_task, stack=1)
+    assert isinstance(envs, LRTrainingVectorEnv)
     observations, infos = envs.reset(seed=[5, 6], options={"initial_lr": 1e-3})
     singles = [toys.episode(LRTrainingEnv(tiny_task), [0.5, 0.5, 0.5], seed) for seed in (5, 6)]
     for number in range(4):
+        last = number == 3
         for k in range(2):
-            np.testing.assert_array_equal(observations[k], singles[k][number][0])
-            assert infos["val_loss"][k] == singles[k][number][4]["val_loss"]
-        if number < 3:
+            np.testing.assert_array_equal(infos["final_obs"][k] if last else observations[k], singles[k][number][0])
+            seen = infos["final_info"] if last else infos
+            assert seen["val_loss"][k] == singles[k][number][4]["val_loss"]
+        if not last:
             observations, rewards, terminated, _, infos = envs.step(np.full((2, 1), 0.5, dtype=np.float32))
             np.testing.assert_array_equal(rewards, [single[number + 1][1] for single in singles])
             assert terminated.tolist() == [number == 2] * 2
-    assert infos["result"]["test_loss"][0] == singles[0][3][4]["result"]["test_loss"]
-    envs.step(np.zeros((2, 1), dtype=np.float32))  # the next episode begins
+    assert infos["final_info"]["result"]["test_loss"][0] == singles[0][3][4]["result"]["test_loss"]
+    assert infos["updates"].tolist() == [10, 10]  # the next episode has begun
     envs.close()
+
+
+@pytest.mark.parametrize("first_lr", [1e-3, 1e12])
+def test_a_step_is_its_two_halves(tiny_task: Task, first_lr: float) -> None:
+    """Deciding changes the learning rate alone, and whoever trains in between, the outcome is that of `step`."""
+    options: dict[str, Any] = {"max_lr": 1e12, "max_multiplier": 1e12}
+    task = explosive(tiny_task)
+    actions = [0.01, -0.02, 1.0]
+    by_step = LRTrainingEnv(task, **options)
+    first, *expected = toys.episode(by_step, actions[: 3 if first_lr < 1 else 1], lr=first_lr)
+    env = LRTrainingEnv(task, **options)
+    assert toys.same(env.reset(seed=0, options={"initial_lr": first_lr}), (first[0], first[4]))
+    for action, step in zip(actions, expected, strict=False):
+        lr, updates, measured = env.trainee.lr, env.trainee.updates, env.measurement
+        trains = env.decide(np.array([action], dtype=np.float32))
+        assert trains == (not measured.diverged) == (first_lr < 1)
+        assert env.trainee.lr == min(1e12, lr * 1e12 ** float(np.float32(action)))
+        assert (env.trainee.updates, env.measurement) == (updates, measured)
+        assert toys.same(env.conclude(env.trainee.train_interval() if trains else measured), step)
+    assert expected[-1][2]
+    for half in (lambda: env.decide(0.0), lambda: env.conclude(measured), lambda: env.measurement):
+        with pytest.raises(EpisodeError, match="reset"):
+            half()
+
+
+def test_a_refused_decision_changes_nothing(tiny_task: Task) -> None:
+    env = LRTrainingEnv(tiny_task)
+    with pytest.raises(EpisodeError, match="reset"):
+        env.decide(0.0)
+    env.reset(seed=0, options={"initial_lr": 1e-3})
+    with pytest.raises(InvalidArgumentError, match="an action is one number"):
+        env.decide(math.nan)
+    assert env.trainee.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, None), ({"initial_lr": None}, None), ({"initial_lr": np.float32(0.5)}, 0.5)]
+)
+def test_checking_options_changes_nothing(tiny_task: Task, options: dict[str, Any], expected: float | None) -> None:
+    env = LRTrainingEnv(tiny_task)
+    lr = env.check_options(options)
+    assert (lr, type(lr)) == (expected, type(expected))
+    with pytest.raises(InvalidArgumentError, match="reset knows the option 'initial_lr', got 'seed'"):
+        env.check_options({"seed": 1})
+    with pytest.raises(EpisodeError):
+        _ = env.trainee
