@@ -60,7 +60,13 @@ class EpisodeHistory:
             generator.bit_generator.state = state["random_state"]
             self.env.unwrapped.np_random = generator
         observation, _ = self.reset(state["seed"], state["options"])
-        return observation, [np.asarray(action) for action in state["actions"]]
+        return observation, [self._as_taken(action) for action in state["actions"]]
+
+    def _as_taken(self, action: Any) -> Any:
+        """Return a remembered action in the action space's type, or in double precision where it had more digits."""
+        plain = np.asarray(action)
+        usual = plain.astype(self.env.action_space.dtype)
+        return usual if np.array_equal(usual, plain) else plain
 
 
 class ReplayEnv(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):

@@ -139,7 +139,10 @@ def _serve(pipe: Any, makers: Sequence[MakeEnv]) -> None:
     envs = _Envs(makers)
     try:
         while True:
-            answer = envs.answer(*pipe.recv())
+            try:
+                answer = envs.answer(*pipe.recv())
+            except (AttributeError, ImportError, pickle.UnpicklingError) as error:
+                answer = "error", LRGymError(f"a worker cannot read what it was sent: {error}")
             try:
                 pipe.send(answer)
             except (pickle.PicklingError, TypeError, AttributeError) as error:

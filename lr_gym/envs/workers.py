@@ -102,17 +102,19 @@ class WorkerVecEnv(VecEnv):
         All answers are read before an error is raised, so that none is left behind. A worker that dies is started
         again and asked again, but for a step: its environments are not where they were, and it is left out.
         """
-        asked = {}
+        asked: dict[int, bool] = {}
+        answers: dict[int, Any] = {}
+        errors: list[Exception] = []
         for worker, payload in payloads.items():
             try:
                 self._ask(worker, command, payload)
                 asked[worker] = True
             except _Death:
                 asked[worker] = False
-        answers: dict[int, Any] = {}
-        errors: list[Exception] = []
-        for worker, payload in payloads.items():
-            alive = asked[worker]
+            except Exception as error:  # a payload that cannot be pickled
+                errors.append(error)
+        for worker, alive in asked.items():
+            payload = payloads[worker]
             while worker not in answers:
                 try:
                     if not alive:
@@ -150,24 +152,18 @@ class WorkerVecEnv(VecEnv):
                     "then continue the run with --resume"
                 )
             self._workers[worker] = Process(self._makers[worker])
-            if not (cuts_off and self._running):
-                warnings.warn(f"{died} and is started again", WorkerDiedWarning, stacklevel=2)
-                return
-            share = self._shares[worker]
-            warnings.warn(
-                f"{died} and is started again; {len(share)} episodes end where they were, and the run cannot be "
-                "repeated exactly",
-                WorkerDiedWarning,
-                stacklevel=2,
-            )
-            words = np.random.SeedSequence(self._entropy, spawn_key=(worker, self._deaths_ever[worker]))
-            seeds = [int(word) for word in words.generate_state(len(share))]
-            try:
-                self._ask(worker, "reset", [(seed, None) for seed in seeds])
-                self._reborn[worker] = self._answer(worker)
-                return
-            except _Death:
-                continue
+            died += " and is started again"
+            if cuts_off and self._running:
+                share = self._shares[worker]
+                words = np.random.SeedSequence(self._entropy, spawn_key=(worker, self._deaths_ever[worker]))
+                try:
+                    self._ask(worker, "reset", [(int(word), None) for word in words.generate_state(len(share))])
+                    self._reborn[worker] = self._answer(worker)
+                except _Death:
+                    continue
+                died += f"; {len(share)} episodes end where they were, and the run cannot be repeated exactly"
+            warnings.warn(died, WorkerDiedWarning, stacklevel=2)
+            return
 
     @property
     def untold_deaths(self) -> bool:

@@ -29,7 +29,7 @@ CPU_LAYERS = (
     nn.LayerNorm,
 )
 #: Parameters times batch size up to which a stack is faster, and up to which it is so by a fifth or more.
-CPU_WORK, CPU_WORK_CLEARLY = 13_000_000, 4_000_000
+CPU_WORK, CPU_WORK_CLEARLY = 10_000_000, 4_000_000
 CPU_STACK = 16
 
 

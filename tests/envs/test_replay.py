@@ -144,7 +144,7 @@ def test_a_history_is_a_state_before_a_reset_and_actions(tiny_task: Task) -> Non
     history.took(CONTINUOUS[0])
     again, actions = history.restart(state | {"actions": [[0.5], [0.25]]})
     np.testing.assert_array_equal(again, observation)
-    assert toys.same(actions, [np.array([0.5]), np.array([0.25])])
+    assert toys.same(actions, [np.array([0.5], dtype=np.float32), np.array([0.25], dtype=np.float32)])
     assert history.get_state() == state  # the actions are yet to be taken
 
 
@@ -209,3 +209,28 @@ def test_a_reset_that_was_refused_is_not_remembered(tiny_task: Task) -> None:
         env.reset(options={"initial_lr": -1.0})
     assert env.get_state() == state
     env.step(CONTINUOUS[1])  # it does
+
+
+class Product(gymnasium.Env[Any, Any]):
+    """Computes in whatever precision its actions have."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.product = self.np_random.normal(size=1).astype(np.float32)
+        return self.product, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.product = self.product * action
+        return self.product, 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_actions_are_taken_again_in_their_own_precision(dtype: Any) -> None:
+    env, fresh = ReplayEnv(Product()), ReplayEnv(Product())
+    env.reset(seed=0)
+    for action in (0.3, 0.7):
+        observation = env.step(np.array([action], dtype=dtype))[0]
+    assert toys.same(fresh.set_state(through_json(env.get_state())), observation)

