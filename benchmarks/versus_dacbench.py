@@ -112,16 +112,17 @@ def our_task(mode: str, decisions: int) -> Task:
     )
 
 
-def compare(mode: str, processes: int, data: Path, scale: float) -> Row:
-    """Return how many times as many updates per second the env does."""
+def compare(mode: str, processes: int, data: Path, scale: float, **options: Any) -> Row:
+    """Return how many times as many updates per second the env does, made with some options."""
     pairs = max(3, round(scale * (8 if mode == "epoch" else 30)))
     steps = 1 if mode == "epoch" else 10  # per turn
     updates = steps * (TRAIN // BATCH if mode == "epoch" else 1)
     name = f"lr_gym / DACBench SGDEnv, {mode} mode, lenet5/128, {processes} process{'es' * (processes > 1)}"
+    name += "".join(f", {key}={value}" for key, value in options.items())
     with contextlib.ExitStack() as cleanup:
         peers = Peers(processes, data, mode)
         cleanup.callback(peers.close)
-        make = functools.partial(LRTrainingEnv, our_task(mode, steps * (pairs + 3)))
+        make = functools.partial(LRTrainingEnv, our_task(mode, steps * (pairs + 3)), **options)
         venv = WorkerVecEnv([make] * processes, processes)
         cleanup.callback(venv.close)
         venv.seed(0)
@@ -150,5 +151,7 @@ def measure(scale: float) -> Iterator[Row]:
                 write_data(Path(folder))
                 try:
                     yield compare(mode, processes, Path(folder), scale)
+                    if mode == "epoch":
+                        yield compare(mode, processes, Path(folder), scale, channels_last=True)
                 except OSError as error:
                     yield Row(f"lr_gym / DACBench, {mode} mode", goal=f"at least {GOAL:g} x", note=str(error))

@@ -46,7 +46,7 @@ SMALL = 'model_options={"width":32}'
         (("--override", SMALL, "--backend", "workers"), "workers"),
         (("--override", SMALL, "optimizer=LBFGS"), "workers"),
         (("--override", "model=toys:NoisyNet"), "workers"),
-        (("--profile", "paper", "--override", SMALL), "population"),
+        (("--profile", "paper", "--override", SMALL), "workers"),
     ],
     ids=lambda value: " ".join(value) or "none" if isinstance(value, tuple) else "",
 )
