@@ -1,6 +1,6 @@
 """Memory: the env over the bare loop, a population per member, and growth over many episodes.
 
-Each figure is the peak resident size of a process of its own, after the same imports.
+Each figure is the peak resident size of a process of its own, after the same imports; growth is that of the size.
 """
 
 from __future__ import annotations
@@ -23,10 +23,20 @@ from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, tasks
 
 def peak() -> float:
     """Return the peak resident size of this process in MiB."""
+    # On Linux ru_maxrss is at least that of the process that started this one.
+    return _size("VmHWM", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def resident() -> float:
+    """Return the resident size of this process in MiB; elsewhere than on Linux its peak."""
+    return _size("VmRSS", peak())
+
+
+def _size(name: str, otherwise: float) -> float:
     status = Path("/proc/self/status")
-    if status.exists():  # on Linux ru_maxrss is at least that of the process that started this one
-        return int(re.findall(r"VmHWM:\s*(\d+) kB", status.read_text())[0]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if not status.exists():
+        return otherwise
+    return int(re.findall(rf"{name}:\s*(\d+) kB", status.read_text())[0]) / 1024
 
 
 def bare(model: str) -> float:
@@ -55,7 +65,7 @@ def population(members: int) -> float:
 
 
 def growth(episodes: int) -> tuple[float, float]:
-    """Return the peak after a tenth of some episodes, and what the others added; half of them in a population."""
+    """Return the size after a tenth of some episodes, and what the others added; half of them in a population."""
     torch.set_num_threads(1)
     task = SMALL.replace(budget=20)  # one decision per episode
     single, together = LRTrainingEnv(task), LRTrainingVectorEnv(4, task)
@@ -69,9 +79,9 @@ def growth(episodes: int) -> tuple[float, float]:
             together.step(np.zeros((4, 1), np.float32))
 
     run(episodes // 10)
-    early = peak()
+    early = resident()
     run(episodes - episodes // 10)
-    return early, peak() - early
+    return early, resident() - early
 
 
 def alone(function: Callable[..., object], *arguments: object) -> object:
