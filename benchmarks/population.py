@@ -10,6 +10,7 @@ import torch
 from benchmarks.common import Row, paired, row
 from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, Task, tasks
 from lr_gym.tasks import register_data
+from lr_gym.trainee import Trainee
 
 #: Generated: 64 inputs, 10 classes, a boundary that can be learned. Speed does not depend on what it is.
 DATA = "generated-64"
@@ -61,6 +62,22 @@ def compare(
     )
 
 
+def candidates(task: Task, count: int, pairs: int) -> Row:
+    """Return how many times as fast learning rates are probed at once as one after another."""
+    trainee = Trainee(task, 0)
+    trainee.train_interval()
+    batches, direction = trainee.peek_batches(1), trainee.update_direction()
+    lrs = np.geomspace(1e-4, 1e-1, count)
+
+    def probe(at_once: bool) -> None:
+        for _ in range(10):
+            trainee.probe(lrs, batches, direction, at_once=at_once)
+
+    probe(True), probe(False)
+    ratios, _ = paired(lambda: probe(True), lambda: probe(False), pairs)
+    return row(f"probe of {count} learning rates: at once / one after another, {task.name}, cpu", ratios, "x")
+
+
 def measure(scale: float) -> Iterator[Row]:
     """Yield a row for every case."""
     pairs = max(4, round(scale * 40))
@@ -72,6 +89,8 @@ def measure(scale: float) -> Iterator[Row]:
     for task in (SMALL, *WIDE[:2], mlp, WIDE[2]):
         yield compare(task, 8, pairs, stack=8)
     yield compare(lenet, 4, max(4, pairs // 5), stack=4)
+    for task, count in ((SMALL, 7), (SMALL, 21), (mlp, 7), (lenet, 7)):
+        yield candidates(task, count, pairs)
     name, goal = "population of 16 / 16 single envs, lenet5, GPU", "at least 10 x"
     if torch.cuda.is_available():
         yield compare(lenet, 16, pairs, least=10, device="cuda")
