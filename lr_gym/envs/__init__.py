@@ -45,7 +45,8 @@ def make_sb3_vec_env(
     Args:
         num_envs: How many.
         task: What to train.
-        workers: Processes that share the environments; 0 for this one.
+        workers: Processes that share the environments; 0 for this one. Stacks do not reach across processes: with
+            another number, or another `stack`, batched products round differently.
         **options: Keyword arguments of `LRTrainingVectorEnv`, `stack` among them, and of `LRTrainingEnv`.
 
     Raises:

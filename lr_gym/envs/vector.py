@@ -165,7 +165,7 @@ class LRTrainingVectorEnv(SyncVectorEnv):
             Observations, rewards, terminations, truncations (never), infos.
 
         Raises:
-            EpisodeError: `reset` was not called.
+            EpisodeError: `reset` was not called, or one of the environments was reset on its own.
             InvalidArgumentError: An action is not of the action space; nothing was trained.
         """
         infos: dict[str, Any] = {}
@@ -208,6 +208,9 @@ class LRTrainingVectorEnv(SyncVectorEnv):
         population = self.population
         if not hasattr(actions, "__len__") or len(actions) != self.num_envs:
             raise InvalidArgumentError(f"need one action for each of {self.num_envs} environments, got {actions!r}")
+        for number, (env, member) in enumerate(zip(self.envs, population.members, strict=True)):
+            if env.trainee is not member:
+                raise EpisodeError(f"environment {number} was reset on its own; reset the vector environment")
         for env, action in zip(self.envs, actions, strict=True):
             env.actions.to_multiplier(action)  # refuses a wrong one before any learning rate is changed
         measured = population.train_interval(
@@ -253,7 +256,7 @@ class LRTrainingVectorEnv(SyncVectorEnv):
             taking = [number for number, length in enumerate(lengths) if length >= left]
             for number in taking:
                 self.envs[number].decide(actions[number][-left])
-            measured = self.population.train_interval()
+            measured = self.population.train_interval([number in taking for number in range(self.num_envs)])
             for number in taking:
                 env, measurement = self.envs[number], measured[number]
                 observations[number] = env.conclude(env.measurement if measurement is None else measurement)[0]

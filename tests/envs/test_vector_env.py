@@ -845,3 +845,13 @@ def test_a_wrong_number_of_states_is_refused() -> None:
     envs.reset(seed=3)
     with pytest.raises(ValueError, match="2"):
         envs.set_states(envs.get_states()[:1])
+
+
+def test_a_member_is_not_reset_on_its_own() -> None:
+    envs = LRTrainingVectorEnv(2, short(), stack=1)
+    envs.reset(seed=3)
+    envs.envs[1].reset(seed=9)
+    with pytest.raises(EpisodeError, match="environment 1 was reset on its own; reset the vector environment"):
+        envs.step(np.zeros((2, 1)))
+    envs.reset(seed=3)
+    envs.step(np.zeros((2, 1)))
