@@ -16,6 +16,7 @@ import platform
 from pathlib import Path
 
 import torch
+from matplotlib.ticker import FixedLocator, NullLocator
 from rich.console import Console
 
 from benchmarks.common import HEADINGS, Row
@@ -72,6 +73,9 @@ def draw(rows: list[Row], path: Path) -> None:
         axes.plot(row.median, place, "o", color=colour)
     axes.axvline(1, color="grey", lw=0.8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 5, 10, 20, 50]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)], fontsize="small")
     axes.set_xlabel("ratio: median and quartiles (green: goal met, red: missed, blue: no goal)")
     save_figure(figure, path)
