@@ -33,7 +33,8 @@ import gymnasium
 from torch import Tensor
 
 from agents.base import AGENTS, PeriodicAgent
-from agents.options import check_choice, check_whole, checked_factors
+from agents.options import checked_factors
+from lr_gym.checks import check_choice, check_whole
 from lr_gym.trainee import Batch, Snapshot, Trainee
 
 

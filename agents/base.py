@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import gymnasium
 
-from agents.options import check_number
 from lr_gym import LRTrainingEnv
+from lr_gym.checks import check_number
 from lr_gym.errors import EpisodeError, InvalidArgumentError
 from lr_gym.evaluation.rollout import Agent, training_env
 from lr_gym.registry import Registry

@@ -22,8 +22,8 @@ from typing import Any
 import gymnasium
 
 from agents.base import AGENTS, FixedAgent
-from agents.options import check_choice, check_number, check_whole
 from agents.schedules import Metric
+from lr_gym.checks import check_choice, check_number, check_whole
 
 
 class GreedyAgent(FixedAgent):

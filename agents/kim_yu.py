@@ -32,7 +32,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.base import AGENTS, PeriodicAgent
-from agents.options import check_choice, check_whole, checked_factors
+from agents.options import checked_factors
+from lr_gym.checks import check_choice, check_whole
 from lr_gym.errors import InvalidArgumentError
 
 Floats = npt.NDArray[np.float64]

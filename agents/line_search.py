@@ -25,7 +25,7 @@ import gymnasium
 import numpy as np
 
 from agents.base import AGENTS, FixedAgent
-from agents.options import check_choice, check_number, check_whole
+from lr_gym.checks import check_choice, check_number, check_whole
 
 #: With a slope <g, d> below this nothing is searched, as in the authors' code.
 SMALLEST_SLOPE = 1e-16

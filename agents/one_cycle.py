@@ -18,9 +18,9 @@ from typing import Any
 from torch.optim import Optimizer, lr_scheduler
 
 from agents.base import AGENTS
-from agents.options import check_number
 from agents.range_test import lr_range_test
 from agents.schedules import ScheduleAgent
+from lr_gym.checks import check_number
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Task
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agents.options import check_number, check_whole
+from lr_gym.checks import check_number, check_whole
 from lr_gym.trainee import Trainee
 
 #: Points left out at the beginning, where smoothing has not settled.

@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from lr_gym.checks import check_choice
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.tasks import Task
+from lr_gym.trainee.arithmetic import PRECISIONS
 
 BACKENDS = ("workers", "population")
 Purpose = Literal["training", "selection", "tuning", "final"]
@@ -82,8 +84,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.actor not in ("mlp", "lstm"):
             raise InvalidArgumentError(f"actor must be 'mlp' or 'lstm', got {self.actor!r}")
-        if self.backend not in BACKENDS:
-            raise InvalidArgumentError(f"backend must be one of {', '.join(BACKENDS)}, got {self.backend!r}")
+        check_choice("backend", self.backend, BACKENDS)
+        check_choice("precision", self.precision, PRECISIONS)
         whole = (
             "episodes",
             "trainees",

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from lr_gym.checks import check_whole
 from lr_gym.envs.blocks import Outcome
 from lr_gym.envs.replay import EpisodeHistory
 from lr_gym.envs.training import LRTrainingEnv
@@ -67,10 +68,8 @@ class LRTrainingVectorEnv(SyncVectorEnv):
                 `reset`.
             UnknownNameError: There is no such task or reward.
         """
-        for name, value in (("num_envs", num_envs), ("stack", stack)):
-            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
-            if not (whole or (name == "stack" and value is None)):
-                raise InvalidArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
+        check_whole("num_envs", num_envs)
+        check_whole("stack", stack, optional=True)
         make = functools.partial(LRTrainingEnv, task, **options)
         if isinstance(make().tasks, TaskFamily):
             raise InvalidArgumentError(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lr_gym.checks import check_choice
 from lr_gym.errors import InvalidArgumentError
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -32,8 +33,7 @@ class Arithmetic:
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InvalidArgumentError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        check_choice("precision", self.precision, PRECISIONS)
         if not isinstance(self.channels_last, bool):
             raise InvalidArgumentError(f"channels_last must be True or False, got {self.channels_last!r}")
 

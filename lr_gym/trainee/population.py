@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 
 from torch import nn
 
+from lr_gym.checks import check_whole
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.trainee.records import Measurement
 from lr_gym.trainee.stack import Stack
@@ -85,8 +85,7 @@ class Population:
         """
         if not members:
             raise InvalidArgumentError("a population needs at least one trainee, got none")
-        if stack is not None and (isinstance(stack, bool) or not isinstance(stack, numbers.Integral) or stack < 1):
-            raise InvalidArgumentError(f"stack must be a whole number of at least 1 or None, got {stack!r}")
+        check_whole("stack", stack, optional=True)
         self._members = list(members)
         for number, member in enumerate(members):
             self._check(member, self._members[:number])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
+from lr_gym.checks import check_whole
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.optimizer_state import copy_state, write_state
@@ -111,7 +112,7 @@ class Trainee(TrainingRun):
         Raises:
             InvalidArgumentError: `updates` is less than 1.
         """
-        _check_updates(updates)
+        check_whole("updates", updates)
         self.extra.forward += updates
         self.extra.backward += updates
         return torch.stack(self._train(updates))
@@ -266,7 +267,7 @@ class Trainee(TrainingRun):
                 self.lr = lr
                 yield self.train(updates), self
             return
-        _check_updates(updates)
+        check_whole("updates", updates)
         for member, (start, lr) in zip(stack.members, starts, strict=True):
             member.restore(start)
             member.lr = lr
@@ -314,8 +315,3 @@ class Trainee(TrainingRun):
     def _mean_loss(self, batches: Sequence[Batch]) -> Tensor:
         self.extra.forward += len(batches)
         return torch.stack([self._loss(self._forward(b.x), b.y) for b in batches]).double().mean()
-
-
-def _check_updates(updates: int) -> None:
-    if updates < 1:
-        raise InvalidArgumentError(f"updates must be at least 1, got {updates!r}")

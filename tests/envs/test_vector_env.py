@@ -462,7 +462,7 @@ def test_an_array_of_seeds() -> None:
         ({"num_envs": 2.0}, InvalidArgumentError, "num_envs must be.*got 2.0"),
         ({"num_envs": True}, InvalidArgumentError, "num_envs must be.*got True"),
         ({"num_envs": None}, InvalidArgumentError, "num_envs must be.*got None"),
-        ({"stack": 0}, InvalidArgumentError, "stack must be a whole number of at least 1, got 0"),
+        ({"stack": 0}, InvalidArgumentError, "stack must be a whole number of at least 1 or None, got 0"),
         ({"stack": 1.5}, InvalidArgumentError, "stack must be"),
         ({"stack": True}, InvalidArgumentError, "stack must be"),
         ({"stack": "all"}, InvalidArgumentError, "stack must be.*'all'"),

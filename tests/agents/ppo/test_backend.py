@@ -431,7 +431,7 @@ def test_settings_without_a_backend() -> None:
     assert values.pop("backend") == "workers"
     assert TrainConfig.from_dict(values) == tiny.config()
     for backend in ("auto", "Population", None, 3):
-        with pytest.raises(InvalidArgumentError, match="backend must be one of workers, population, got "):
+        with pytest.raises(InvalidArgumentError, match="backend must be one of 'workers', 'population', got "):
             TrainConfig.from_dict(values | {"backend": backend})
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.options import check_choice, check_number, check_whole
+from lr_gym.checks import check_choice, check_number, check_whole
 from lr_gym.errors import InvalidArgumentError
 
 NO_NUMBERS = ["1", "", None, True, False, [1], (1.0,), {}, 1j]
@@ -105,3 +105,12 @@ def test_choices() -> None:
 def test_no_choice_at_all(value: Any, choices: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=re.escape(f"kind must be one of 'soft', 'hard', got {value!r}")):
         check_choice("kind", value, choices)
+
+
+def test_an_optional_whole_number() -> None:
+    check_whole("it", None, optional=True)
+    check_whole("it", 2, 2, optional=True)
+    with pytest.raises(InvalidArgumentError, match=r"^it must be a whole number of at least 2 or None, got 1$"):
+        check_whole("it", 1, 2, optional=True)
+    with pytest.raises(InvalidArgumentError, match=r"^it must be a whole number of at least 1, got None$"):
+        check_whole("it", None)
