@@ -119,6 +119,11 @@ class BatchStream:
         """Return the next `count` batches without moving on."""
         return Batches(self._x, self._y, self._indices(count), self._batch_size)
 
+    def restart(self, seed: int) -> None:
+        """Begin a new epoch in the order that another seed gives."""
+        self._generator.manual_seed(seed)
+        self._order, self._drawn, self._cursor = self._order[:0], 0, 0
+
     def get_state(self) -> StreamState:
         """Return the state; it stays valid while the stream goes on."""
         return StreamState(self._generator.get_state(), self._order, self._cursor)

@@ -17,6 +17,7 @@ from lr_gym.checks import check_whole
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.optimizer_state import copy_state, write_state
+from lr_gym.trainee.randomness import TorchStream, derived_seeds
 from lr_gym.trainee.records import Directions, Evaluation, Passes, Snapshot
 from lr_gym.trainee.run import TrainingRun
 
@@ -85,6 +86,20 @@ class Trainee(TrainingRun):
         if replay:
             self._batches.set_state(snapshot.batches)
             self._noise.set_state(snapshot.noise)
+
+    def reseed(self, seed: int) -> None:
+        """Let chance go another way from here: new streams for the order of the data and for noise.
+
+        What was left of the running epoch's order is forgotten. So branches from one snapshot can see different
+        batches, as trainings do that are started anew.
+
+        Args:
+            seed: Decides both streams. Non-negative.
+        """
+        check_whole("seed", seed, 0)
+        order_seed, noise_seed = derived_seeds(seed, 2)
+        self._batches.restart(order_seed)
+        self._noise.set_state(TorchStream(noise_seed, self.device).get_state())
 
     def _write_network(self, snapshot: Snapshot) -> None:
         self._write_tensors(snapshot.tensors)

@@ -1,0 +1,252 @@
+"""Make the points that ARC learns from: trainings that branch three ways after every cycle (section 3.2).
+
+python -m agents.arc.generate --runs 120 --seed 0 --out runs/arc-points
+
+The procedure, with n epochs in a cycle and ten cycles in a training:
+
+1. train n epochs with the learning rate r, and save the state C
+2. - 4. from C, train n epochs with 1.618 r, r, and 0.618 r, and take the validation losses l+, l1, l-
+5. the label is the learning rate with the lowest of them
+6. from C, drop the worst of the three, go on with one of the others at random; step 1 repeats that branch
+
+Each branch, and its repetition, sees mini-batches of its own, as trainings do that are started anew; so the repetition
+tells whether chance or the learning rate made the order of the three (section 3.3). The last cycle's choice is repeated
+too, so that every label is checked.
+
+Every training is a pure function of its number and the seed, computed in a worker process and written when it is
+done: the same command goes on where it was stopped, and a larger `--runs` adds to what is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+from agents.arc.network import MULTIPLIERS
+from agents.arc.points import Point, survivors, write_points
+from agents.arc.problems import OPTIMIZERS, PROBLEMS, Problem
+from lr_gym import cli, tasks
+from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
+from lr_gym.files import read_json, write_json
+from lr_gym.processes import available_cores, prepare_worker
+from lr_gym.provenance import provenance
+from lr_gym.tasks import Task
+from lr_gym.trainee import Trainee
+
+#: Part of every training's key: raised when trainings come out differently, so that old ones are not taken for new.
+VERSION = 1
+CYCLES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """One training with its branches: a pure function of its fields.
+
+    Attributes:
+        problem: Name of the problem.
+        task: What is trained, with its optimizer.
+        optimizer: A key of `OPTIMIZERS`.
+        initial_lr: Learning rate of the first cycle.
+        epochs: n, epochs in a cycle.
+        seed: Decides weights, mini-batches and which branches are taken.
+    """
+
+    problem: str
+    task: Task
+    optimizer: str
+    initial_lr: float
+    epochs: int
+    seed: int
+
+    @classmethod
+    def draw(cls, problem: Problem, seed: int, number: int) -> Training:
+        """Draw the training with a number."""
+        rng = np.random.default_rng([seed, number])
+        optimizer, initial_lr, epochs = problem.draw(rng)
+        name, options, _ = OPTIMIZERS[optimizer]
+        task = problem.task.replace(optimizer=name, optimizer_options=options)
+        return cls(problem.name, task, optimizer, initial_lr, epochs, int(rng.integers(2**62)))
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that its points depend on."""
+        values = {"version": VERSION} | dataclasses.asdict(self) | {"task": self.task.to_dict()}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def run(self) -> list[Point]:
+        """Train, branch and label. The points end before `CYCLES` where the training diverges."""
+        rng = np.random.default_rng(self.seed)
+        updates = len(tasks.load(self.task.data).x["train"]) // self.task.batch_size
+        # An interval is an epoch; the budget is never used up, as branches go back in time.
+        task = self.task.replace(decision_interval=updates, budget=(CYCLES + 1) * self.epochs * updates)
+        trainee = Trainee(task, int(rng.integers(2**62)), lr=self.initial_lr)
+        points: list[Point] = []
+        cycle = self._cycle(trainee)
+        while cycle is not None and len(points) < CYCLES:
+            end, lr = trainee.snapshot(), trainee.lr
+            branches = []
+            for multiplier in MULTIPLIERS:
+                trainee.restore(end)
+                trainee.reseed(int(rng.integers(2**62)))
+                trainee.lr = lr * multiplier
+                branches.append(_last_loss(self._cycle(trainee)))
+            chosen = int(rng.choice(survivors(branches)))
+            trainee.restore(end)
+            trainee.reseed(int(rng.integers(2**62)))
+            trainee.lr = lr * MULTIPLIERS[chosen]
+            following = self._cycle(trainee)
+            points.append(
+                Point(
+                    run=self.key,
+                    index=len(points),
+                    problem=self.problem,
+                    optimizer=self.optimizer,
+                    epochs=self.epochs,
+                    initial_lr=self.initial_lr,
+                    lr=lr,
+                    train_losses=cycle[0],
+                    val_losses=cycle[1],
+                    branches=(branches[0], branches[1], branches[2]),
+                    chosen=chosen,
+                    redo=_last_loss(following),
+                )
+            )
+            cycle = following
+        return points
+
+    def _cycle(self, trainee: Trainee) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Train n epochs; return the losses of the updates and of validation, or None if training diverges."""
+        train_losses: list[float] = []
+        val_losses: list[float] = []
+        for _ in range(self.epochs):
+            measurement = trainee.train_interval()
+            if measurement.diverged or not np.isfinite(measurement.train_losses).all():
+                return None
+            train_losses += measurement.train_losses.tolist()
+            val_losses.append(measurement.features.val_loss)
+        return tuple(train_losses), tuple(val_losses)
+
+
+def _last_loss(cycle: tuple[tuple[float, ...], tuple[float, ...]] | None) -> float:
+    return float("inf") if cycle is None else cycle[1][-1]
+
+
+@dataclasses.dataclass
+class Arguments:
+    """The command line."""
+
+    runs: int = cli.option("trainings, of ten points each", 120, type=cli.whole_number(1), metavar="N")
+    problems: list[str] = cli.option("which problems", ("all",), many=True, metavar="NAME")
+    plugins: list[str] = cli.option(
+        "Python files that register problems of your own (agents.arc.problems.register)", (), many=True, metavar="FILE"
+    )
+    seed: int = cli.option("decides everything that is drawn", 0, type=cli.whole_number(0), metavar="N")
+    out: str = cli.option(
+        "folder of the results; what is there is not computed again", "runs/arc-points", metavar="DIR"
+    )
+    data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
+    workers: int | None = cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
+
+
+def prepare(arguments: Arguments) -> list[Training]:
+    """Return the trainings that are asked for, each with a number of its own: the problems take turns.
+
+    Raises:
+        LRGymError: The arguments make no sense, or data is missing.
+    """
+    if arguments.data is not None:
+        cli.use_data_root(arguments.data)
+    for plugin in arguments.plugins:
+        cli.load_plugin(plugin)
+    names = list(PROBLEMS) if list(arguments.problems) == ["all"] else list(arguments.problems)
+    if len(set(names)) < len(names):
+        raise InvalidArgumentError(f"--problems must differ from each other, got {names}")
+    problems = [PROBLEMS[name] for name in names]
+    for problem in problems:
+        Trainee(problem.task, 0)  # what cannot be trained shows here, not in a worker
+    return [Training.draw(problems[number % len(problems)], arguments.seed, number) for number in range(arguments.runs)]
+
+
+def _prepare_worker(plugins: list[str]) -> None:
+    prepare_worker()
+    for plugin in plugins:
+        cli.load_plugin(plugin)
+
+
+def _known(file: Path) -> list[Point] | None:
+    """Return the points of a training that is done."""
+    if not file.exists():
+        return None
+    try:
+        return [Point.from_dict(values) for values in read_json(file)["points"]]
+    except (FileFormatError, KeyError, TypeError):
+        return None  # damaged: computed again
+
+
+def main() -> None:
+    """Generate."""
+    arguments, parser = cli.parse(Arguments, (__doc__ or "").splitlines()[0])
+    out = Path(arguments.out)
+    try:
+        trainings = prepare(arguments)
+        cli.make_folder(out)
+    except LRGymError as error:
+        parser.error(str(error))
+    console = Console()
+    folder = out / "trainings"
+    about = provenance(dataclasses.asdict(arguments))
+    done = {training.key: points for training in trainings if (points := _known(folder / f"{training.key}.json"))}
+    columns = ("trainings", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    pool = ProcessPoolExecutor(
+        arguments.workers or available_cores(),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_prepare_worker,
+        initargs=(list(arguments.plugins),),
+    )
+    try:
+        with pool, Progress(*columns, console=console) as progress:
+            bar = progress.add_task("trainings", total=len(trainings), completed=len(done))
+            futures = {pool.submit(training.run): training for training in trainings if training.key not in done}
+            try:
+                for future in as_completed(futures):
+                    training, points = futures[future], future.result()
+                    record: dict[str, Any] = dataclasses.asdict(training) | {"task": training.task.to_dict()}
+                    record |= {"provenance": about, "points": [point.to_dict() for point in points]}
+                    write_json(folder / f"{training.key}.json", record, indent=None)
+                    done[training.key] = points
+                    progress.advance(bar)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+    except KeyboardInterrupt:
+        console.print(f"\nStopped. The same command with --out {out} continues.")
+        sys.exit(cli.INTERRUPTED)
+    except BrokenProcessPool as error:
+        raise LRGymError(
+            "a worker process died (out of memory, or killed); run the same command again: what is done is kept"
+        ) from error
+    points = [point for training in trainings for point in done[training.key]]
+    file = out / "points.jsonl.xz"
+    used = {training.problem: PROBLEMS[training.problem].task.to_dict() for training in trainings}
+    write_points(file, points, {"provenance": about, "problems": used})
+    console.print(f"{len(points)} points of {len(trainings)} trainings are in {file} ({summary(points)})")
+
+
+def summary(points: list[Point]) -> str:
+    """Return how many points teach which class."""
+    counts = np.bincount([point.label for point in points], minlength=len(MULTIPLIERS))
+    return ", ".join(f"{count} {name}" for count, name in zip(counts, ("raise", "keep", "lower"), strict=True))
+
+
+if __name__ == "__main__":
+    cli.run(main)
