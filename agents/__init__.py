@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from agents import alr, autolr, greedy, kim_yu, line_search, one_cycle, schedules
+from agents import alr, arc, autolr, greedy, kim_yu, line_search, one_cycle, schedules
 from agents.base import AGENTS, FixedAgent, PeriodicAgent, make, names, register
 from agents.schedules import ScheduleAgent
 from lr_gym.evaluation import Agent, FunctionAgent
@@ -13,6 +13,7 @@ __all__ = [
     "PeriodicAgent",
     "ScheduleAgent",
     "alr",
+    "arc",
     "autolr",
     "greedy",
     "kim_yu",

@@ -99,15 +99,16 @@ class PeriodicAgent(FixedAgent):
 
     #: By default there are at least so many periods in a budget, so that short trainings see decisions too.
     PERIODS: ClassVar[int] = 30
-    #: Epochs in a period as the paper has it.
-    epochs: ClassVar[float] = 1.0
+    #: Epochs in a period as the paper has it; an option of some agents.
+    epochs: float = 1.0
 
     def __init__(self, every: float | str | None = None, *, first: float | None = None) -> None:
         """Make the agent.
 
         Args:
             every: Updates between two decisions, or `"epoch"`. By default what the paper has (`epochs`), but at most
-                a 30th of the budget: the papers' trainings have 50 to 200 epochs, a task's may have two.
+                a share of the budget (a 30th, or what `PERIODS` says): the papers' trainings have 30 to 200 epochs,
+                a task's may have two.
             first: Updates before the first decision; by default one period.
 
         Raises:
@@ -134,16 +135,23 @@ class PeriodicAgent(FixedAgent):
 
     def next_lr(self) -> float:
         """Return the learning rate of the last decision, after taking a new one if it is due."""
-        past = self._past()
-        if past > self._taken:
-            self._taken = past
+        if self._due():
+            self._taken = self._past()
             self._lr = self.bounded(self.decide())
         return self._lr
 
+    def _due(self) -> bool:
+        """Return whether a decision is to be taken now."""
+        return self._past() > self._taken
+
     def _past(self) -> int:
         """Return the number of the latest decision time that is not after now; -1 before the first."""
+        return max(-1, self._periods(self.trainee.updates, self.period))
+
+    def _periods(self, updates: int, length: float) -> int:
+        """Return the periods of some length that have passed since the first decision's time; negative before it."""
         # A millionth of an update is forgiven, or rounding would delay decisions that are due just now.
-        return max(-1, math.floor((self.trainee.updates + 1e-6 - self._start) / self.period))
+        return math.floor((updates + 1e-6 - self._start) / length)
 
     def updates_ahead(self) -> int:
         """Return the updates from now to the decision after this one, or to the end."""
