@@ -1,13 +1,22 @@
-"""What every worker process does first."""
+"""Worker processes: what each does first, and how work is given to them."""
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
 
 import torch
+
+from lr_gym.errors import LRGymError
+
+T = TypeVar("T")
 
 
 def available_cores() -> int:
@@ -27,3 +36,51 @@ def prepare_worker() -> None:
             os._exit(1)  # a killed parent cannot ask; waiting for work that never comes would last for ever
 
         threading.Thread(target=follow, daemon=True).start()
+
+
+def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPoolExecutor:
+    """Return a pool of processes with one torch thread each; they start when there is work.
+
+    Args:
+        count: How many.
+        modules: What each imports first, because it registers something that the work needs.
+    """
+    return ProcessPoolExecutor(
+        count, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare, initargs=(tuple(modules),)
+    )
+
+
+def _prepare(modules: Sequence[str]) -> None:
+    prepare_worker()
+    for module in modules:
+        importlib.import_module(module)
+
+
+def as_they_come(pool: ProcessPoolExecutor, calls: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
+    """Call functions in a pool and yield each one's place and value as soon as it is there, in no certain order.
+
+    What has not begun is cancelled when the caller leaves.
+
+    Args:
+        pool: Where they run.
+        calls: Picklable, without arguments.
+
+    Raises:
+        LRGymError: A process died.
+    """
+    futures: dict[Future[T], int] = {}
+    try:
+        futures = {pool.submit(call): place for place, call in enumerate(calls)}
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise LRGymError(
+            "a worker process died (out of memory, or killed); free some memory or use fewer workers, then run the "
+            "same command again: what is finished is kept"
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()

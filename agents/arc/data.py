@@ -6,6 +6,7 @@ are. Importing this module registers the names.
 | name | inputs | targets | from |
 |---|---|---|---|
 | arc-fashion | images 14x14 | 10 classes | Fashion-MNIST |
+| arc-proxy | the same | the same | other images of Fashion-MNIST; no problem has them |
 | arc-mnist | images 14x14 | 10 classes | MNIST |
 | arc-pairs | two images 14x14 | same digit or not | MNIST |
 | arc-scenes | a digit on a texture, 14x14 | its class, and which pixels belong to it | MNIST, texture drawn |
@@ -59,10 +60,10 @@ def _halved(images: Array) -> Array:
     return pooled
 
 
-def _images(source: str, name: str, count: int) -> tuple[Array, Array]:
-    """Return images (count, 14, 14) and classes (count,) of a data set's training split, in random order."""
+def _images(source: str, name: str, count: int, skip: int = 0) -> tuple[Array, Array]:
+    """Return images (count - skip, 14, 14) and classes of a data set's training split, in random order."""
     arrays = find(source, data_root())
-    chosen = _rng(name).permutation(len(arrays["x_train"]))[:count]
+    chosen = _rng(name).permutation(len(arrays["x_train"]))[skip:count]
     return _halved(np.asarray(arrays["x_train"]).squeeze()[chosen]), np.asarray(arrays["y_train"])[chosen].astype(
         np.int64
     )
@@ -71,6 +72,11 @@ def _images(source: str, name: str, count: int) -> tuple[Array, Array]:
 def fashion() -> Arrays:
     """Return clothes (14, 14) and their classes."""
     return _split(*_images("fashion-mnist-mini", "fashion", 3200))
+
+
+def proxy() -> Arrays:
+    """Return other clothes than `fashion`, 3,200 of those that it left."""
+    return _split(*_images("fashion-mnist-mini", "fashion", 6400, skip=3200))
 
 
 def mnist() -> Arrays:
@@ -183,6 +189,7 @@ def capitals() -> Arrays:
 
 LOADERS: Mapping[str, Callable[[], Arrays]] = {
     "arc-fashion": fashion,
+    "arc-proxy": proxy,
     "arc-mnist": mnist,
     "arc-pairs": pairs,
     "arc-scenes": scenes,

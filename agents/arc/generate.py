@@ -22,10 +22,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +36,7 @@ from agents.arc.problems import OPTIMIZERS, PROBLEMS, Problem
 from lr_gym import cli, tasks
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
 from lr_gym.files import read_json, write_json
-from lr_gym.processes import available_cores, prepare_worker
+from lr_gym.processes import as_they_come, available_cores, worker_pool
 from lr_gym.provenance import provenance
 from lr_gym.tasks import Task
 from lr_gym.trainee import Trainee
@@ -178,12 +175,6 @@ def prepare(arguments: Arguments) -> list[Training]:
     return [Training.draw(problems[number % len(problems)], arguments.seed, number) for number in range(arguments.runs)]
 
 
-def _prepare_worker(plugins: list[str]) -> None:
-    prepare_worker()
-    for plugin in plugins:
-        cli.load_plugin(plugin)
-
-
 def _known(file: Path) -> list[Point] | None:
     """Return the points of a training that is done."""
     if not file.exists():
@@ -208,33 +199,24 @@ def main() -> None:
     about = provenance(dataclasses.asdict(arguments))
     done = {training.key: points for training in trainings if (points := _known(folder / f"{training.key}.json"))}
     columns = ("trainings", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    pool = ProcessPoolExecutor(
-        arguments.workers or available_cores(),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_prepare_worker,
-        initargs=(list(arguments.plugins),),
-    )
+    missing = [training for training in trainings if training.key not in done]
+    modules = [Path(file).stem for file in arguments.plugins]
     try:
-        with pool, Progress(*columns, console=console) as progress:
+        with (
+            worker_pool(arguments.workers or available_cores(), modules) as pool,
+            Progress(*columns, console=console) as progress,
+        ):
             bar = progress.add_task("trainings", total=len(trainings), completed=len(done))
-            futures = {pool.submit(training.run): training for training in trainings if training.key not in done}
-            try:
-                for future in as_completed(futures):
-                    training, points = futures[future], future.result()
-                    record: dict[str, Any] = dataclasses.asdict(training) | {"task": training.task.to_dict()}
-                    record |= {"provenance": about, "points": [point.to_dict() for point in points]}
-                    write_json(folder / f"{training.key}.json", record, indent=None)
-                    done[training.key] = points
-                    progress.advance(bar)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            for place, points in as_they_come(pool, [training.run for training in missing]):
+                training = missing[place]
+                record: dict[str, Any] = dataclasses.asdict(training) | {"task": training.task.to_dict()}
+                record |= {"provenance": about, "points": [point.to_dict() for point in points]}
+                write_json(folder / f"{training.key}.json", record, indent=None)
+                done[training.key] = points
+                progress.advance(bar)
     except KeyboardInterrupt:
         console.print(f"\nStopped. The same command with --out {out} continues.")
         sys.exit(cli.INTERRUPTED)
-    except BrokenProcessPool as error:
-        raise LRGymError(
-            "a worker process died (out of memory, or killed); run the same command again: what is done is kept"
-        ) from error
     points = [point for training in trainings for point in done[training.key]]
     file = out / "points.jsonl.xz"
     used = {training.problem: PROBLEMS[training.problem].task.to_dict() for training in trainings}

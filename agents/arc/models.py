@@ -192,3 +192,19 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
         return cast(Tensor, self.head(self.layer(self.embed(x) + self.place))).movedim(-1, 1)
+
+
+class AllConvolutional(nn.Sequential):
+    """Strided convolutions with batch normalisation and dropout (Springenberg et al. 2015); no problem has it."""
+
+    def __init__(self, input_shape: tuple[int, int, int], num_outputs: int, width: int = 16) -> None:
+        super().__init__(
+            _block(input_shape[0], width, norm=True),
+            nn.MaxPool2d(2),
+            _block(width, 2 * width, norm=True),
+            nn.MaxPool2d(2),
+            nn.Dropout(0.3),
+            nn.Conv2d(2 * width, num_outputs, 1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )

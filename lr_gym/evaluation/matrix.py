@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import importlib
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from lr_gym.envs import LRTrainingEnv
-from lr_gym.errors import FileFormatError, LRGymError
+from lr_gym.errors import FileFormatError
 from lr_gym.evaluation.rollout import Rollout, rollout
 from lr_gym.files import read_json, write_json
-from lr_gym.processes import prepare_worker
+from lr_gym.processes import as_they_come, worker_pool
 from lr_gym.tasks import Task
 
 #: Part of every cell's hash: raised when episodes come out differently, so that old records are not taken for new.
@@ -103,16 +99,7 @@ class Workers:
             modules: Modules that each worker imports first, because they register something that cells need.
         """
         self.count = count
-        self._pool = (
-            None
-            if in_process
-            else ProcessPoolExecutor(
-                count,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_prepare,
-                initargs=(tuple(modules),),
-            )
-        )
+        self._pool = None if in_process else worker_pool(count, modules)
 
     def __enter__(self) -> Workers:
         return self
@@ -165,28 +152,8 @@ class Workers:
             for index in indices:
                 yield index, cells[index].run()
             return
-        futures: dict[Future[Rollout], int] = {}
-        try:
-            futures = {self._pool.submit(cells[index].run): index for index in indices}
-            pending = set(futures)
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise LRGymError(
-                "a worker process died (out of memory, or killed); free some memory or use fewer workers, then run "
-                "the same command again: finished episodes are kept"
-            ) from error
-        finally:
-            for future in futures:
-                future.cancel()
-
-
-def _prepare(modules: Sequence[str]) -> None:
-    prepare_worker()
-    for module in modules:
-        importlib.import_module(module)
+        for place, record in as_they_come(self._pool, [cells[index].run for index in indices]):
+            yield indices[place], record
 
 
 def _read_record(path: Path) -> Rollout | None:

@@ -1,0 +1,303 @@
+"""Train ARC's network on labelled points, ten times, and choose the candidate that does best (sections 3.4 and 3.5).
+
+python -m agents.arc.train --points runs/arc-points/points.jsonl.xz --out runs/arc
+
+The loss is the mean of the cross-entropy and of a binary cross-entropy of the class "raise". The paper's: Adam with
+learning rate 1e-4, batches of 128, 300 epochs, the weights at the end. As in the authors' code the validation losses of
+half of the examples are blanked, so that the network also serves trainings without validation.
+
+The folder gets `arc.safetensors` (the chosen weights), `results.json`, `scores.png`, `learning.png`, `candidates/` and
+`episodes/`. The same command goes on where it was stopped, with the candidate that it was training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.nn import functional
+
+from agents.arc.network import ARCNetwork, load_weights, save_weights
+from agents.arc.points import KEEP, RAISE, dataset, read_points
+from agents.arc.preprocessing import VARIANTS
+from agents.arc.selection import PROXY, cells, draw_scores, scores
+from lr_gym import cli
+from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
+from lr_gym.evaluation.matrix import Workers
+from lr_gym.evaluation.plots import new_figure, save_figure
+from lr_gym.files import read_json, write_bytes, write_json
+from lr_gym.processes import as_they_come, available_cores, worker_pool
+from lr_gym.provenance import provenance
+
+#: The points that come with this package.
+SHIPPED = Path(__file__).parent / "points.jsonl.xz"
+LEARNING_RATE, BATCH_SIZE = 1e-4, 128
+#: Column of the validation losses in the network's input, and the probability with which it is blanked.
+VALIDATION, BLANKED = 1, 0.5
+
+
+def hybrid_loss(logits: Tensor, labels: Tensor, binary: str = "code") -> Tensor:
+    """Return half the cross-entropy plus half the binary cross-entropy of "raise" (section 3.4).
+
+    Args:
+        logits: (batch, 3).
+        labels: Classes, (batch,).
+        binary: `"code"`: over the examples that are not "keep", with probabilities within [1e-4, 1 - 1e-4], as the
+            authors compute it; zero if there are none. `"paper"`: one class against all, over all examples.
+
+    Returns:
+        The mean over the batch, shape ().
+    """
+    entropy = functional.cross_entropy(logits, labels)
+    raised = (labels == RAISE).to(logits.dtype)
+    probability = logits.softmax(1)[:, RAISE].clamp(1e-4, 1 - 1e-4)
+    losses = functional.binary_cross_entropy(probability, raised, reduction="none")
+    if binary == "code":
+        losses = losses[labels != KEEP]
+    return (entropy + (losses.mean() if len(losses) else 0.0)) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One training of the network: a pure function of its fields and the points.
+
+    Attributes:
+        points: The file of points.
+        digest: Hash of that file.
+        seed: Decides weights, batches, what is blanked, and what is held out.
+        epochs: Passes over the points.
+        held_out: Share of the trainings (not of the points, which are related) that is kept for measuring accuracy.
+        variant: Of the preprocessing.
+        binary: Of the loss.
+    """
+
+    points: str
+    digest: str
+    seed: int
+    epochs: int
+    held_out: float
+    variant: str
+    binary: str
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that the weights depend on."""
+        values = dataclasses.asdict(self) | {"points": None}  # its place does not matter, the digest does
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def train(self, folder: Path) -> dict[str, Any]:
+        """Train, write `<key>.safetensors` and then `<key>.json`, and return what the latter holds."""
+        points, _ = read_points(Path(self.points))
+        inputs, labels = (torch.from_numpy(array) for array in dataset(points, self.variant))
+        rng = np.random.default_rng(self.seed)
+        trainings = sorted({point.run for point in points})
+        kept = set(rng.permutation(trainings)[: int(self.held_out * len(trainings))].tolist())
+        test = torch.tensor([point.run in kept for point in points])
+        network = ARCNetwork(self.seed)
+        losses, accuracies = fit(
+            network, inputs[~test], labels[~test], inputs[test], labels[test], rng, self.epochs, self.binary
+        )
+        with torch.inference_mode():
+            confusion = np.zeros((3, 3), dtype=int)
+            if bool(test.any()):
+                np.add.at(confusion, (labels[test].numpy(), network(inputs[test]).argmax(1).numpy()), 1)
+        record = {
+            "settings": dataclasses.asdict(self) | {"points": Path(self.points).name},
+            "examples": int((~test).sum()),
+            "losses": losses,
+            "held_out_accuracies": accuracies,
+            "held_out_confusion": confusion.tolist(),
+            "fingerprint": network.fingerprint(),
+        }
+        metadata = {"candidate": json.dumps(record["settings"]), "digest": self.digest}
+        save_weights(network, folder / f"{self.key}.safetensors", metadata)
+        write_json(folder / f"{self.key}.json", record)
+        return record
+
+
+def fit(
+    network: ARCNetwork,
+    inputs: Tensor,
+    labels: Tensor,
+    test_inputs: Tensor,
+    test_labels: Tensor,
+    rng: np.random.Generator,
+    epochs: int,
+    binary: str = "code",
+) -> tuple[list[float], list[float]]:
+    """Train the network.
+
+    Args:
+        network: What is trained.
+        inputs: Encoded histories (points, 300, 3).
+        labels: Classes (points,).
+        test_inputs: Of points that are held out; may be none.
+        test_labels: Their classes.
+        rng: Where batches and blanks are drawn.
+        epochs: Passes over the points.
+        binary: Of the loss.
+
+    Returns:
+        For every epoch the mean loss, and the accuracy on the points that are held out.
+    """
+    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=LEARNING_RATE)
+    losses, accuracies = [], []
+    for _ in range(epochs):
+        total = 0.0
+        for chosen in np.array_split(rng.permutation(len(inputs)), max(1, round(len(inputs) / BATCH_SIZE))):
+            x = inputs[torch.from_numpy(chosen)]
+            x[torch.from_numpy(rng.random(len(chosen)) < BLANKED), :, VALIDATION] = 0.0
+            loss = hybrid_loss(network(x), labels[torch.from_numpy(chosen)], binary)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += float(loss.detach()) * len(chosen)
+        losses.append(total / len(inputs))
+        if len(test_inputs):
+            with torch.inference_mode():
+                accuracies.append(float((network(test_inputs).argmax(1) == test_labels).float().mean()))
+    return losses, accuracies
+
+
+def draw_learning(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the loss and the accuracy on held-out points of every candidate over epochs."""
+    figure = new_figure(9, 3.5)
+    left, right = figure.subplots(1, 2)
+    for number, record in enumerate(records):
+        left.plot(record["losses"], lw=1, label=str(number + 1))
+        right.plot(_smoothed(record["held_out_accuracies"]), lw=1)
+    left.set(xlabel="epoch", ylabel="loss", title="Training points")
+    right.set(xlabel="epoch", ylabel="accuracy, mean of 10 epochs", title="Points of held-out trainings")
+    left.legend(title="candidate", fontsize="x-small", ncols=2)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    save_figure(figure, path)
+
+
+def _smoothed(values: Sequence[float], width: int = 10) -> npt.NDArray[np.float64]:
+    smooth: npt.NDArray[np.float64] = np.convolve(values, np.ones(width) / width, "valid") if values else np.empty(0)
+    return smooth
+
+
+@dataclasses.dataclass
+class Arguments:
+    """The command line."""
+
+    points: str = cli.option("file of points, from agents.arc.generate", str(SHIPPED), metavar="FILE")
+    candidates: int = cli.option("networks to choose from", 10, type=cli.whole_number(1), metavar="N")
+    epochs: int = cli.option("passes over the points", 300, type=cli.whole_number(1), metavar="N")
+    held_out: int = cli.option(
+        "per cent of the trainings that are held out to measure accuracy", 10, type=cli.whole_number(0), metavar="N"
+    )
+    runs: int = cli.option("runs of the proxy task from each initial lr", 5, type=cli.whole_number(1), metavar="N")
+    preprocessing: str = cli.option("as the authors' code does it, or as their text says", "code", choices=VARIANTS)
+    binary: str = cli.option("the binary part of the loss, likewise", "code", choices=VARIANTS)
+    seed: int = cli.option("decides everything that is drawn", 0, type=cli.whole_number(0), metavar="N")
+    out: str = cli.option("folder of the results; what is there is not computed again", "runs/arc", metavar="DIR")
+    data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
+    workers: int | None = cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
+
+
+def prepare(arguments: Arguments) -> list[Candidate]:
+    """Return the candidates.
+
+    Raises:
+        LRGymError: The arguments make no sense.
+    """
+    if arguments.data is not None:
+        cli.use_data_root(arguments.data)
+    if arguments.held_out > 90:
+        raise InvalidArgumentError(f"--held-out must be at most 90 per cent, got {arguments.held_out}")
+    file = Path(arguments.points)
+    points, _ = read_points(file)
+    dataset(points)  # what is not whole shows here, not in a worker
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return [
+        Candidate(
+            points=str(file.resolve()),
+            digest=digest,
+            seed=int(np.random.SeedSequence([arguments.seed, number]).generate_state(1)[0]),
+            epochs=arguments.epochs,
+            held_out=arguments.held_out / 100,
+            variant=arguments.preprocessing,
+            binary=arguments.binary,
+        )
+        for number in range(arguments.candidates)
+    ]
+
+
+def _known(candidate: Candidate, folder: Path) -> dict[str, Any] | None:
+    """Return the record of a candidate that is trained."""
+    try:
+        load_weights(folder / f"{candidate.key}.safetensors")
+        return dict(read_json(folder / f"{candidate.key}.json"))
+    except FileFormatError:
+        return None
+
+
+def main() -> None:
+    """Train, choose, report."""
+    arguments, parser = cli.parse(Arguments, (__doc__ or "").splitlines()[0])
+    out = Path(arguments.out)
+    try:
+        candidates = prepare(arguments)
+        cli.make_folder(out)
+    except LRGymError as error:
+        parser.error(str(error))
+    console, folder = Console(), out / "candidates"
+    folder.mkdir(exist_ok=True)
+    workers = arguments.workers or available_cores()
+    records = {c.key: record for c in candidates if (record := _known(c, folder)) is not None}
+    missing = [candidate for candidate in candidates if candidate.key not in records]
+    text = TextColumn("{task.description}")
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    files = [folder / f"{candidate.key}.safetensors" for candidate in candidates]
+    try:
+        with Progress(*columns, console=console) as progress:
+            trained = progress.add_task("candidates trained", total=len(candidates), completed=len(records))
+            tried = progress.add_task("episodes of the proxy task", total=None)
+            with worker_pool(workers) as pool:
+                for place, record in as_they_come(pool, [functools.partial(c.train, folder) for c in missing]):
+                    records[missing[place].key] = record
+                    progress.advance(trained)
+            episodes = cells(files, arguments.runs, arguments.seed, arguments.preprocessing)
+            progress.update(tried, total=len(episodes))
+            with Workers(workers) as runners:
+                outcomes = runners.run(episodes, out / "episodes", lambda *_: progress.advance(tried))
+    except KeyboardInterrupt:
+        console.print(f"\nStopped. The same command with --out {out} continues.")
+        sys.exit(cli.INTERRUPTED)
+    results = scores(files, outcomes)
+    chosen = int(np.argmax([result.mean for result in results]))
+    in_order = [records[candidate.key] for candidate in candidates]
+    draw_scores(results, chosen, out / "scores.png")
+    draw_learning(in_order, out / "learning.png")
+    about = provenance(dataclasses.asdict(arguments))
+    values = {"provenance": about, "proxy": PROXY.to_dict(), "chosen": chosen + 1, "digest": candidates[0].digest}
+    values["candidates"] = [
+        {"score": result.to_dict()} | {key: record[key] for key in ("settings", "fingerprint", "held_out_confusion")}
+        for result, record in zip(results, in_order, strict=True)
+    ]
+    write_json(out / "results.json", values)
+    write_bytes(out / "arc.safetensors", files[chosen].read_bytes())
+    for number, result in enumerate(results):
+        console.print(
+            f"candidate {number + 1}: mean best accuracy {result.mean:.4f}" + " (chosen)" * (number == chosen)
+        )
+    console.print(f"The weights are {out / 'arc.safetensors'}: agents.make('arc', weights=...)")
+
+
+if __name__ == "__main__":
+    cli.run(main)
