@@ -124,7 +124,8 @@ def _contestant(word: str) -> Contestant:
     agent = agents.make(name, **options)
     if isinstance(agent, Controller):
         return Contestant(word, {"controller": agent.fingerprint}, agent)
-    return Contestant(word, {"agent": name, "options": options}, agent)
+    learned = {"fingerprint": agent.fingerprint} if hasattr(agent, "fingerprint") else {}  # the file may change
+    return Contestant(word, {"agent": name, "options": options} | learned, agent)
 
 
 def _best_step_decay(folder: Path) -> StepDecay | None:

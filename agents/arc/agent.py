@@ -22,6 +22,7 @@ the authors' file.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -158,8 +159,8 @@ class ARCAgent(PeriodicAgent):
         train_losses, val_losses, lrs = zip(*self.cycles, strict=True)
         wanted = lr * MULTIPLIERS[decide(self._network, train_losses, val_losses, lrs, self.preprocessing)]
         # A learning rate that is beyond the agent's bounds already stays there until the network brings it back.
-        low = lr if self.min_lr is None else min(lr, self.min_lr)
-        high = lr if self.max_lr is None else max(lr, self.max_lr)
+        low = 0.0 if self.min_lr is None else min(lr, self.min_lr)
+        high = math.inf if self.max_lr is None else max(lr, self.max_lr)
         return min(high, max(low, wanted))
 
 
