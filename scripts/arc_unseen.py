@@ -1,11 +1,10 @@
 """Tasks that ARC never saw, for eval_transfer.py --plugins: data, networks and kinds that no training problem has.
 
-| task | data | network | optimizer |
-|---|---|---|---|
-| unseen/cifar-resnet | CIFAR-10, 20k subset, 1,920 images at 16x16 in colour | 7 layers, residual, leaky ReLU (after ARC's paper) | Adam |
-| unseen/cifar-lenet5 | the same | LeNet-5 | SGD, momentum 0.9 |
-| unseen/python-words | words of the help texts of Python (`pydoc_data.topics`) | LSTM, dropout 0.5 | SGD, momentum 0.9 |
-| unseen/digits-mlp | scikit-learn's digits, 8x8 | perceptron | AdamW |
+unseen/cifar-resnet: 1,920 images of CIFAR-10 (the 20k subset) at 16x16 in colour; 7 layers, residual, batch
+    normalisation, leaky ReLU, after the network of the paper's CIFAR-10 experiment; Adam.
+unseen/cifar-lenet5: the same images, LeNet-5; SGD with momentum 0.9.
+unseen/python-words: words of the help texts of Python (`pydoc_data.topics`), LSTM, dropout 0.5; SGD with momentum 0.9.
+unseen/digits-mlp: scikit-learn's digits, 8x8, a perceptron; AdamW.
 
 Thirty epochs each, as in the paper's CIFAR-10 experiment; three decisions of the env per epoch, so that every method
 has about the cadence that it wants.
@@ -81,7 +80,9 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, residual: bool = False) -> None:
         super().__init__()
         self.body = self._layer(inputs, outputs)
-        self.residual = nn.Sequential(self._layer(outputs, outputs), self._layer(outputs, outputs)) if residual else None
+        self.residual = (
+            nn.Sequential(self._layer(outputs, outputs), self._layer(outputs, outputs)) if residual else None
+        )
 
     @staticmethod
     def _layer(inputs: int, outputs: int) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import itertools
 import json
@@ -16,6 +17,8 @@ import tiny
 
 import agents
 import eval_transfer
+from agents.arc.generate import Training
+from agents.arc.problems import PROBLEMS
 from agents.base import AGENTS
 from lr_gym import LRTrainingEnv, cli, rollout
 
@@ -40,7 +43,7 @@ def load(name: str) -> ModuleType:
 
 
 def test_all_examples_are_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"own_policies", "sb3_model", "my_agents"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"own_policies", "sb3_model", "my_agents", "my_problem"}
 
 
 def test_own_policies(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,3 +89,12 @@ def test_my_agents_do_what_they_say() -> None:
         )
     broken = rollout(env, agents.make("watchful", patience=0), seed=0, initial_lr=5.0)
     assert broken.lrs[-1] < 5.0 or broken.result["diverged"]
+
+
+def test_my_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PROBLEMS, "_things", dict(PROBLEMS._things))
+    load("my_problem")
+    training = dataclasses.replace(Training.draw(PROBLEMS["my-problem"], seed=0, number=0), epochs=1)
+    points = training.run()
+    assert [point.index for point in points] == list(range(10))
+    assert all(len(point.train_losses) == 10 for point in points)  # 640 examples, 64 at a time

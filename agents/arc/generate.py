@@ -84,7 +84,8 @@ class Training:
     def run(self) -> list[Point]:
         """Train, branch and label. The points end before `CYCLES` where the training diverges."""
         rng = np.random.default_rng(self.seed)
-        updates = len(tasks.load(self.task.data).x["train"]) // self.task.batch_size
+        examples = self.task.train_size or len(tasks.load(self.task.data).x["train"])
+        updates = examples // self.task.batch_size
         # An interval is an epoch; the budget is never used up, as branches go back in time.
         task = self.task.replace(decision_interval=updates, budget=(CYCLES + 1) * self.epochs * updates)
         trainee = Trainee(task, int(rng.integers(2**62)), lr=self.initial_lr)

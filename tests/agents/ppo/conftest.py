@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,30 @@ from lr_gym.envs.worker_process import Here, MakeEnv
 from lr_gym.evaluation import Workers
 
 Train = Callable[..., Progression]
+
+
+@contextlib.contextmanager
+def _keeping_checkpoints(folder: Path, kept_in: Path) -> Iterator[list[Path]]:
+    """Let every checkpoint that a training in `folder` writes be kept, in a folder of its own each."""
+    stops: list[Path] = []
+    save = train_module.save
+
+    def save_and_keep(*arguments: Any) -> None:
+        save(*arguments)
+        stops.append(kept_in / f"stop {len(stops)}")
+        shutil.copytree(folder / "checkpoint", stops[-1] / "checkpoint")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "save", save_and_keep)
+        yield stops
+
+
+KeepCheckpoints = Callable[[Path, Path], contextlib.AbstractContextManager[list[Path]]]
+
+
+@pytest.fixture(scope="session")
+def keeping_checkpoints() -> KeepCheckpoints:
+    return _keeping_checkpoints
 
 
 class Mortal(Here):

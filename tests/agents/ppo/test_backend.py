@@ -9,7 +9,6 @@ import itertools
 import os
 import pickle
 import re
-import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch import Tensor, nn
 
-import agents.ppo.train as train_module
 from agents.ppo.backend import CPU_POPULATION, choose_backend, env_makers
 from agents.ppo.checkpoint import Checkpoint
 from agents.ppo.config import TrainConfig
@@ -147,22 +145,15 @@ Runs = Callable[[str], Run]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, train_apart: Train) -> Runs:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, train_apart: Train, keeping_checkpoints: Callable[..., Any]
+) -> Runs:
     """Return runs of `many()` by actor, in no process but this."""
 
     @functools.cache
     def run(actor: str) -> Run:
         base = tmp_path_factory.mktemp("undisturbed")
-        stops: list[Path] = []
-        save = train_module.save
-
-        def save_and_keep(*arguments: Any) -> None:
-            save(*arguments)
-            stops.append(base / f"stop {len(stops)}")
-            shutil.copytree(base / "whole" / "checkpoint", stops[-1] / "checkpoint")
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(train_module, "save", save_and_keep)
+        with keeping_checkpoints(base / "whole", base) as stops, pytest.MonkeyPatch.context() as patch:
             log = Log(patch)
             return Run(base / "whole", train_apart(0, many(actor=actor), base / "whole"), log.steps, stops)
 

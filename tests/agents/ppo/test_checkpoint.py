@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,20 +45,11 @@ def test_stopped_anywhere(
     actor: str,
     make_config: Callable[[str], TrainConfig],
     train_here: Train,
+    keeping_checkpoints: Callable[..., Any],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = make_config(actor)
-    stops: list[Path] = []
-    save = train_module.save
-
-    def save_and_keep(*arguments: Any) -> None:
-        save(*arguments)
-        stops.append(tmp_path / f"stop {len(stops)}")
-        shutil.copytree(tmp_path / "whole" / "checkpoint", stops[-1] / "checkpoint")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train_module, "save", save_and_keep)
+    with keeping_checkpoints(tmp_path / "whole", tmp_path) as stops:
         whole = train_here(config, tmp_path / "whole")
     expected = outcome(tmp_path / "whole")
     assert [Checkpoint.read(stop).values["progression"]["iteration"] for stop in stops] == list(range(7))

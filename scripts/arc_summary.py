@@ -1,0 +1,74 @@
+"""Sum up comparisons from several initial learning rates.
+
+uv run scripts/arc_summary.py DIR [DIR ...]
+
+Reads the `results.json` of eval_transfer.py and prints, over all tasks and starts, how many times the lowest mean test
+loss of the task each agent has: geometric mean, and worst; the same for the starts that are too small; and pairs of
+agents compared run by run (same task, start and seed) with Wilcoxon's signed-rank test.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+from lr_gym.files import read_json
+
+Rows = Sequence[dict[str, Any]]
+
+
+def log_losses(row: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """Return the logarithm of every run's test loss; one that is not finite counts as the ceiling, 100."""
+    return np.log([100.0 if run["test_loss"] is None else run["test_loss"] for run in row["results"]])
+
+
+def main(folders: Sequence[str]) -> None:
+    """Print the tables."""
+    rows = [row for folder in folders for row in read_json(Path(folder) / "results.json")["rows"]]
+    agents = list(dict.fromkeys(row["agent"] for row in rows))
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    best = {task: min(row["test_loss"]["mean"] for row in rows if row["task"] == task) for task in tasks}
+    good = {}  # the initial lr from which `constant` does best: what is below it is too small
+    for task in tasks:
+        constant = [row for row in rows if row["task"] == task and row["agent"] == "constant"]
+        good[task] = min(constant, key=lambda row: float(row["test_loss"]["mean"]))["initial_lr"]
+
+    def small(row: dict[str, Any]) -> bool:
+        return 0.009 < row["initial_lr"] / good[row["task"]] < 0.11
+
+    def ratios(chosen: Rows) -> list[float]:
+        return [row["test_loss"]["mean"] / best[row["task"]] for row in chosen]
+
+    print("best constant initial lr: " + ", ".join(f"{task} {lr:g}" for task, lr in good.items()) + "\n")
+    print("| agent | all starts | worst | 10 to 100 times too small | worst | runs | diverged |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for agent in agents:
+        mine = [row for row in rows if row["agent"] == agent]
+        everywhere, low = ratios(mine), ratios([row for row in mine if small(row)])
+        numbers = [np.exp(np.mean(np.log(everywhere))), max(everywhere), np.exp(np.mean(np.log(low))), max(low)]
+        runs, diverged = sum(row["test_loss"]["n"] for row in mine), sum(row["diverged"] for row in mine)
+        print(f"| {agent} | " + " | ".join(f"{number:.3f}" for number in numbers) + f" | {runs} | {diverged} |")
+    print("\n| pair | test loss, ratio (geometric mean) | lower in | p (Wilcoxon) |\n| --- | --- | --- | --- |")
+    by_key = {(row["task"], row["agent"], row["initial_lr"]): log_losses(row) for row in rows}
+    for other in agents:
+        pairs = [
+            (losses, by_key[task, other, lr])
+            for (task, agent, lr), losses in by_key.items()
+            if agent == "arc" and other != "arc" and (task, other, lr) in by_key
+        ]
+        if pairs:
+            difference = np.concatenate([a - b for a, b in pairs])
+            p = wilcoxon(difference).pvalue if np.any(difference) else 1.0
+            lower = f"{(difference < 0).sum()} of {len(difference)}"
+            print(f"| arc / {other} | {np.exp(difference.mean()):.3f} | {lower} | {p:.2g} |")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: uv run scripts/arc_summary.py DIR [DIR ...], folders of eval_transfer.py")
+    main(sys.argv[1:])
