@@ -28,6 +28,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "kim-yu with 7 factors": ("kim-yu", {"factors": 7, "batches": 2, "score": "improvement", "direction": "optimizer"}),
     "kim-yu as released": ("kim-yu", {"variant": "as-released"}),
     "alr, wide": ("alr", {"beam": 4, "score": "running", "every": 20}),
+    "arc, short cycles": ("arc", {"frequency": 1, "every": 10, "preprocessing": "paper", "max_lr": 0.5}),
     "autolr, exploiting": ("autolr", {"explore": 0.0, "saturation": 1.5, "superbatch": 3, "spread": 0.5}),
 }
 #: Agents that move the trainee to another state, by settings that keep them from it.
@@ -173,7 +174,8 @@ def test_an_episode_that_is_left_does_not_matter(label: str) -> None:
 
 
 def test_agents_do_not_reach_around_the_handle() -> None:
-    files = [path for path in (tiny.ROOT / "agents").glob("*.py") if path.name != "base.py"]
+    folder = tiny.ROOT / "agents"
+    files = [path for path in (*folder.glob("*.py"), folder / "arc" / "agent.py") if path.name != "base.py"]
     assert len(files) > 8
     for path in files:
         assert not re.search(r"(trainee|env)\._", path.read_text()), path.name
@@ -184,7 +186,8 @@ def test_what_looks_ahead_costs() -> None:
     for label in AGENTS:
         env = LRTrainingEnv(tiny.task(), **make(label).env_options)
         costs[label] = rollout(env, make(label), seed=1, initial_lr=1e-3).cost
-    free = {"constant", "linear", "step", "exponential", "cosine", "cosine-restarts", "knee", "plateau", "greedy"}
+    schedules = {"constant", "linear", "step", "exponential", "cosine", "cosine-restarts", "knee", "plateau"}
+    free = {*schedules, "greedy", "arc"}
     assert {label for label in costs if costs[label] == 1} == free | {
         label for label, (name, options) in AGENTS.items() if name in free or "peak_lr" in options
     }
