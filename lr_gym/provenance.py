@@ -16,12 +16,20 @@ _PACKAGES = ("gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy")
 def provenance(settings: dict[str, Any]) -> dict[str, Any]:
     """Return command, commit, versions and settings of this process, as JSON values."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([*_program(), *sys.argv[1:]]),
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "settings": settings,
     }
+
+
+def _program() -> list[str]:
+    """Return the words that start this program: the script's name, or `python -m` and the module."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None or spec.name == "__main__":
+        return [Path(sys.argv[0]).name]
+    return ["python", "-m", spec.name.removesuffix(".__main__")]
 
 
 def _commit() -> str | None:
