@@ -32,4 +32,4 @@ def test_the_command(start: list[str], expected: str, tmp_path: Path) -> None:
 def test_versions_and_settings() -> None:
     about = provenance({"seed": 3})
     assert about["settings"] == {"seed": 3}
-    assert about["packages"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(about["packages"]["torch"])

@@ -132,3 +132,36 @@ def test_memory_does_not_grow(batch_size: int) -> None:
 
 def test_seeds_differ() -> None:
     assert stream(30, 30, 1).next().x.tolist() != stream(30, 30, 2).next().x.tolist()
+
+
+@given(sizes, st.integers(0, 20), st.integers(0, 5), st.integers(0, 2**63 - 1), st.integers(0, 12))
+def test_a_restart_is_a_new_stream(size: tuple[int, int], before: int, peeked: int, seed: int, after: int) -> None:
+    batches, new = stream(*size), stream(*size, seed=seed)
+    for _ in range(before):
+        batches.next()
+    batches.peek(peeked)
+    batches.restart(seed)
+    assert numbers(batches.peek(3)) == numbers(new.peek(3))
+    assert numbers(batches.next() for _ in range(after)) == numbers(new.next() for _ in range(after))
+
+
+@given(sizes, st.integers(0, 9), st.integers(1, 9))
+def test_a_state_from_before_a_restart(size: tuple[int, int], before: int, after: int) -> None:
+    batches = stream(*size)
+    for _ in range(before):
+        batches.next()
+    state = batches.get_state()
+    expected = numbers(batches.next() for _ in range(after))
+    batches.restart(7)
+    batches.next()
+    batches.set_state(state)
+    assert numbers(batches.next() for _ in range(after)) == expected
+
+
+def test_peeked_batches_outlive_a_restart() -> None:
+    batches = stream(10, 3)
+    peeked = batches.peek(5)
+    before = numbers(peeked)
+    batches.restart(1)
+    batches.next()
+    assert numbers(peeked) == before
