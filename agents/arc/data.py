@@ -1,7 +1,8 @@
 """Data sets of ARC's training problems: small parts of real ones, and two that are drawn by a program.
 
 Fashion-MNIST comes with the package; MNIST and `tinyshakespeare.txt` (Karpathy 2015) are looked for where all data sets
-are. Importing this module registers the names.
+are. No example is in two splits, but for three sentences that Shakespeare wrote twice; of `arc-pairs` the pairs are new,
+not the images. Importing this module registers the names.
 
 | name | inputs | targets | from |
 |---|---|---|---|
@@ -22,12 +23,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lr_gym.errors import DataNotFoundError
+from lr_gym.errors import DataNotFoundError, InvalidArgumentError
 from lr_gym.tasks import register_data
 from lr_gym.tasks.sources import data_root, find
 
@@ -136,11 +138,16 @@ def teacher() -> Arrays:
     return _split(x.astype(np.float32), (y + rng.normal(0, 0.3, y.shape)).astype(np.float32))
 
 
-@functools.cache
 def _shakespeare() -> str:
-    file = data_root() / "tinyshakespeare.txt"
+    return _text(data_root() / "tinyshakespeare.txt")
+
+
+@functools.cache
+def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidArgumentError(f"{file} is not text in UTF-8: {error}; replace it") from error
     except OSError as error:
         raise DataNotFoundError(
             f"ARC's text problems need tinyshakespeare.txt (Karpathy 2015, 1.1 MB); it is not in {file.parent}. Put it "

@@ -198,7 +198,8 @@ def main() -> None:
     console = Console()
     folder = out / "trainings"
     about = provenance(dataclasses.asdict(arguments))
-    done = {training.key: points for training in trainings if (points := _known(folder / f"{training.key}.json"))}
+    found = {training.key: _known(folder / f"{training.key}.json") for training in trainings}
+    done = {key: points for key, points in found.items() if points is not None}
     columns = ("trainings", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     missing = [training for training in trainings if training.key not in done]
     modules = [Path(file).stem for file in arguments.plugins]

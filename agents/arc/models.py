@@ -195,7 +195,7 @@ class Transformer(nn.Module):
 
 
 class AllConvolutional(nn.Sequential):
-    """Strided convolutions with batch normalisation and dropout (Springenberg et al. 2015); no problem has it."""
+    """Convolutions to the end, with batch normalisation and dropout (Springenberg et al. 2015); no problem has it."""
 
     def __init__(self, input_shape: tuple[int, int, int], num_outputs: int, width: int = 16) -> None:
         super().__init__(

@@ -49,8 +49,7 @@ def corrected_label(branches: Sequence[float], chosen: int, redo: float) -> int:
     """
     again = list(branches)
     again[chosen] = redo
-    same = np.array_equal(np.argsort(_bounded(branches), kind="stable"), np.argsort(_bounded(again), kind="stable"))
-    return label_of(branches) if same else KEEP
+    return label_of(branches) if np.array_equal(_order(branches), _order(again)) else KEEP
 
 
 def survivors(branches: Sequence[float]) -> list[int]:
@@ -60,7 +59,14 @@ def survivors(branches: Sequence[float]) -> list[int]:
 
 
 def _bounded(losses: Sequence[float]) -> npt.NDArray[np.float64]:
-    return np.nan_to_num(np.asarray(losses, dtype=np.float64), nan=np.inf, posinf=np.inf)
+    values = np.asarray(losses, dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.inf)
+
+
+def _order(losses: Sequence[float]) -> npt.NDArray[np.bool_]:
+    """Return which loss is below which, (3, 3): equal losses are in no order."""
+    values = _bounded(losses)
+    return np.less.outer(values, values)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,13 +126,15 @@ class Point:
                 values[name] = tuple(float(loss) for loss in values[name])
             values["branches"] = tuple(np.inf if loss is None else float(loss) for loss in values["branches"])
             values["redo"] = np.inf if values["redo"] is None else float(values["redo"])
+            values["lr"] = float(values["lr"])
             point = cls(**values)
-            sensible = len(point.branches) == 3 and point.chosen in (RAISE, KEEP, LOWER) and point.index >= 0
+            sensible = isinstance(point.run, str) and 0 < point.lr < np.inf
+            sensible &= len(point.branches) == 3 and point.chosen in (RAISE, KEEP, LOWER) and point.index >= 0
             if not (
                 sensible and len(point.train_losses) and np.isfinite([*point.train_losses, *point.val_losses]).all()
             ):
                 raise ValueError("a value is out of range")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(f"not a point of this version of lr_gym: {error}") from error
         return point
 
@@ -155,11 +163,23 @@ def read_points(path: Path) -> tuple[list[Point], dict[str, Any]]:
         header, *values = (json.loads(line) for line in lines)
         if header.pop("format") != FORMAT:
             raise ValueError("of another version")
-    except (OSError, EOFError, lzma.LZMAError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (
+        OSError,
+        EOFError,
+        lzma.LZMAError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ) as error:
         raise FileFormatError(
             f"{path} is not a file of ARC points ({error}); python -m agents.arc.generate makes one"
         ) from error
-    return [Point.from_dict(value) for value in values], header
+    try:
+        return [Point.from_dict(value) for value in values], header
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: {error}") from error
 
 
 def dataset(points: Sequence[Point], variant: str = "code") -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -174,6 +194,8 @@ def dataset(points: Sequence[Point], variant: str = "code") -> tuple[npt.NDArray
     Raises:
         FileFormatError: A cycle of a training is missing.
     """
+    if not points:
+        raise FileFormatError("there are no points to learn from; generate some with python -m agents.arc.generate")
     cycles = {(point.run, point.index): point for point in points}
     inputs, labels = [], []
     for point in points:

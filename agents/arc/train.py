@@ -103,7 +103,8 @@ class Candidate:
         inputs, labels = (torch.from_numpy(array) for array in dataset(points, self.variant))
         rng = np.random.default_rng(self.seed)
         trainings = sorted({point.run for point in points})
-        kept = set(rng.permutation(trainings)[: int(self.held_out * len(trainings))].tolist())
+        held_out = int(self.held_out * len(trainings) + 1e-9)  # 0.29 of 100 is 28.999... in floating point
+        kept = set(rng.permutation(trainings)[:held_out].tolist())
         test = torch.tensor([point.run in kept for point in points])
         network = ARCNetwork(self.seed)
         losses, accuracies = fit(
@@ -121,8 +122,7 @@ class Candidate:
             "held_out_confusion": confusion.tolist(),
             "fingerprint": network.fingerprint(),
         }
-        metadata = {"candidate": json.dumps(record["settings"]), "digest": self.digest}
-        save_weights(network, folder / f"{self.key}.safetensors", metadata)
+        save_weights(network, folder / f"{self.key}.safetensors", {"arc": json.dumps(record["settings"])})
         write_json(folder / f"{self.key}.json", record)
         return record
 
@@ -187,7 +187,8 @@ def draw_learning(records: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def _smoothed(values: Sequence[float], width: int = 10) -> npt.NDArray[np.float64]:
-    smooth: npt.NDArray[np.float64] = np.convolve(values, np.ones(width) / width, "valid") if values else np.empty(0)
+    width = min(width, len(values))
+    smooth: npt.NDArray[np.float64] = np.convolve(values, np.ones(width) / width, "valid") if width else np.empty(0)
     return smooth
 
 
@@ -241,23 +242,26 @@ def prepare(arguments: Arguments) -> list[Candidate]:
 def _known(candidate: Candidate, folder: Path) -> dict[str, Any] | None:
     """Return the record of a candidate that is trained."""
     try:
-        load_weights(folder / f"{candidate.key}.safetensors")
-        return dict(read_json(folder / f"{candidate.key}.json"))
+        network = load_weights(folder / f"{candidate.key}.safetensors")
+        record = read_json(folder / f"{candidate.key}.json")
     except FileFormatError:
         return None
+    whole = isinstance(record, dict) and record.keys() >= {"settings", "losses", "held_out_accuracies"}
+    return record if whole and record.get("fingerprint") == network.fingerprint() else None
 
 
 def main() -> None:
     """Train, choose, report."""
     arguments, parser = cli.parse(Arguments, (__doc__ or "").splitlines()[0])
     out = Path(arguments.out)
+    folder = out / "candidates"
     try:
         candidates = prepare(arguments)
         cli.make_folder(out)
+        cli.make_folder(folder)
     except LRGymError as error:
         parser.error(str(error))
-    console, folder = Console(), out / "candidates"
-    folder.mkdir(exist_ok=True)
+    console = Console()
     workers = arguments.workers or available_cores()
     records = {c.key: record for c in candidates if (record := _known(c, folder)) is not None}
     missing = [candidate for candidate in candidates if candidate.key not in records]

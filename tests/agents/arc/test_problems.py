@@ -1,0 +1,538 @@
+"""The data sets, networks, losses and problems that ARC learns from.
+
+MNIST and Shakespeare are made up: small files of the same form, in which every example says what it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import toys
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from agents.arc import data as module
+from agents.arc import models
+from agents.arc.problems import BATCH, OPTIMIZERS, PROBLEMS, Problem, register
+from lr_gym import tasks
+from lr_gym.errors import DataNotFoundError, InvalidArgumentError
+from lr_gym.tasks import data as tasks_data
+from lr_gym.tasks import sources
+from lr_gym.trainee import Trainee
+
+Arrays = dict[str, Any]
+SPLITS = ("train", "val", "test")
+ECHO = "Thou art what thou art"
+
+
+def digits() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return images (7000, 14, 14) whose first pixel is 20 times their class, whose next two count them; and classes.
+
+    The others are 0 or 200.
+    """
+    rng = np.random.default_rng(0)
+    images = 200 * rng.integers(2, size=(7000, 14, 14))
+    labels = rng.integers(10, size=7000)
+    images[:, 0, 0] = 20 * labels
+    images[:, 0, 1], images[:, 0, 2] = np.divmod(np.arange(7000), 250)
+    return images, labels
+
+
+def play() -> str:
+    """Return sentences of made-up words with speakers between them; one is said again and again, in all tones."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for number in range(2200):
+        words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 5)) for _ in range(8)]
+        line = " ".join(words[:4]).capitalize() + "\n" + " ".join(words[4:]).title()
+        if number % 20 == 0:
+            parts.append("SPEAKER:")
+        parts.append((ECHO if number % 9 == 0 else line) + ".?!"[number % 3])
+    return "\n".join(parts)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data root with both."""
+    folder = tmp_path_factory.mktemp("made up")
+    images, labels = digits()
+    large = images.repeat(2, 1).repeat(2, 2).astype(np.uint8)
+    np.savez(folder / "mnist.npz", x_train=large, y_train=labels, x_test=large[:9], y_test=labels[:9])
+    (folder / "tinyshakespeare.txt").write_text(play())
+    return folder
+
+
+def forget() -> None:
+    """Forget data that was loaded from another root."""
+    getattr(module._shakespeare, "cache_clear", lambda: None)()
+    tasks_data._load.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _made_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("LR_GYM_DATA", str(root))
+    monkeypatch.setattr(sources, "_from_torchvision", lambda *_, **__: None)
+    forget()
+    yield
+    forget()
+
+
+def whole(arrays: Arrays, letter: str) -> np.ndarray[Any, Any]:
+    return np.concatenate([arrays[f"{letter}_{split}"] for split in SPLITS])
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+#: Examples of each split in units of 320, shape of an input and of a target, and the classes (none: numbers).
+SHAPES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...], set[int] | None]] = {
+    "arc-fashion": (2, (14, 14), (), set(range(10))),
+    "arc-proxy": (2, (14, 14), (), set(range(10))),
+    "arc-mnist": (2, (14, 14), (), set(range(10))),
+    "arc-pairs": (2, (2, 14, 14), (), {0, 1}),
+    "arc-scenes": (1, (14, 14), (197,), set(range(10))),
+    "arc-shapes": (1, (16, 16), (16, 16), {0, 1, 2}),
+    "arc-teacher": (2, (16,), (2,), None),
+    "arc-sentences": (1, (48,), (), {0, 1, 2}),
+    "arc-characters": (1, (32,), (32,), set(range(58))),
+    "arc-capitals": (1, (48,), (48,), {0, 1}),
+}
+each_set = pytest.mark.parametrize("name", SHAPES)
+
+
+def test_all_sets_are_checked() -> None:
+    assert set(SHAPES) == set(module.LOADERS) == {PROBLEMS[name].task.data for name in PROBLEMS} | {"arc-proxy"}
+    assert set(SHAPES) <= set(tasks.data_names())
+
+
+@each_set
+def test_shapes_and_classes(name: str) -> None:
+    arrays = module.LOADERS[name]()
+    units, x_shape, y_shape, classes = SHAPES[name]
+    for split, share in zip(SPLITS, (3, 1, 1), strict=True):
+        assert arrays[f"x_{split}"].shape == (320 * units * share, *x_shape)
+        assert arrays[f"y_{split}"].shape == (320 * units * share, *y_shape)
+        if classes is not None:
+            assert arrays[f"y_{split}"].dtype == np.int64
+            assert set(np.unique(arrays[f"y_{split}"])) <= classes
+    if classes is not None and len(classes) < 58:
+        assert set(np.unique(arrays["y_train"])) == classes
+    assert np.isfinite(whole(arrays, "x")).all()
+    data = tasks.load(name)
+    assert data.classification == (classes is not None)
+    assert data.x["validation"].is_floating_point() == (name not in ("arc-sentences", "arc-characters", "arc-capitals"))
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES.keys() - {"arc-sentences"}))  # people repeat themselves
+def test_no_example_is_in_two_splits(name: str) -> None:
+    arrays = module.LOADERS[name]()
+    train, val, test = ({row.tobytes() for row in arrays[f"x_{split}"]} for split in SPLITS)
+    assert train.isdisjoint(val)
+    assert train.isdisjoint(test)
+    assert val.isdisjoint(test)
+
+
+def test_the_proxy_has_other_images() -> None:
+    ours, others = ({row.tobytes() for row in whole(load(), "x")} for load in (module.fashion, module.proxy))
+    assert len(ours) > 3000
+    assert ours.isdisjoint(others)
+
+
+def test_images_are_those_of_fashion_mnist() -> None:
+    source = sources.find("fashion-mnist-mini", "")
+    known = {
+        image.reshape(14, 2, 14, 2).astype(float).sum((1, 3)).tobytes(): int(label)
+        for image, label in zip(source["x_train"], source["y_train"], strict=True)
+    }
+    arrays = module.fashion()
+    for image, label in zip(whole(arrays, "x")[::50], whole(arrays, "y")[::50], strict=True):
+        assert known[(4 * image.astype(float)).tobytes()] == label
+
+
+@each_set
+def test_data_is_the_same_every_time(name: str) -> None:
+    first = module.LOADERS[name]()
+    toys.disturb_global_randomness(3)
+    before = toys.global_randomness()
+    forget()
+    second = module.LOADERS[name]()
+    assert first.keys() == second.keys()
+    for key, array in first.items():
+        np.testing.assert_array_equal(array, second[key])
+    assert toys.same(toys.global_randomness(), before)
+
+
+def test_digits_keep_their_classes() -> None:
+    arrays = module.mnist()
+    images, labels = whole(arrays, "x"), whole(arrays, "y")
+    assert (images[:, 0, 0] == 20 * labels).all()
+    assert set(np.unique(images[:, 1:])) == {0, 200}  # not scaled, not mixed
+    numbers = 250 * images[:, 0, 1] + images[:, 0, 2]
+    assert len(set(numbers)) == 3200
+    assert abs(np.corrcoef(np.arange(3200), numbers)[0, 1]) < 0.1  # in random order
+
+
+def test_pairs_are_what_they_say() -> None:
+    arrays = module.pairs()
+    images, same = whole(arrays, "x"), whole(arrays, "y")
+    assert ((images[:, 0, 0, 0] == images[:, 1, 0, 0]) == same).all()
+    assert 0.45 < same.mean() < 0.55
+    first, second = (images[:, k, 0, 0].astype(int) // 20 for k in range(2))
+    assert np.bincount(first, minlength=10).min() > 200
+    assert np.bincount(second, minlength=10).min() > 200
+    unlike = {(a, b) for a, b in zip(first[same == 0], second[same == 0], strict=True)}
+    assert len(unlike) == 90  # every digit with every other
+
+
+def test_scenes_have_their_masks() -> None:
+    arrays = module.scenes()
+    images, targets = whole(arrays, "x"), whole(arrays, "y")
+    sources_, labels = digits()
+    known = {(image / 255 > 0.3).tobytes(): int(label) for image, label in zip(sources_, labels, strict=True)}
+    masks = targets[:, 1:].astype(bool).reshape(-1, 14, 14)
+    assert [known[mask.tobytes()] for mask in masks] == targets[:, 0].tolist()
+    assert len({mask.tobytes() for mask in masks}) == len(masks)
+    bright = np.where(masks, images, np.nan)[:, 1:]  # below the row that counts
+    assert np.nanmean(bright) == pytest.approx(0.4 + 0.6 * 200 / 255, abs=0.01)
+    assert np.nanstd(bright) == pytest.approx(0.1, rel=0.05)
+    ground = np.where(masks, np.nan, images)
+    assert 0 < np.nanmean(ground) < 0.7
+    assert np.nanstd(ground) > 0.15  # a texture
+
+
+def test_shapes_are_boxes_before_discs() -> None:
+    arrays = module.shapes()
+    images, classes = whole(arrays, "x").astype(float), whole(arrays, "y")
+    spread = []
+    for image, pixels in zip(images, classes, strict=True):
+        box = pixels == 2
+        assert np.array_equal(box, np.outer(box.any(1), box.any(0)))
+        rows, columns = np.nonzero(pixels == 1)
+        if len(rows):  # within a circle of the largest radius
+            assert max(np.ptp(rows), np.ptp(columns)) <= 9
+        for number in range(3):
+            if (pixels == number).sum() > 20:
+                spread.append(image[pixels == number].std(ddof=1))
+    assert np.mean(spread) == pytest.approx(0.25, rel=0.02)
+    shares = [(classes == number).mean() for number in range(3)]
+    assert shares[0] > 0.5
+    assert min(shares) > 0.05
+
+
+def test_the_teachers_numbers_can_be_learned_in_part() -> None:
+    arrays = module.teacher()
+    x, y = arrays["x_train"].astype(float), arrays["y_train"].astype(float)
+    weights = np.linalg.lstsq(x, y, rcond=None)[0]
+    left = (arrays["y_test"] - arrays["x_test"] @ weights).var(0) / arrays["y_test"].var(0)
+    assert (left < 0.9).all()
+    assert (left > 0.05).all()
+
+
+def decoded(codes: np.ndarray[Any, Any], alphabet: list[str]) -> list[str]:
+    return ["".join(alphabet[code] for code in row) for row in codes]
+
+
+def test_sentences_have_their_marks() -> None:
+    arrays = module.sentences()
+    found = re.findall(r"(?:^|[.?!:])([^.?!:]+)(?=([.?!]))", play())
+    marks: dict[str, set[int]] = {}
+    for text, mark in found:
+        words = " ".join(text.lower().split())
+        marks.setdefault(words[:48].ljust(48), set()).add(".?!".index(mark))
+    texts = decoded(whole(arrays, "x"), sorted(set("".join(marks))))
+    labels = whole(arrays, "y").tolist()
+    assert all(label in marks[text] for text, label in zip(texts, labels, strict=True))
+    assert np.bincount(labels).min() > 500
+    assert not any("speaker" in text for text in texts)
+
+
+def test_characters_are_followed_by_their_targets() -> None:
+    arrays, text = module.characters(), play()
+    x, y = whole(arrays, "x"), whole(arrays, "y")
+    assert np.array_equal(x[:, 1:], y[:, :-1])
+    pieces = decoded(np.column_stack([x, y[:, -1:]]), sorted(set(text)))
+    known = {text[start : start + 33] for start in range(0, len(text) - 32, 33)}
+    assert set(pieces) <= known  # pieces that do not overlap
+    assert len(set(pieces)) == len(pieces)
+
+
+def test_capitals_are_where_they_were() -> None:
+    arrays, text = module.capitals(), play()
+    pieces = decoded(whole(arrays, "x"), sorted(set(text.lower())))
+    known = {text[start : start + 48].lower(): text[start : start + 48] for start in range(0, len(text) - 47, 48)}
+    for piece, capitals in zip(pieces, whole(arrays, "y"), strict=True):
+        assert [character.isupper() for character in known[piece]] == capitals.astype(bool).tolist()
+    assert 0.05 < whole(arrays, "y").mean() < 0.3
+
+
+@pytest.mark.parametrize("name", ["arc-sentences", "arc-characters", "arc-capitals"])
+def test_no_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
+    message = f"need tinyshakespeare.txt .* not in {tmp_path}. Put it there, set LR_GYM_DATA .* or leave these problems"
+    with pytest.raises(DataNotFoundError, match=message):
+        tasks.load(name)
+
+
+def test_another_root_is_another_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = module.characters()
+    monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
+    with pytest.raises(DataNotFoundError, match=r"need tinyshakespeare\.txt"):
+        module.characters()
+    (tmp_path / "tinyshakespeare.txt").write_text(play()[::-1])
+    assert not np.array_equal(module.characters()["x_train"], first["x_train"])
+
+
+def test_a_text_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
+    (tmp_path / "tinyshakespeare.txt").write_bytes(b"\xff\xfe\x00\x01" * 1000)
+    with pytest.raises(InvalidArgumentError, match=r"tinyshakespeare\.txt"):
+        module.characters()
+
+
+def test_no_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
+    for name in ("arc-mnist", "arc-pairs", "arc-scenes"):
+        with pytest.raises(DataNotFoundError, match="the data set 'mnist' is in none of these places"):
+            tasks.load(name)
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tokens(count: int, length: int) -> Tensor:
+    return torch.randint(80, (count, length), generator=torch.Generator().manual_seed(0))
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Tensor, tuple[int, ...]]] = {
+    "vgg": (lambda: models.vgg((1, 14, 14), 10), noise(3, 1, 14, 14), (3, 10)),
+    "vgg of colours": (lambda: models.vgg((3, 19, 16), 4, width=2, norm=False), noise(3, 3, 19, 16), (3, 4)),
+    "resnet": (lambda: models.resnet((1, 14, 14), 10, width=4), noise(3, 1, 14, 14), (3, 10)),
+    "Residual": (lambda: models.Residual(4), noise(3, 4, 5, 5), (3, 4, 5, 5)),
+    "Adversarial": (lambda: models.Adversarial((1, 14, 14), 10, width=8), noise(3, 1, 14, 14), (3, 10, 2)),
+    "Siamese": (lambda: models.Siamese((2, 14, 14), 2), noise(3, 2, 14, 14), (3, 2)),
+    "UNet": (lambda: models.UNet((1, 16, 16), 3), noise(3, 1, 16, 16), (3, 3, 16, 16)),
+    "MultiTask": (lambda: models.MultiTask((1, 14, 14), 10), noise(3, 1, 14, 14), (3, 10 + 196)),
+    "LSTM": (lambda: models.Recurrent(3, width=8), tokens(3, 48), (3, 3)),
+    "GRU": (lambda: models.Recurrent(60, kind="GRU", width=8, every=True), tokens(3, 32), (3, 60, 32)),
+    "Transformer": (lambda: models.Transformer((48,), 2), tokens(3, 48), (3, 2, 48)),
+    "AllConvolutional": (lambda: models.AllConvolutional((1, 14, 14), 10), noise(3, 1, 14, 14), (3, 10)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs(name: str) -> None:
+    make, x, shape = MODELS[name]
+    torch.manual_seed(0)
+    model = make().eval()
+    outputs = model(x)
+    assert outputs.shape == shape
+    with torch.inference_mode():
+        assert torch.allclose(model(x), outputs, atol=1e-5)
+        assert torch.allclose(model(x[1:2]), outputs[1:2], atol=1e-5)  # examples do not mix
+    outputs.square().sum().backward()
+    unused = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert unused == (["embed.5.bias"] if name == "Siamese" else [])  # which is gone in the difference
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_the_adversary_moves_every_pixel_by_epsilon(inference: bool) -> None:
+    torch.manual_seed(0)
+    model, x = models.Adversarial((1, 14, 14), 10, width=8, epsilon=0.25), noise(5, 1, 14, 14)
+    before = x.clone()
+    looked_at: list[Tensor] = []
+    model.network.register_forward_pre_hook(lambda _, arguments: looked_at.append(arguments[0].detach().clone()))
+    with torch.inference_mode(inference):
+        outputs = model(x)
+    moved = looked_at[-1]
+    assert torch.equal(x, before)
+    assert (moved - x).abs().numpy() == pytest.approx(0.25, abs=1e-6)
+    with torch.no_grad():
+        assert torch.allclose(outputs[..., 0], model.network(x), atol=1e-6)
+        assert torch.allclose(outputs[..., 1], model.network(moved), atol=1e-6)
+        step = (moved - x) / 250  # small enough for the gradient to tell the way
+        own = outputs[..., 0].argmax(1)
+        losses = [
+            functional.cross_entropy(model.network(x + way * step), own, reduction="none") for way in (-1.0, 0.0, 1.0)
+        ]
+    assert bool((losses[0] < losses[1]).all())
+    assert bool((losses[1] < losses[2]).all())
+
+
+def test_the_adversary_leaves_no_gradients() -> None:
+    model, x = models.Adversarial((1, 14, 14), 10, width=8), noise(5, 1, 14, 14)
+    model(x)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not x.requires_grad
+
+
+def test_the_adversary_takes_what_was_made_for_inference() -> None:
+    model = models.Adversarial((1, 14, 14), 10, width=8)
+    with torch.inference_mode():
+        x = noise(5, 1, 14, 14)
+        assert model(x).shape == (5, 10, 2)
+
+
+def test_a_siamese_network_is_symmetric() -> None:
+    torch.manual_seed(0)
+    model, x = models.Siamese((2, 14, 14), 2, width=3), noise(6, 2, 14, 14)
+    outputs = model(x)
+    assert torch.allclose(model(x.flip(1)), outputs, atol=1e-6)
+    equal = model(x[:, :1].expand(-1, 2, -1, -1))
+    assert torch.allclose(equal, equal[:1].expand(6, -1), atol=1e-6)  # any image with itself
+    assert not torch.allclose(outputs, equal, atol=1e-3)
+    assert not torch.allclose(outputs[0], outputs[1], atol=1e-4)
+
+
+def test_recurrent_networks_do_not_look_ahead() -> None:
+    torch.manual_seed(0)
+    model, x = models.Recurrent(5, kind="GRU", width=8, every=True), tokens(2, 10)
+    other = x.clone()
+    other[:, 6:] = (x[:, 6:] + 1) % 80
+    assert torch.equal(model(x)[..., :6], model(other)[..., :6])
+    assert not torch.equal(model(x)[..., 6], model(other)[..., 6])
+
+
+def test_a_transformer_knows_places() -> None:
+    torch.manual_seed(0)
+    model = models.Transformer((12,), 2).eval()
+    outputs = model(torch.full((1, 12), 7))
+    assert len({tuple(row) for row in outputs[0].T.tolist()}) == 12
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def entropy(logits: list[float], label: int) -> float:
+    return math.log(math.fsum(math.exp(logit) for logit in logits)) - logits[label]
+
+
+def test_clean_and_adversarial_by_hand() -> None:
+    logits = [[[1.0, 0.5], [0.0, -1.0], [2.0, 0.0]], [[0.0, 3.0], [1.0, 1.0], [0.0, -2.0]]]
+    expected = [
+        entropy([row[way] for row in example], label)
+        for example, label in zip(logits, (2, 0), strict=True)
+        for way in (0, 1)
+    ]
+    loss = models.clean_and_adversarial(torch.tensor(logits), torch.tensor([2, 0]))
+    assert float(loss) == pytest.approx(sum(expected) / 4, rel=1e-5)
+
+
+def test_dice_and_cross_entropy_by_hand() -> None:
+    """Two images of two pixels with two classes; probabilities of the second class 1/2, 1/4, 3/4, 1/2."""
+    ones = [[0.0, -math.log(3)], [math.log(3), 0.0]]
+    logits = torch.tensor([[[0.0, 0.0], row] for row in ones]).unsqueeze(2)
+    targets = torch.tensor([[[1, 0]], [[1, 1]]])
+    mean_entropy = -(2 * math.log(1 / 2) + 2 * math.log(3 / 4)) / 4
+    second = (2 * (1 / 2 + 3 / 4 + 1 / 2) + 1) / ((1 / 2 + 1 / 4 + 3 / 4 + 1 / 2) + 3 + 1)
+    first = (2 * (3 / 4) + 1) / ((1 / 2 + 3 / 4 + 1 / 4 + 1 / 2) + 1 + 1)
+    expected = mean_entropy + 1 - (first + second) / 2
+    assert float(models.dice_and_cross_entropy(logits, targets)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_class_and_mask_by_hand() -> None:
+    """Three classes and two pixels."""
+    predictions = torch.tensor([[1.0, 0.0, -1.0, 2.0, -3.0], [0.0, 0.5, 0.0, 0.0, 1.0]])
+    targets = torch.tensor([[0, 1, 0], [2, 1, 1]])
+    classes = (entropy([1.0, 0.0, -1.0], 0) + entropy([0.0, 0.5, 0.0], 2)) / 2
+    pixels = [math.log1p(math.exp(-2.0)), math.log1p(math.exp(-3.0)), math.log(2), math.log1p(math.exp(-1.0))]
+    expected = classes + sum(pixels) / 4
+    assert float(models.class_and_mask(predictions, targets)) == pytest.approx(expected, rel=1e-5)
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1000))
+def test_losses_are_not_negative(seed: int, scale: float) -> None:
+    """Features and rewards take their logarithm. Also where predictions are perfect."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (4,), generator=generator)
+    pixels = torch.randint(3, (4, 5, 5), generator=generator)
+    perfect = functional.one_hot(pixels, 3).movedim(-1, 1).float()
+    masks = torch.randint(2, (4, 6), generator=generator)
+    sure = torch.cat([functional.one_hot(labels, 3).float(), 2 * masks.float() - 1], 1)
+    for part in (0.0, 1.0):
+
+        def logits(best: Tensor, part: float = part) -> Tensor:
+            return scale * (part * best + (1 - part) * torch.randn(best.shape, generator=generator))
+
+        both = functional.one_hot(labels, 3).float().unsqueeze(2).expand(-1, -1, 2)
+        losses = [
+            models.clean_and_adversarial(logits(both), labels),
+            models.dice_and_cross_entropy(logits(perfect), pixels),
+            models.class_and_mask(logits(sure), torch.cat([labels[:, None], masks], 1)),
+        ]
+        assert all(float(loss) >= 0 for loss in losses)
+        if part == 1.0 and scale > 100:
+            assert max(map(float, losses)) < 1e-5
+
+
+# -- problems ----------------------------------------------------------------------------------------------------------
+
+
+def test_twelve_problems() -> None:
+    names = list(PROBLEMS)
+    assert len(names) == 12
+    assert all(PROBLEMS[name].name == name for name in names)
+    assert {PROBLEMS[name].task.batch_size for name in names} == {BATCH}
+    assert len({(task.data, task.model, task.loss) for task in (PROBLEMS[name].task for name in names)}) == 12
+
+
+@pytest.mark.parametrize("name", list(PROBLEMS))
+def test_a_problem_can_be_trained(name: str) -> None:
+    """Two intervals; its loss falls on what it has just seen."""
+    task = PROBLEMS[name].task.replace(decision_interval=3, budget=6, validation_size=100)
+    trainee = Trainee(task, 0, lr=1e-3)
+    batches = trainee.peek_batches(2)[:]
+    before, weights = trainee.batch_loss(batches), [p.detach().clone() for p in trainee.parameters]
+    losses = [trainee.train_interval().features.val_loss for _ in range(2)]
+    assert np.isfinite(losses).all()
+    assert trainee.batch_loss(batches) < before
+    moved = [not torch.equal(old, new) for old, new in zip(weights, trainee.parameters, strict=True)]
+    assert moved.count(False) == (name == "pairs-siamese")  # a bias that is gone in the difference
+    assert sum(p.numel() for p in trainee.parameters) < 50_000  # small
+    assert sum(p.requires_grad for p in trainee.model.parameters()) == len(trainee.parameters)
+
+
+def test_draws() -> None:
+    problem = PROBLEMS["teacher-mlp"]
+    rng = np.random.default_rng(0)
+    drawn = [problem.draw(rng) for _ in range(2000)]
+    low, high = np.log(problem.lrs)
+    for optimizer, (_, _, scale) in OPTIMIZERS.items():
+        own = [draw for draw in drawn if draw[0] == optimizer]
+        assert 400 < len(own) < 600
+        places = (np.log([lr / scale for _, lr, _ in own]) - low) / (high - low)
+        assert places.min() >= 0
+        assert places.max() <= 1
+        assert np.histogram(places, 4, (0, 1))[0].min() > len(own) / 4 * 0.7  # log-uniform
+    epochs = np.bincount([n for _, _, n in drawn], minlength=11)
+    assert epochs[0] == 0
+    assert len(epochs) == 11
+    assert epochs[1:].min() > 140
+    assert all(type(draw[0]) is str and type(draw[1]) is float and type(draw[2]) is int for draw in drawn[:3])
+
+
+def test_problems_of_ones_own() -> None:
+    task = PROBLEMS["teacher-mlp"].task
+    own = Problem(task.replace(name="my own"), lrs=(1e-4, 1e-3))
+    try:
+        register(own)
+        assert PROBLEMS["my own"] is own
+        register(own)  # the same again
+        with pytest.raises(InvalidArgumentError, match="the problem 'my own' is registered already"):
+            register(dataclasses.replace(own, lrs=(1e-4, 1e-2)))
+    finally:
+        PROBLEMS._things.pop("my own", None)
+    with pytest.raises(InvalidArgumentError, match="the problem 'teacher-mlp' is registered already"):
+        register(Problem(task))

@@ -1,0 +1,153 @@
+"""Choosing among candidates by what they do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import tiny
+
+from agents.arc import selection
+from agents.arc.network import ARCNetwork, save_weights
+from agents.arc.problems import PROBLEMS
+from agents.arc.selection import PROXY, Score, cells, draw_scores, scores
+from lr_gym.errors import FileFormatError
+from lr_gym.evaluation import Rollout
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Return the weights of three candidates that were never trained."""
+    paths = [tmp_path / f"candidate {number}.safetensors" for number in range(3)]
+    for number, path in enumerate(paths):
+        save_weights(ARCNetwork(number), path)
+    return paths
+
+
+def test_the_proxy_is_unlike_the_problems() -> None:
+    assert PROXY.initial_lrs == (1e-1, 1e-3, 1e-5)  # the paper's
+    assert (PROXY.optimizer, PROXY.budget // PROXY.decision_interval) == ("Adam", 30)
+    assert PROXY.data not in {PROBLEMS[name].task.data for name in PROBLEMS}
+    assert PROXY.model not in {PROBLEMS[name].task.model for name in PROBLEMS}
+
+
+def test_cells(files: list[Path]) -> None:
+    """Candidate by candidate, and each from the same starts with the same seeds."""
+    episodes = cells(files, 2, 7)
+    assert len(episodes) == 3 * 3 * 2
+    by_candidate = [episodes[start : start + 6] for start in range(0, 18, 6)]
+    for file, number, group in zip(files, range(3), by_candidate, strict=True):
+        assert {cell.contestant.agent.fingerprint for cell in group} == {ARCNetwork(number).fingerprint()}
+        assert {cell.contestant.name for cell in group} == {file.stem}
+        assert [cell.initial_lr for cell in group] == [1e-1, 1e-1, 1e-3, 1e-3, 1e-5, 1e-5]
+        assert [cell.seed for cell in group] == [cell.seed for cell in by_candidate[0]]
+        assert {cell.task for cell in group} == {PROXY}
+    seeds = [cell.seed for cell in by_candidate[0]]
+    assert seeds == seeds[:2] * 3
+    assert seeds[0] != seeds[1]
+    assert len({cell.key for cell in episodes}) == 18
+
+
+def test_seeds_of_cells(files: list[Path]) -> None:
+    def seeds(runs: int, seed: int) -> set[int]:
+        return {cell.seed for cell in cells(files[:1], runs, seed)}
+
+    assert seeds(5, 0) == seeds(5, 0)
+    assert len(seeds(5, 0)) == 5
+    assert seeds(5, 0).isdisjoint(seeds(5, 1))
+    assert seeds(2, 0) < seeds(5, 0)  # more runs add to those that are there
+    assert all(0 <= seed < 2**31 for seed in seeds(50, 3))
+
+
+def test_the_preprocessing_is_part_of_a_cell(files: list[Path]) -> None:
+    keys = set()
+    for variant in ("code", "paper"):
+        (cell, *_) = cells(files[:1], 1, 0, variant)
+        assert cell.contestant.agent.preprocessing == variant
+        keys.add(cell.key)
+    assert len(keys) == 2
+    assert cells(files[:1], 1, 0)[0].key == cells(files[:1], 1, 0, "code")[0].key
+
+
+def test_the_place_of_a_file_does_not_matter(files: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / "other.safetensors"
+    save_weights(ARCNetwork(0), other)
+    assert [cell.key for cell in cells([other], 2, 0)] == [cell.key for cell in cells(files[:1], 2, 0)]
+
+
+def test_damaged_weights(files: list[Path]) -> None:
+    files[1].write_bytes(b"")
+    with pytest.raises(FileFormatError, match=r"candidate 1\.safetensors cannot be read"):
+        cells(files, 1, 0)
+
+
+def invented(accuracy: float | None) -> Rollout:
+    """Return a record whose best validation accuracy is in the middle."""
+    lower = None if accuracy is None else accuracy / 2
+    return dataclasses.replace(tiny.record(), val_accuracies=[lower, accuracy, None, lower])
+
+
+def test_scores() -> None:
+    """The records are in the order of the cells: candidates, starts, runs."""
+    accuracies = np.arange(1, 13) / 16
+    first, second = scores([Path("a/x.safetensors"), Path("b/y.safetensors")], [invented(a) for a in accuracies])
+    assert first == Score(
+        "x.safetensors",
+        {"0.1": [1 / 16, 2 / 16], "0.001": [3 / 16, 4 / 16], "1e-05": [5 / 16, 6 / 16]},
+    )
+    assert second.weights == "y.safetensors"
+    assert second.accuracies["1e-05"] == [11 / 16, 12 / 16]
+    assert (first.mean, second.mean) == (3.5 / 16, 9.5 / 16)
+    assert first.to_dict() == {"weights": "x.safetensors", "accuracies": first.accuracies, "mean": 3.5 / 16}
+    json.dumps(first.to_dict(), allow_nan=False)
+
+
+def test_the_order_of_scores_is_that_of_their_cells(files: list[Path]) -> None:
+    """Records that are told apart by the cell they answer."""
+    place = {lr: k for k, lr in enumerate(PROXY.initial_lrs)}
+    episodes = cells(files, 2, 0)
+    seeds = sorted({cell.seed for cell in episodes}, key=[cell.seed for cell in episodes].index)
+    stub = tiny.StubPool(
+        lambda cell: invented(
+            int(cell.contestant.name[-1]) / 4 + place[cell.initial_lr] / 16 + seeds.index(cell.seed) / 64
+        )
+    )
+    for number, score in enumerate(scores(files, stub.run(episodes))):
+        assert score.weights == files[number].name
+        for start, runs in score.accuracies.items():
+            assert runs == [number / 4 + place[float(start)] / 16 + run / 64 for run in range(2)]
+
+
+def test_a_run_without_accuracy_scores_nothing() -> None:
+    (score,) = scores([Path("x")], [invented(None), invented(0.5), invented(1.0)])
+    assert score.accuracies == {"0.1": [0.0], "0.001": [0.5], "1e-05": [1.0]}
+    assert score.mean == 0.5
+
+
+@pytest.mark.parametrize(("candidates", "runs"), [(1, 1), (4, 5)])
+def test_the_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidates: int, runs: int) -> None:
+    figures = []
+    save = selection.save_figure
+    monkeypatch.setattr(selection, "save_figure", lambda figure, path: figures.append(figure) or save(figure, path))
+    rng = np.random.default_rng(0)
+    results = [
+        Score(f"{k}", {f"{lr:g}": rng.uniform(0.5, 0.9, runs).tolist() for lr in PROXY.initial_lrs})
+        for k in range(candidates)
+    ]
+    draw_scores(results, candidates - 1, tmp_path / "new" / "scores.png")
+    picture = matplotlib.image.imread(tmp_path / "new" / "scores.png")
+    assert len(np.unique(picture[..., :3].reshape(-1, 3), axis=0)) > 20
+    (axes,) = figures[0].axes
+    (means,) = (line for line in axes.get_lines() if line.get_label() == "mean, which decides")
+    assert np.asarray(means.get_ydata()).tolist() == [result.mean for result in results]
+    assert [text.get_text() for text in axes.get_xticklabels()] == [str(k + 1) for k in range(candidates)]
+    words = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert {"from initial lr 0.1", "from initial lr 0.001", "from initial lr 1e-05", "chosen"} <= words
+    medians = [line for line in axes.get_lines() if line.get_color() == "black" and len(line.get_xdata()) == 2]
+    heights = sorted(float(np.asarray(line.get_ydata())[0]) for line in medians if len(set(line.get_ydata())) == 1)
+    expected = {float(np.median(accuracies)) for result in results for accuracies in result.accuracies.values()}
+    assert expected <= set(heights)
