@@ -1,4 +1,4 @@
-"""Memory: the env over the bare loop, a population per member, and growth over many episodes.
+"""Memory: the env over the bare loop, a population per member, ARC, and growth over many episodes.
 
 Each figure is the peak resident size of a process of its own, after the same imports; growth is that of the size.
 """
@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import agents
 from benchmarks.common import Row, row
 from benchmarks.overhead import bare_intervals, env_intervals
 from benchmarks.population import SMALL
-from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, tasks
+from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, rollout, tasks
 
 
 def peak() -> float:
@@ -64,6 +65,13 @@ def population(members: int) -> float:
     return peak()
 
 
+def agent(name: str) -> float:
+    """Return the peak of an agent's episode with LeNet-5, six decisions of ARC in it."""
+    torch.set_num_threads(1)
+    rollout(LRTrainingEnv(tasks.get("fashion-mnist-mini/lenet5", budget=70)), agents.make(name), seed=0)
+    return peak()
+
+
 def growth(episodes: int) -> tuple[float, float]:
     """Return the size after a tenth of some episodes, and what the others added; half of them in a population."""
     torch.set_num_threads(1)
@@ -102,5 +110,7 @@ def measure(scale: float) -> Iterator[Row]:
         )
     per_member = [(alone(population, 34) - alone(population, 2)) / 32 for _ in range(runs)]  # type: ignore[operator]
     yield row("population, mlp with Adam: peak memory per member", per_member, "MiB")
+    added = [alone(agent, "arc") - alone(agent, "constant") for _ in range(runs)]  # type: ignore[operator]
+    yield row("agent arc - agent constant, lenet5: peak memory", added, "MiB", most=5)
     early, grown = alone(growth, 1000)  # type: ignore[misc]
     yield row("growth over 1,000 episodes", [grown], "MiB", most=5, early=round(early))

@@ -1,8 +1,8 @@
 """Data sets of ARC's training problems: small parts of real ones, and two that are drawn by a program.
 
 Fashion-MNIST comes with the package; MNIST and `tinyshakespeare.txt` (Karpathy 2015) are looked for where all data sets
-are. No example is in two splits, but for three sentences that Shakespeare wrote twice; of `arc-pairs` the pairs are new,
-not the images. Importing this module registers the names.
+are. No example is in two splits, but for three sentences that Shakespeare wrote twice; of `arc-pairs` the pairs are
+new, not the images. Importing this module registers the names.
 
 | name | inputs | targets | from |
 |---|---|---|---|

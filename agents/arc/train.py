@@ -288,7 +288,7 @@ def main() -> None:
     in_order = [records[candidate.key] for candidate in candidates]
     draw_scores(results, chosen, out / "scores.png")
     draw_learning(in_order, out / "learning.png")
-    about = provenance(dataclasses.asdict(arguments))
+    about = provenance(dataclasses.asdict(arguments) | {"points": Path(arguments.points).name})
     values = {"provenance": about, "proxy": PROXY.to_dict(), "chosen": chosen + 1, "digest": candidates[0].digest}
     values["candidates"] = [
         {"score": result.to_dict()} | {key: record[key] for key in ("settings", "fingerprint", "held_out_confusion")}
