@@ -1,7 +1,7 @@
 """A training problem of your own for ARC.
 
-uv run python -m agents.arc.generate --plugins examples/my_problem.py --problems my-problem --runs 2 --out runs/my-points
-uv run python -m agents.arc.train --points runs/my-points/points.jsonl.xz --candidates 1 --epochs 10 --runs 1 --out runs/my-arc
+uv run python -m agents.arc.generate --plugins examples/my_problem.py --problems my-problem --runs 2 --out runs/points
+uv run python -m agents.arc.train --points runs/points/points.jsonl.xz --candidates 1 --epochs 10 --runs 1
 """
 
 from __future__ import annotations
