@@ -32,6 +32,8 @@ from lr_gym.trainee.randomness import isolated
 
 #: What each class does to the learning rate: raise, keep, lower.
 MULTIPLIERS = (1.618, 1.0, 0.618)
+#: The classes by name.
+RAISE, KEEP, LOWER = range(len(MULTIPLIERS))
 #: The weights that come with this package; `agents/arc/train.py` made them.
 DEFAULT_WEIGHTS = Path(__file__).parent / "arc.safetensors"
 #: Units of each LSTM.

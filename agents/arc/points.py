@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agents.arc.network import KEEP, LOWER, RAISE
 from agents.arc.preprocessing import CYCLES, encode
 from lr_gym.errors import FileFormatError
 from lr_gym.files import finite, write_bytes
 
 FORMAT = "lr_gym ARC points, version 1"
-
-#: The three classes, in the order of `agents.arc.network.MULTIPLIERS`.
-RAISE, KEEP, LOWER = range(3)
 
 
 def label_of(branches: Sequence[float]) -> int:

@@ -29,8 +29,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.nn import functional
 
-from agents.arc.network import ARCNetwork, load_weights, save_weights
-from agents.arc.points import KEEP, RAISE, dataset, read_points
+from agents.arc.network import KEEP, RAISE, ARCNetwork, load_weights, save_weights
+from agents.arc.points import dataset, read_points
 from agents.arc.preprocessing import VARIANTS
 from agents.arc.selection import PROXY, cells, draw_scores, scores
 from lr_gym import cli

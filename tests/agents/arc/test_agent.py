@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import agents
 from agents.arc import agent as module
-from agents.arc.agent import LOWER, ARCAgent, decide
-from agents.arc.network import MULTIPLIERS, ARCNetwork, load_weights, save_weights
+from agents.arc.agent import ARCAgent, decide
+from agents.arc.network import LOWER, MULTIPLIERS, ARCNetwork, load_weights, save_weights
 from agents.arc.preprocessing import VARIANTS, encode
 from lr_gym import LRTrainingEnv, rollout
 from lr_gym.errors import EpisodeError, FileFormatError, InvalidArgumentError

@@ -21,8 +21,8 @@ import toys
 from agents.arc import data as arc_data
 from agents.arc import generate
 from agents.arc.generate import CYCLES, Training
-from agents.arc.network import MULTIPLIERS
-from agents.arc.points import KEEP, LOWER, RAISE, Point, read_points, survivors
+from agents.arc.network import KEEP, LOWER, MULTIPLIERS, RAISE
+from agents.arc.points import Point, read_points, survivors
 from agents.arc.problems import OPTIMIZERS, PROBLEMS
 from lr_gym import cli
 from lr_gym.errors import InvalidArgumentError, LRGymError, UnknownNameError

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 import agents
 from agents.arc import selection, train
-from agents.arc.network import ARCNetwork, load_weights
-from agents.arc.points import KEEP, LOWER, RAISE, dataset, read_points
+from agents.arc.network import KEEP, LOWER, RAISE, ARCNetwork, load_weights
+from agents.arc.points import dataset, read_points
 from agents.arc.train import BATCH_SIZE, Candidate, draw_learning, fit, hybrid_loss
 from lr_gym import cli
 from lr_gym.evaluation import Cell
