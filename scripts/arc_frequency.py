@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lr_gym import cli
 from lr_gym.evaluation.plots import new_figure, save_figure
 from lr_gym.files import read_json
 
@@ -57,4 +58,4 @@ def main(picture: str, folders: Sequence[str]) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit("usage: uv run scripts/arc_frequency.py OUT.png DIR [DIR ...], folders of eval_transfer.py")
-    main(sys.argv[1], sys.argv[2:])
+    cli.run(lambda: main(sys.argv[1], sys.argv[2:]))

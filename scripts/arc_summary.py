@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import wilcoxon
 
+from lr_gym import cli
 from lr_gym.files import read_json
 
 Rows = Sequence[dict[str, Any]]
@@ -25,6 +26,16 @@ Rows = Sequence[dict[str, Any]]
 def log_losses(row: dict[str, Any]) -> np.ndarray[Any, Any]:
     """Return the logarithm of every run's test loss; one that is not finite counts as the ceiling, 100."""
     return np.log([100.0 if run["test_loss"] is None else run["test_loss"] for run in row["results"]])
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Return the geometric mean; NaN of none."""
+    return float(np.exp(np.mean(np.log(values)))) if values else float("nan")
+
+
+def worst(values: Sequence[float]) -> float:
+    """Return the largest; NaN of none."""
+    return max(values, default=float("nan"))
 
 
 def main(folders: Sequence[str]) -> None:
@@ -50,7 +61,7 @@ def main(folders: Sequence[str]) -> None:
     for agent in agents:
         mine = [row for row in rows if row["agent"] == agent]
         everywhere, low = ratios(mine), ratios([row for row in mine if small(row)])
-        numbers = [np.exp(np.mean(np.log(everywhere))), max(everywhere), np.exp(np.mean(np.log(low))), max(low)]
+        numbers = [f(part) for part in (everywhere, low) for f in (geometric_mean, worst)]
         runs, diverged = sum(row["test_loss"]["n"] for row in mine), sum(row["diverged"] for row in mine)
         print(f"| {agent} | " + " | ".join(f"{number:.3f}" for number in numbers) + f" | {runs} | {diverged} |")
     print("\n| pair | test loss, ratio (geometric mean) | lower in | p (Wilcoxon) |\n| --- | --- | --- | --- |")
@@ -71,4 +82,4 @@ def main(folders: Sequence[str]) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("usage: uv run scripts/arc_summary.py DIR [DIR ...], folders of eval_transfer.py")
-    main(sys.argv[1:])
+    cli.run(lambda: main(sys.argv[1:]))
