@@ -17,9 +17,11 @@ from rich.progress import Progress
 
 from agents.ppo import checkpoint as checkpoints
 from agents.ppo.backend import choose_backend, env_makers, make_population
-from agents.ppo.comparison import compare, count_cells
+from agents.ppo.comparison import Comparison, compare, count_cells
 from agents.ppo.config import BACKENDS, PROFILES, TrainConfig
-from agents.ppo.report import comparison_table, write_report
+from agents.ppo.family_comparison import compare_on_family
+from agents.ppo.family_comparison import count_cells as count_family_cells
+from agents.ppo.report import comparison_table, family_table, write_family_report, write_report
 from agents.ppo.train import train
 from lr_gym import cli, tasks
 from lr_gym.envs import LRTrainingEnv
@@ -36,7 +38,14 @@ DEFAULT_TASK = "fashion-mnist-mini/mlp"
 class Arguments:
     """The command line."""
 
-    task: str | None = cli.option(f"what to train on, 'data set/model' (default: {DEFAULT_TASK})", metavar="NAME")
+    task: str | None = cli.option(
+        f"what to train on: 'data set/model', or a family of tasks (default: {DEFAULT_TASK})", metavar="NAME"
+    )
+    validation: str | None = cli.option(
+        "for a family: the family that evaluates the controller (default: NAME-validation if there is one, else the "
+        "same)",
+        metavar="NAME",
+    )
     episodes: int | None = cli.option(
         "training episodes (default: the profile's)", type=cli.whole_number(1), metavar="N"
     )
@@ -46,8 +55,8 @@ class Arguments:
     actor: str | None = cli.option("network of the actor (default: mlp)", choices=("mlp", "lstm"))
     profile: str | None = cli.option(
         "size of task and training: quick fits two cores, paper is that of Xu et al. (default: paper on the full data "
-        "sets, else quick)",
-        choices=("quick", "paper"),
+        "sets, else quick); family for families",
+        choices=("quick", "paper", "family"),
     )
     seed: int | None = cli.option(
         "everything random derives from it (default: 0)", type=cli.whole_number(0), metavar="N"
@@ -65,6 +74,15 @@ class Arguments:
         type=cli.assignment,
         many=True,
         metavar="FIELD=VALUE",
+    )
+    settings: list[tuple[str, Any]] | None = cli.option(
+        "other settings of the training (agents/ppo/config.py), e.g. gamma=0.99 reward=val_loss",
+        type=cli.assignment,
+        many=True,
+        metavar="NAME=VALUE",
+    )
+    plugins: list[str] | None = cli.option(
+        "Python files that register tasks or data of your own", many=True, metavar="FILE"
     )
     out: str | None = cli.option("folder of the run (default: a new one under runs/)", metavar="DIR")
     resume: str | None = cli.option("continue the run in this folder with its own settings", metavar="DIR")
@@ -86,18 +104,12 @@ class Arguments:
         Raises:
             LRGymError: The arguments make no sense, or the task cannot be trained.
         """
-        task = tasks.get(self.task or DEFAULT_TASK)
-        profile = self.profile or tasks.default_profile(task.data)
-        if self.profile is not None:
-            task = task.replace(**tasks.PROFILES[profile])
-        overrides = dict(self.override or ())
-        if overrides.keys() & {"name", "initial_lrs"}:
-            raise InvalidArgumentError("--override cannot set name or initial_lrs; use --task or --initial-lrs")
-        if self.initial_lrs is not None:
-            if len(set(self.initial_lrs)) < len(self.initial_lrs):
-                raise InvalidArgumentError(f"--initial-lrs must differ from each other, got {self.initial_lrs}")
-            overrides["initial_lrs"] = tuple(self.initial_lrs)
-        task = task.replace(**overrides)
+        task = tasks.find(self.task or DEFAULT_TASK)
+        if isinstance(task, tasks.TaskFamily):
+            profile, task, validation = self._family(task)
+        else:
+            profile, task = self._task(task)
+            validation = None
         given = {
             "episodes": self.episodes,
             "actor": self.actor,
@@ -107,8 +119,14 @@ class Arguments:
             "device": self.device,
             "precision": self.precision,
         }
-        settings = {key: value for key, value in given.items() if value is not None}
-        config = TrainConfig(task=task, **(PROFILES[profile] | settings))
+        settings = PROFILES[profile] | {key: value for key, value in given.items() if value is not None}
+        further = dict(self.settings or ())
+        fields = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in ("task", "validation", "backend")]
+        if unknown := sorted(further.keys() - fields):
+            raise InvalidArgumentError(f"--settings has no {', '.join(unknown)}; it has {', '.join(fields)}")
+        if twice := sorted(further.keys() & {key for key, value in given.items() if value is not None}):
+            raise InvalidArgumentError(f"--settings repeats another option: {', '.join(twice)}")
+        config = TrainConfig(task=task, validation=validation, **(settings | further))
         LRTrainingEnv(task, **config.env_options).reset(seed=0)  # what cannot be trained shows here, not in a worker
         if self.backend in (None, "auto"):
             return dataclasses.replace(config, backend=choose_backend(config))
@@ -116,6 +134,42 @@ class Arguments:
         if config.backend == "population":
             make_population(2, task, config.env_options).reset(seed=0)  # likewise
         return config
+
+    def _task(self, task: tasks.Task) -> tuple[str, tasks.Task]:
+        """Return the profile and the task with the overrides of the command line."""
+        profile = self.profile or tasks.default_profile(task.data)
+        if profile == "family":
+            raise InvalidArgumentError(f"--profile family is for families of tasks; {task.name!r} is one task")
+        if self.profile is not None:
+            task = task.replace(**tasks.PROFILES[profile])
+        overrides = dict(self.override or ())
+        if overrides.keys() & {"name", "initial_lrs"}:
+            raise InvalidArgumentError("--override cannot set name or initial_lrs; use --task or --initial-lrs")
+        if self.initial_lrs is not None:
+            if len(set(self.initial_lrs)) < len(self.initial_lrs):
+                raise InvalidArgumentError(f"--initial-lrs must differ from each other, got {self.initial_lrs}")
+            overrides["initial_lrs"] = tuple(self.initial_lrs)
+        if self.validation is not None:
+            raise InvalidArgumentError("--validation is for families; a single task is evaluated on itself")
+        return profile, task.replace(**overrides)
+
+    def _family(self, family: tasks.TaskFamily) -> tuple[str, tasks.TaskFamily, tasks.TaskFamily | None]:
+        """Return the profile, the family, and the one that evaluates."""
+        if self.profile not in (None, "family"):
+            raise InvalidArgumentError(f"--profile {self.profile} is for single tasks; {family.name!r} is a family")
+        for name in ("initial_lrs", "override", "tuning_runs"):
+            if getattr(self, name) is not None:
+                raise InvalidArgumentError(
+                    f"--{name.replace('_', '-')} is for single tasks; the tasks of {family.name!r} are what the "
+                    "family says (docs/tasks.md shows how to write your own)"
+                )
+        name = self.validation or f"{family.name}-validation"
+        if self.validation is None and name not in tasks.TASKS:
+            return "family", family, None
+        validation = tasks.find(name)
+        if not isinstance(validation, tasks.TaskFamily):
+            raise InvalidArgumentError(f"--validation must name a family, got the task {name!r}")
+        return "family", family, validation
 
 
 def prepare(arguments: Arguments) -> tuple[TrainConfig, Path, checkpoints.Checkpoint | None]:
@@ -126,8 +180,12 @@ def prepare(arguments: Arguments) -> tuple[TrainConfig, Path, checkpoints.Checkp
     """
     if arguments.data is not None:
         cli.use_data_root(arguments.data)
+    for plugin in arguments.plugins or ():
+        cli.load_plugin(plugin)
     if arguments.resume is not None:
-        fixed = [f.name for f in dataclasses.fields(arguments) if f.name not in ("resume", "data", "workers")]
+        fixed = [
+            f.name for f in dataclasses.fields(arguments) if f.name not in ("resume", "data", "workers", "plugins")
+        ]
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(arguments, name) is not None]
         if given:
             raise InvalidArgumentError(f"--resume continues a run with its own settings; drop {', '.join(given)}")
@@ -156,8 +214,8 @@ def main() -> None:
     workers = min(arguments.workers or available_cores(), len(env_makers(config)))
     about = provenance(config.to_dict()) if checkpoint is None else checkpoint.value("provenance")
     console.print(
-        f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.task.budget} "
-        f"updates, {workers} workers{' with populations' * (config.backend == 'population')}. Results go to {out}"
+        f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.decisions} "
+        f"decisions, {workers} workers{' with populations' * (config.backend == 'population')}. Results go to {out}"
     )
     try:
         with Workers(workers) as pool:
@@ -173,12 +231,24 @@ def main() -> None:
             if progression.best is None:
                 raise LRGymError("no evaluation gave a finite validation loss; lower the initial learning rates")
             progression.best.save(out / "controller")
-            console.print("Comparison: tuning 48 step decays on validation loss, then the runs that count")
+            count, schedules = (
+                (count_family_cells, "schedules from the same initial lrs")
+                if isinstance(config.task, tasks.TaskFamily)
+                else (count_cells, "48 step decays, tuned on validation loss")
+            )
+            console.print(f"Comparison with {schedules}")
             with Progress(console=console) as bar:
-                episodes = bar.add_task("comparison", total=count_cells(config))
-                comparison = compare(config, progression.best, out / "episodes", pool, lambda *_: bar.advance(episodes))
-        write_report(out, config, progression, comparison, about)
-        console.print(comparison_table(config, comparison))
+                episodes = bar.add_task("comparison", total=count(config))
+                compare_with = compare_on_family if isinstance(config.task, tasks.TaskFamily) else compare
+                outcome = compare_with(
+                    config, progression.best, out / "episodes", pool, lambda *_: bar.advance(episodes)
+                )
+        if isinstance(outcome, Comparison):
+            write_report(out, config, progression, outcome, about)
+            console.print(comparison_table(config, outcome))
+        else:
+            write_family_report(out, config, progression, outcome, about)
+            console.print(family_table(config, outcome))
         console.print(f"Controller, results and figures are in {out}")
     except KeyboardInterrupt:
         console.print(f"\nStopped. Continue with: uv run train_controller.py --resume {out}")

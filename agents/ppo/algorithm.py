@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.vec_env import VecEnv
 from torch.optim import Optimizer
 
 #: Submodules that belong to the critic; everything else is the actor's.
@@ -56,11 +60,41 @@ class LstmPolicy(_TwoGroups, RecurrentActorCriticPolicy):
     """sb3-contrib's recurrent policy with two groups."""
 
 
+def relative_advantages(advantages: npt.NDArray[np.float32], replicas: int) -> npt.NDArray[np.float32]:
+    """Return advantages minus their mean over the replicas of a trainee at the same decision.
+
+    Replicas begin alike (the same task, weights, mini-batches and initial lr) and differ by exploration alone. Which
+    task it is, and whether its seed is a lucky one, says more about the final loss than any single decision does, and
+    the critic cannot see it: without this difference it is what the actor's gradient is mostly made of. The mean over
+    the other replicas does not depend on a decision, so the gradient's direction stays what it was on average; with
+    the decision's own replica in the mean it is shorter by 1 / replicas.
+
+    Args:
+        advantages: (decisions, trainees); replicas side by side.
+        replicas: Trainees that begin alike.
+    """
+    grouped = advantages.reshape(len(advantages), -1, replicas)
+    relative: npt.NDArray[np.float32] = grouped - grouped.mean(axis=2, keepdims=True)
+    return relative.reshape(advantages.shape)
+
+
 class _TwoRates:
-    """Mixin of algorithms: the learning rate times each group's scale, logged by group."""
+    """Mixin of algorithms: the learning rate times each group's scale, logged by group; advantages among replicas.
+
+    Attributes:
+        replicas: Trainees that begin alike; 1 for none.
+    """
 
     lr_schedule: Schedule
     _current_progress_remaining: float
+    replicas = 1
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
+        """Collect one episode of each trainee, then compare replicas."""
+        goes_on: bool = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)  # type: ignore[misc]
+        if self.replicas > 1:
+            rollout_buffer.advantages = relative_advantages(rollout_buffer.advantages, self.replicas)
+        return goes_on
 
     def _update_learning_rate(self, optimizers: list[Optimizer] | Optimizer) -> None:
         lr = self.lr_schedule(self._current_progress_remaining)

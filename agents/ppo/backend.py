@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import torch
@@ -13,7 +13,7 @@ from lr_gym import LRTrainingEnv, LRTrainingVectorEnv
 from lr_gym.envs.replay import ReplayEnv
 from lr_gym.envs.worker_process import MakeEnv
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.tasks import Task
+from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee import Population, Trainee
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.population import clearly_faster
@@ -32,6 +32,8 @@ def choose_backend(config: TrainConfig) -> str:
     Args:
         config: The settings of the run.
     """
+    if isinstance(config.task, TaskFamily):
+        return "workers"  # tasks that differ cannot be computed at once
     arithmetic = Arithmetic(config.precision)
     pair = [Trainee(config.task, seed, device=config.device, arithmetic=arithmetic) for seed in (0, 1)]
     if pair[0].device.type == "cpu" and config.trainees < 2 * CPU_POPULATION:
@@ -48,17 +50,52 @@ def choose_backend(config: TrainConfig) -> str:
 def env_makers(config: TrainConfig) -> list[MakeEnv]:
     """Return functions that make the environments of a run, to be called in worker processes."""
     if config.backend == "workers":
-        return [functools.partial(make_env, config.task, config.env_options)] * config.trainees
+        make = functools.partial(make_env, config.task, config.env_options, full_length=config.replicas > 1)
+        return [make] * config.trainees
     size = CPU_POPULATION if torch.device(config.device).type == "cpu" else config.trainees
     counts = [min(size, config.trainees - start) for start in range(0, config.trainees, size)]
     return [functools.partial(make_population, count, config.task, config.env_options) for count in counts]
 
 
-def make_env(task: Task, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
-    """Return one environment."""
-    return ReplayEnv(LRTrainingEnv(task, **options))
+def make_env(task: Task | TaskFamily, options: dict[str, Any], full_length: bool = False) -> gymnasium.Env[Any, Any]:
+    """Return one environment, with `full_length` one whose episodes all take the same number of decisions."""
+    env: gymnasium.Env[Any, Any] = LRTrainingEnv(task, **options)
+    return ReplayEnv(FullLength(env) if full_length else env)
 
 
-def make_population(count: int, task: Task, options: dict[str, Any]) -> LRTrainingVectorEnv:
+class FullLength(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An episode that diverges goes on, without effect or reward, until its number of decisions is used up.
+
+    Replicas that are compared decision by decision (`agents.ppo.algorithm.relative_advantages`) stay in step.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._left = 0
+        self._last: tuple[Any, dict[str, Any]] | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        first = self.env.reset(seed=seed, options=options)
+        self._left, self._last = cast(LRTrainingEnv, self.unwrapped).task.decisions, None
+        return first
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step the env, or do nothing where its episode has ended early; only the last step says `terminated`."""
+        reward: Any = 0.0
+        if self._last is None:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            if terminated or truncated:
+                self._last = observation, info
+        else:
+            observation, info = self._last
+        self._left -= 1
+        done = self._left == 0
+        if not done:
+            info = {name: value for name, value in info.items() if name != "result"}
+        return observation, reward, done, False, info
+
+
+def make_population(count: int, task: Task | TaskFamily, options: dict[str, Any]) -> LRTrainingVectorEnv:
     """Return environments whose trainees are computed at once."""
     return LRTrainingVectorEnv(count, task, stack=count, **options)

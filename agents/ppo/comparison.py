@@ -19,6 +19,7 @@ from agents.ppo.controller import Controller
 from agents.schedules import STEP_DECAY_GRID, StepDecay, step
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.evaluation.groups import Group, tested
+from lr_gym.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,12 @@ class Comparison:
 
 def count_cells(config: TrainConfig) -> int:
     """Return how many episodes the comparison takes."""
-    return len(STEP_DECAY_GRID) * config.tuning_runs + (1 + len(config.task.initial_lrs)) * config.final_runs
+    return len(STEP_DECAY_GRID) * config.tuning_runs + (1 + len(_task(config).initial_lrs)) * config.final_runs
+
+
+def _task(config: TrainConfig) -> Task:
+    assert isinstance(config.task, Task)  # a family is compared in family_comparison.py
+    return config.task
 
 
 def step_decay(decay: StepDecay, name: str) -> Contestant:
@@ -81,7 +87,7 @@ def compare(
         pool: Where episodes run.
         advance: Called with every episode that is done.
     """
-    task, env = config.task, config.env_options
+    task, env = _task(config), config.env_options
 
     def cells(contestant: Contestant, lr: float, seeds: list[int]) -> list[Cell]:
         return [Cell(task, contestant, lr, seed, env) for seed in seeds]

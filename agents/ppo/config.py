@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 
 from lr_gym.checks import check_choice
 from lr_gym.errors import FileFormatError, InvalidArgumentError
-from lr_gym.tasks import Task
+from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee.arithmetic import PRECISIONS
 
 BACKENDS = ("workers", "population")
@@ -22,11 +22,14 @@ class TrainConfig:
     """Settings of a run; with the same settings a run gives the same controller. JSON-serialisable.
 
     Attributes:
-        task: What the trainees train on, with the initial learning rates.
+        task: What the trainees train on, with the initial learning rates; or a family, of which every episode draws a
+            task. All its tasks have the same number of decisions: a rollout of PPO is one episode of each trainee.
+        validation: For a family: the family whose draws evaluate the controller; by default the same one.
         episodes: Training episodes; rounded up to whole iterations of `trainees` episodes.
         seed: Everything random derives from it.
         actor: `"mlp"` or `"lstm"`, both with `hidden_size` units.
         reward: Name of the env's reward.
+        observation: `"absolute"` or `"portable"`.
         observe_progress: Observe the fraction of the budget used.
         max_multiplier: Largest multiplier of one decision.
         device: Where the trainees live; the controller, which is tiny, stays on the CPU.
@@ -34,6 +37,8 @@ class TrainConfig:
         backend: `"workers"`: trainees are computed one after another; `"population"`: many at once (`agents.ppo.
             backend`). Both in worker processes; they round differently.
         trainees: Episodes that are collected for each update of the controller.
+        replicas: How many of them begin alike, to be compared with each other (`agents.ppo.algorithm.
+            relative_advantages`); a divisor of `trainees`, 1 for no comparison.
         gamma: Discount of the return.
         gae_lambda: Of generalised advantage estimation.
         clip_range: The paper's eps.
@@ -45,23 +50,26 @@ class TrainConfig:
         log_std: Initial logarithm of the exploration noise's standard deviation.
         hidden_size: Units of each hidden layer; paper: 32.
         evaluate_every: Iterations between two deterministic evaluations on validation data.
-        evaluation_runs: Runs from each initial lr in such an evaluation.
-        tuning_runs: Runs of each of the 48 step decays, to choose the best on validation data.
-        final_runs: Runs of the controller (from each initial lr) and of the best step decay in the comparison;
-            paper: 10.
+        evaluation_runs: Runs from each initial lr in such an evaluation; for a family, tasks drawn.
+        tuning_runs: Runs of each of the 48 step decays, to choose the best on validation data. None for a family.
+        final_runs: Runs of the controller (from each initial lr) and of the best step decay in the comparison; for a
+            family, tasks drawn. Paper: 10.
     """
 
-    task: Task
+    task: Task | TaskFamily
+    validation: TaskFamily | None = None
     episodes: int = 1280
     seed: int = 0
     actor: str = "mlp"
     reward: str = "log_improvement"
+    observation: str = "absolute"
     observe_progress: bool = True
     max_multiplier: float = 2.0
     device: str = "cpu"
     precision: str = "float32"
     backend: str = "workers"
     trainees: int = 16
+    replicas: int = 1
     gamma: float = 1.0
     gae_lambda: float = 1.0
     clip_range: float = 0.2
@@ -89,6 +97,7 @@ class TrainConfig:
         whole = (
             "episodes",
             "trainees",
+            "replicas",
             "epochs",
             "minibatches",
             "hidden_size",
@@ -100,8 +109,24 @@ class TrainConfig:
                 raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32 - 1:  # NumPy's global generator, which SB3 seeds, takes no other
             raise InvalidArgumentError(f"seed must not be negative, and below {2**32 - 1}, got {self.seed}")
-        if self.trainees * self.task.decisions < 2:
+        if self.trainees % self.replicas:
+            raise InvalidArgumentError(f"replicas={self.replicas} must divide trainees={self.trainees}")
+        if self.replicas > 1 and self.backend == "population":
+            raise InvalidArgumentError("replicas need the backend 'workers'")
+        if self.task.decisions is None:
+            raise InvalidArgumentError(
+                f"the tasks of the family {self.task.name!r} differ in their number of decisions; make budget / "
+                "decision_interval the same for all"
+            )
+        if self.validation is not None and isinstance(self.task, Task):
+            raise InvalidArgumentError("validation is for a family of tasks; a single task is its own")
+        if self.trainees * self.decisions < 2:
             raise InvalidArgumentError("PPO needs two decisions per update: use more trainees or a larger budget")
+
+    @property
+    def decisions(self) -> int:
+        """Decisions in one episode."""
+        return cast(int, self.task.decisions)  # checked above
 
     @property
     def iterations(self) -> int:
@@ -113,6 +138,7 @@ class TrainConfig:
         """Keyword arguments of `LRTrainingEnv`."""
         return {
             "reward": self.reward,
+            "observation": self.observation,
             "observe_progress": self.observe_progress,
             "max_multiplier": self.max_multiplier,
             "device": self.device,
@@ -131,7 +157,8 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
-        return dataclasses.asdict(self) | {"task": self.task.to_dict()}
+        validation = None if self.validation is None else self.validation.to_dict()
+        return dataclasses.asdict(self) | {"task": self.task.to_dict(), "validation": validation}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -141,7 +168,12 @@ class TrainConfig:
             FileFormatError: A field is missing or unknown.
         """
         try:
-            return cls(**{**values, "task": Task.from_dict(values["task"])})
+            task, validation = values["task"], values["validation"]
+            read = {
+                "task": TaskFamily.from_dict(task) if "base" in task else Task.from_dict(task),
+                "validation": None if validation is None else TaskFamily.from_dict(validation),
+            }
+            return cls(**{**values, **read})
         except (TypeError, KeyError) as error:
             raise FileFormatError(f"not settings of this version: {error}") from error
 
@@ -150,4 +182,15 @@ class TrainConfig:
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {},
     "paper": {"episodes": 1000, "trainees": 4, "reward": "val_loss", "observe_progress": False},
+    "family": {
+        "episodes": 12_800,
+        "trainees": 32,
+        "replicas": 4,
+        "observation": "portable",
+        "max_multiplier": 4.0,
+        "gae_lambda": 0.95,
+        "evaluate_every": 20,
+        "evaluation_runs": 48,
+        "final_runs": 100,
+    },
 }

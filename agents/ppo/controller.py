@@ -28,6 +28,7 @@ from lr_gym.evaluation.rollout import training_env
 from lr_gym.files import read_json, write_bytes, write_json
 from lr_gym.mdp.actions import make_actions
 from lr_gym.mdp.features import NAMES
+from lr_gym.mdp.observations import PORTABLE
 from lr_gym.trainee.randomness import isolated
 
 FORMAT, VERSION = "lr_gym.ppo-controller", 1
@@ -78,8 +79,10 @@ class Description:
         numbers = (*self.low, *self.high, *self.mean, *self.variance, *positive)
         if self.actor not in ("mlp", "lstm") or not 1 <= self.hidden_size <= LARGEST_HIDDEN:
             raise FileFormatError(f"unknown networks: actor={self.actor!r}, hidden_size={self.hidden_size!r}")
-        if tuple(self.features) != NAMES[:size] or size < len(NAMES) - 1:
-            raise FileFormatError(f"unknown observation {self.features!r}; this version has {list(NAMES)}")
+        if self._observation is None:
+            raise FileFormatError(
+                f"unknown observation {self.features!r}; this version has {list(NAMES)} and {list(PORTABLE)}"
+            )
         if not {len(self.low), len(self.high), len(self.mean), len(self.variance)} == {size}:
             raise FileFormatError("features, low, high, mean and variance of the observation must have equal lengths")
         if not all(isinstance(x, (int, float)) and np.isfinite(x) for x in numbers):
@@ -87,9 +90,18 @@ class Description:
         if min(self.variance) < 0 or min(positive) <= 0:
             raise FileFormatError("variances must not be negative; epsilon, clip and limits must be positive")
 
+    @property
+    def _observation(self) -> str | None:
+        """The kind of observation whose entries, with or without progress, the features are; None for no kind."""
+        for kind, names in (("absolute", NAMES), ("portable", tuple(PORTABLE))):
+            if tuple(self.features) in (names, names[:-1]):
+                return kind
+        return None
+
     def env_options(self) -> dict[str, Any]:
         """Return the keyword arguments of `LRTrainingEnv` that this controller needs."""
         return {
+            "observation": self._observation,
             "action": self.action,
             "max_multiplier": self.max_multiplier,
             "observe_progress": "progress" in self.features,

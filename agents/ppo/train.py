@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, cast
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -28,17 +30,18 @@ from lr_gym import LRTrainingEnv
 from lr_gym.envs.workers import WorkerDiedWarning, WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Cell, Contestant, Workers
-from lr_gym.mdp.features import NAMES
+from lr_gym.mdp.features import LOSS_FLOOR
+from lr_gym.tasks import Task
 
 
 def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
     """Return SB3's algorithm with the paper's networks and learning rates, seeded (global generators too)."""
-    steps = config.task.decisions
+    steps = config.decisions
     total = steps * config.trainees
     # All of one size, and none of a single decision: SB3 warns of the one and refuses the other.
     minibatches = max(k for k in range(1, config.minibatches + 1) if total % k == 0 and total // k > 1)
     algorithm, policy = (TwoRateRecurrentPPO, LstmPolicy) if config.actor == "lstm" else (TwoRatePPO, MlpPolicy)
-    return algorithm(
+    model = algorithm(
         policy,  # type: ignore[arg-type]
         venv,
         learning_rate=config.actor_lr,
@@ -54,6 +57,8 @@ def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
         policy_kwargs=policy_kwargs(config.actor, config.hidden_size)
         | {"critic_lr_scale": config.critic_lr / config.actor_lr, "log_std_init": config.log_std},
     )
+    model.replicas = config.replicas
+    return model
 
 
 @contextlib.contextmanager
@@ -77,10 +82,10 @@ def current_controller(
     description = Description(
         actor=config.actor,
         hidden_size=config.hidden_size,
-        features=list(NAMES[: space.shape[0]]),
+        features=list(env.observed),
         low=[float(x) for x in space.low],
         high=[float(x) for x in space.high],
-        **{key: value for key, value in env.env_options().items() if key != "observe_progress"},
+        **{k: v for k, v in env.env_options().items() if k not in ("observation", "observe_progress")},
         mean=statistics.mean.tolist(),
         variance=statistics.var.tolist(),
         epsilon=config.EPSILON,
@@ -88,6 +93,34 @@ def current_controller(
         provenance=provenance,
     )
     return Controller(description, model.policy.state_dict())
+
+
+def selection_cells(config: TrainConfig, contestant: Contestant) -> list[tuple[str, Cell]]:
+    """Return the episodes that evaluate a controller during training, each with its group in the learning curve.
+
+    On one task the same runs from every initial lr; of a family always the same draws, grouped by the decade of the
+    initial lr.
+    """
+    env, runs = config.env_options, config.evaluation_runs
+    if isinstance(config.task, Task):
+        seeds = config.seeds("selection", runs)
+        return [
+            (f"{lr:g}", Cell(config.task, contestant, lr, seed, env))
+            for lr in config.task.initial_lrs
+            for seed in seeds
+        ]
+    cells = []
+    for number, task in enumerate((config.validation or config.task).draws(runs)):
+        lr = task.initial_lrs[0]
+        cells.append((f"1e{math.floor(math.log10(lr)):+d}...", Cell(task, contestant, lr, number, env)))
+    return sorted(cells, key=lambda entry: -entry[1].initial_lr)
+
+
+def mean_loss(config: TrainConfig, losses: npt.NDArray[np.float64]) -> float:
+    """Return the mean of losses; the geometric one for a family, whose tasks have losses of different size."""
+    if isinstance(config.task, Task):
+        return float(losses.mean())
+    return float(np.exp(np.log(np.maximum(losses, LOSS_FLOOR)).mean()))
 
 
 @contextlib.contextmanager
@@ -213,28 +246,24 @@ class TrainingCallback(BaseCallback):
 
     def _evaluate(self, controller: Controller) -> None:
         config, state = self.config, self.progression
-        lrs, runs = config.task.initial_lrs, config.evaluation_runs
         contestant = Contestant("ppo", {"controller": controller.fingerprint}, controller)
-        cells = [
-            Cell(config.task, contestant, lr, seed, config.env_options)
-            for lr in lrs
-            for seed in config.seeds("selection", runs)
-        ]
-        losses = np.array([r.result["best_val_loss"] for r in self.pool.run(cells)]).reshape(len(lrs), runs)
-        score = float(losses.mean())
-        by_lr = {f"{lr:g}": float(row.mean()) for lr, row in zip(lrs, losses, strict=True)}
+        cells = selection_cells(config, contestant)
+        losses = np.array([r.result["best_val_loss"] for r in self.pool.run([cell for _, cell in cells])])
+        groups = [group for group, _ in cells]
+        score = mean_loss(config, losses)
+        by_group = {group: mean_loss(config, losses[[g == group for g in groups]]) for group in dict.fromkeys(groups)}
         entry = {
             "iteration": state.iteration,
             "episodes": state.iteration * config.trainees,
             "val_loss": score,
-            "val_loss_by_initial_lr": by_lr,
+            "val_loss_by_initial_lr": by_group,
         }
         state.curve.append(entry)
         if score < state.best_score:
             state.best_score, state.best = score, controller
             controller.save(self.out / "controller")
         self.logger.record("evaluation/best_val_loss", score)
-        parts = "  ".join(f"from {lr}: {loss:.4f}" for lr, loss in by_lr.items())
+        parts = "  ".join(f"from {lr}: {loss:.4f}" for lr, loss in by_group.items())
         self.console.print(f"episode {entry['episodes']:>5}  deterministic validation loss {score:.4f}  {parts}")
 
 
@@ -304,14 +333,15 @@ def train(
     with training_envs(config, workers) as venv:
         model = make_algorithm(config, venv)
         if checkpoint is None:
-            venv.seed(config.seeds("training", 1)[0])
+            seed = config.seeds("training", 1)[0]
+            cast(WorkerVecEnv, venv.venv).seed_each([seed + i // config.replicas for i in range(config.trainees)])
         else:
             reinstate(checkpoint, model, venv)
         model.set_logger(configure(str(out / "tensorboard"), ["tensorboard"]))
         if on_start is not None:
             on_start(model)
         callback = TrainingCallback(config, out, pool, progression, provenance, console)
-        remaining = config.iterations * config.task.decisions * config.trainees - model.num_timesteps
+        remaining = config.iterations * config.decisions * config.trainees - model.num_timesteps
         try:
             with shown_on(console):
                 model.learn(remaining, callback, reset_num_timesteps=checkpoint is None)

@@ -14,8 +14,9 @@ import torch
 from lr_gym import tasks
 from lr_gym.envs.rendering import History, draw
 from lr_gym.errors import EpisodeError, InvalidArgumentError
-from lr_gym.mdp import features
 from lr_gym.mdp.actions import ContinuousActions, make_actions
+from lr_gym.mdp.features import NAMES
+from lr_gym.mdp.observations import make_observation
 from lr_gym.mdp.rewards import Reward, Transition, make_reward
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee import Measurement, Trainee
@@ -54,6 +55,9 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
     | 6 | lr: in use during the interval | log10 | log10(min_lr) | log10(max_lr) |
     | 7 | progress: updates done / budget | none | 0 | 1 |
 
+    `observation="portable"`, shape (12,) or (11,): losses relative to other losses of the same run, for controllers
+    that are to work on tasks they were not trained on; see `lr_gym.mdp.observations.Portable`.
+
     ## Reward
 
     `"log_improvement"`: log(previous val_loss / val_loss), between -+log(loss_ceiling / 1e-7); a whole episode adds up
@@ -85,6 +89,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
     Args:
         task: A task, a family of tasks (every reset draws one), or the name of either.
         reward: `"log_improvement"`, `"val_loss"`, `"final"`, or a function of a `Transition`.
+        observation: `"absolute"` (the paper's features) or `"portable"`.
         action: `"continuous"` or `"discrete"`.
         max_multiplier: The largest multiplier of a continuous action; its inverse is the smallest.
         min_lr: Smallest learning rate.
@@ -117,6 +122,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         task: str | Task | TaskFamily = "fashion-mnist-mini/mlp",
         *,
         reward: str | Reward = "log_improvement",
+        observation: str = "absolute",
         action: str = "continuous",
         max_multiplier: float = 2.0,
         min_lr: float = 1e-7,
@@ -150,27 +156,33 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         self.actions = make_actions(action, max_multiplier)
         self._max_multiplier = float(max_multiplier)
         self.action_space = self.actions.space
-        low, high = features.observation_bounds(self.min_lr, self.max_lr, observe_progress)
-        self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
-        self._low, self._high = low, high
-        self._feature_names = features.NAMES[: len(low)]
+        self._observation = make_observation(observation, self.min_lr, self.max_lr, observe_progress)
+        self.observation_space = gymnasium.spaces.Box(self._observation.low, self._observation.high, dtype=np.float32)
+        self._observation_kind, self._observe_progress = observation, bool(observe_progress)
+        self._feature_names = NAMES if observe_progress else NAMES[:-1]
         self._reward = make_reward(reward)
         self._trainee: Trainee | None = None
         self._last: Measurement | None = None
         self._history = History()
 
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Names of the observation's entries, in order."""
+        return self._observation.names
+
     def env_options(self) -> dict[str, Any]:
         """Return the keyword arguments that decide what is observed and what actions mean."""
         return {
+            "observation": self._observation_kind,
             "action": "continuous" if isinstance(self.actions, ContinuousActions) else "discrete",
             "max_multiplier": self._max_multiplier,
-            "observe_progress": "progress" in self._feature_names,
+            "observe_progress": self._observe_progress,
             "min_lr": self.min_lr,
             "max_lr": self.max_lr,
         }
 
     def _check_initial_lrs(self, task: Task | TaskFamily) -> None:
-        lrs = task.initial_lrs if isinstance(task, Task) else task.initial_lr_range or task.base.initial_lrs
+        lrs = task.initial_lrs if isinstance(task, Task) else task.initial_lr_ends
         for lr in lrs:
             self.check_lr(lr, f"the initial lr of the task {task.name!r}")
 
@@ -244,6 +256,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         lr = drawn_lr if initial_lr is None else initial_lr
         self.check_lr(lr, f"the initial lr of the task {task.name!r}")
         self._trainee = Trainee(task, trainee_seed, lr=lr, device=self.device, arithmetic=self._arithmetic)
+        self._observation.begin(self._trainee.best.val_loss)
         self._history = History(budget=task.budget, title=task.name)
         self._last = self._trainee.train_interval()
         self._history.add(self._trainee.updates, self._last)
@@ -345,7 +358,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         )
 
     def _observe(self, measurement: Measurement) -> Observation:
-        return features.encode(measurement.features, self._low, self._high)
+        return self._observation.observe(measurement.features, measurement.train_losses)
 
     def _info(self, measurement: Measurement) -> dict[str, Any]:
         return {

@@ -177,6 +177,17 @@ class WorkerVecEnv(VecEnv):
         self._entropy = seed
         return super().seed(seed)
 
+    def seed_each(self, seeds: Sequence[int]) -> None:
+        """Seed the environments at the next reset, one number each; those with the same begin the same episodes.
+
+        Raises:
+            InvalidArgumentError: There is not one seed for each environment.
+        """
+        if len(seeds) != self.num_envs:
+            raise InvalidArgumentError(f"need one seed for each of {self.num_envs} environments, got {len(seeds)}")
+        self.seed(seeds[0])  # of what a death calls for
+        self._seeds = list(seeds)
+
     def reset(self) -> npt.NDArray[Any]:
         """Reset all environments and return their observations (num_envs, ...)."""
         payloads = list(zip(self._seeds, self._options, strict=True))

@@ -46,8 +46,11 @@ class Features:
 #: Names of the observation's entries, in order; `progress` is the eighth, beyond the paper's seven.
 NAMES = tuple(field.name for field in dataclasses.fields(Features))
 
+#: Smallest loss whose logarithm is told from that of zero.
+LOSS_FLOOR = 1e-7
+
 #: Losses enter as natural logarithms and variances as decimal ones, clipped to these ranges.
-LOG_LOSS_BOUNDS = (math.log(1e-7), math.log(1e7))
+LOG_LOSS_BOUNDS = (math.log(LOSS_FLOOR), math.log(1e7))
 LOG10_VARIANCE_BOUNDS = (-12.0, 12.0)
 WEIGHT_MEAN_BOUNDS = (-10.0, 10.0)
 
@@ -111,11 +114,11 @@ def encode(features: Features, low: npt.NDArray[np.float32], high: npt.NDArray[n
     encoded = (
         _log(f.train_loss),
         _log(f.val_loss),
-        _log10(f.prediction_variance),
-        _log10(f.prediction_change_variance),
+        log10(f.prediction_variance),
+        log10(f.prediction_change_variance),
         math.inf if math.isnan(f.final_weight_mean) else f.final_weight_mean,
-        _log10(f.final_weight_variance),
-        _log10(f.lr),
+        log10(f.final_weight_variance),
+        log10(f.lr),
         f.progress,
     )
     observation: npt.NDArray[np.float32] = np.clip(np.array(encoded[: len(high)]), low, high).astype(np.float32)
@@ -129,6 +132,6 @@ def _log(x: float) -> float:
     return math.log(x) if x > 0 else -math.inf
 
 
-def _log10(x: float) -> float:
-    """Return the decimal logarithm, with the same conventions."""
+def log10(x: float) -> float:
+    """Return the decimal logarithm; minus infinity of zero and below, infinity of what is not a number."""
     return _log(x) if math.isnan(x) or x <= 0 else math.log10(x)

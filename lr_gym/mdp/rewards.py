@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
+from lr_gym.mdp.features import LOSS_FLOOR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +40,6 @@ class Transition:
 
 
 Reward = Callable[[Transition], float]
-
-#: Smallest loss whose logarithm is told from that of zero.
-LOSS_FLOOR = 1e-7
 
 
 def log_improvement(t: Transition) -> float:

@@ -15,6 +15,7 @@ import torch
 
 from lr_gym.errors import UnknownNameError
 from lr_gym.registry import Registry
+from lr_gym.tasks import families
 from lr_gym.tasks.data import Data, data_names, load, register_data
 from lr_gym.tasks.family import TaskFamily
 from lr_gym.tasks.losses import LOSSES, OPTIMIZERS
@@ -47,6 +48,12 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 
 TASKS: Registry[Task | TaskFamily] = Registry("task", "Add one with lr_gym.tasks.register(task).")
+
+
+for _name, _loader in families.DATA.items():
+    register_data(_name, _loader)
+for _family in families.FAMILIES.values():
+    TASKS.register(_family.name, _family)
 
 
 def default_profile(data: str) -> str:

@@ -183,7 +183,7 @@ def _standardised(tensors: Mapping[Split, Tensor]) -> dict[Split, Tensor]:
     return {split: ((t - mean.float()) / deviation.float()).contiguous() for split, t in tensors.items()}
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)  # more than a family has
 def _load(name: str, root: str, device: str) -> Data:
     arrays = DATA[name]() if name in DATA else sources.find(name, root)
     return Data.from_arrays(arrays).to(torch.device(device))

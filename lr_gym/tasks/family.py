@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.tasks.task import REFERENCES, Task
+
+#: What an entry of an axis may hold beyond a task's fields.
+RANGE = "initial_lr_range"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskFamily:
     """Tasks that differ from a base task along independent axes.
 
-    A draw takes one entry of every axis, uniformly, and replaces the base task's fields with it; then, if
-    `initial_lr_range` is given, the initial lr log-uniformly. The drawn task's name says what was drawn.
+    A draw takes one entry of every axis, uniformly, and replaces the base task's fields with it. An entry may also set
+    `initial_lr_range`, in place of the family's: what is a large learning rate for Adam is a small one for SGD. If
+    there is a range the initial lr is drawn from it, log-uniformly. The drawn task's name says what was drawn.
 
     Example:
         >>> from lr_gym import tasks
@@ -39,11 +44,11 @@ class TaskFamily:
     Attributes:
         name: For people and tables.
         base: The task that every draw starts from.
-        axes: For each axis the sets of fields to draw from.
+        axes: For each axis the sets of fields to draw from; of two axes that set the same field, the later counts.
         initial_lr_range: Lower and upper end of the initial lr, or None for the drawn task's `initial_lrs`.
 
     Raises:
-        InvalidArgumentError: An axis is empty, a combination is no valid task, or the range makes no sense.
+        InvalidArgumentError: An axis is empty, a combination is no valid task, or a range makes no sense.
     """
 
     name: str
@@ -59,10 +64,29 @@ class TaskFamily:
             if not axis:
                 raise InvalidArgumentError(f"axis {number} of the family {self.name!r} is empty; give it an entry")
         object.__setattr__(self, "axes", axes)
-        for entries in itertools.product(*axes):
-            self.base.replace(**self._merged(entries))
         if self.initial_lr_range is not None:
-            object.__setattr__(self, "initial_lr_range", self._checked_range())
+            object.__setattr__(self, "initial_lr_range", _checked_range(self.initial_lr_range))
+        for _ in self._combinations():
+            pass  # each is a valid task
+
+    def _combinations(self) -> Iterator[tuple[Task, tuple[float, float] | None]]:
+        """Yield every combination of entries as a task, with the range of its initial lr."""
+        for entries in itertools.product(*self.axes):
+            fields = self._merged(entries)
+            lrs = fields.pop(RANGE, self.initial_lr_range)
+            yield self.base.replace(**fields), lrs
+
+    @functools.cached_property
+    def decisions(self) -> int | None:
+        """Decisions in one episode, or None if that differs between the family's tasks."""
+        numbers = {task.decisions for task, _ in self._combinations()}
+        return numbers.pop() if len(numbers) == 1 else None
+
+    @functools.cached_property
+    def initial_lr_ends(self) -> tuple[float, float]:
+        """The smallest and the largest initial lr that any task of the family starts from."""
+        ends = [lrs or (min(task.initial_lrs), max(task.initial_lrs)) for task, lrs in self._combinations()]
+        return min(low for low, _ in ends), max(high for _, high in ends)
 
     def _checked_entry(self, entry: Mapping[str, Any], axis: int) -> dict[str, Any]:
         if not isinstance(entry, Mapping):
@@ -71,18 +95,10 @@ class TaskFamily:
                 f"{entry!r}"
             )
         checked = self.base.replace(**{field: value for field, value in entry.items() if field in REFERENCES})
-        return {field: getattr(checked, field) if field in REFERENCES else value for field, value in entry.items()}
-
-    def _checked_range(self) -> tuple[float, float]:
-        try:
-            low, high = (float(end) for end in self.initial_lr_range or ())
-        except (TypeError, ValueError):
-            low = high = math.nan
-        if not (0 < low <= high and math.isfinite(high)):
-            raise InvalidArgumentError(
-                f"initial_lr_range must be two numbers with 0 < low <= high, got {self.initial_lr_range!r}"
-            )
-        return low, high
+        fields = {field: getattr(checked, field) if field in REFERENCES else value for field, value in entry.items()}
+        if RANGE in fields:
+            fields[RANGE] = _checked_range(fields[RANGE])
+        return fields
 
     @staticmethod
     def _merged(entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -98,11 +114,17 @@ class TaskFamily:
             rng: The only source of randomness.
         """
         drawn = self._merged(axis[int(rng.integers(len(axis)))] for axis in self.axes)
+        lrs = drawn.pop(RANGE, self.initial_lr_range)
         label = ",".join(f"{field}={value}" for field, value in drawn.items())
-        if self.initial_lr_range is not None:
-            low, high = np.log(self.initial_lr_range)
+        if lrs is not None:
+            low, high = np.log(lrs)
             drawn["initial_lrs"] = (float(np.exp(rng.uniform(low, high))),)
         return self.base.replace(**drawn, name=f"{self.name}[{label}]")
+
+    def draws(self, count: int, seed: int = 0) -> list[Task]:
+        """Return tasks of the family, the same ones for the same seed; the first of more are the first of fewer."""
+        rng = np.random.default_rng(seed)
+        return [self.sample(rng) for _ in range(count)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the family as JSON values, a new object at every call."""
@@ -110,3 +132,26 @@ class TaskFamily:
             json.dumps({**dataclasses.asdict(self), "base": self.base.to_dict()}, default=dict)
         )
         return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TaskFamily:
+        """Build a family from what `to_dict` returned. Imports nothing.
+
+        Raises:
+            FileFormatError: A field is missing or unknown.
+            InvalidArgumentError: A value makes no sense.
+        """
+        try:
+            return cls(**{**values, "base": Task.from_dict(values["base"])})
+        except (TypeError, KeyError) as error:
+            raise FileFormatError(f"not a family of this version of lr_gym: {error}") from error
+
+
+def _checked_range(ends: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(end) for end in ends)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (0 < low <= high and math.isfinite(high)):
+        raise InvalidArgumentError(f"initial_lr_range must be two numbers with 0 < low <= high, got {ends!r}")
+    return low, high

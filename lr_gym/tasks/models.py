@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lr_gym.checks import check_whole
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.registry import Registry, resolve_reference
 
@@ -17,23 +19,28 @@ ModelFactory = Callable[..., nn.Module]
 MODELS: Registry[ModelFactory] = Registry("model", "Add one with lr_gym.tasks.register_model(name, factory).")
 
 
-def mlp(input_shape: tuple[int, ...], num_outputs: int, width: int = 128) -> nn.Module:
-    """Return a multilayer perceptron with two hidden ReLU layers.
+def mlp(
+    input_shape: tuple[int, ...], num_outputs: int, width: int = 128, depth: int = 2, batch_norm: bool = False
+) -> nn.Module:
+    """Return a multilayer perceptron with ReLU.
 
     Args:
         input_shape: Shape of one example; flattened.
         num_outputs: Size of the output.
         width: Units in each hidden layer.
+        depth: Hidden layers.
+        batch_norm: Normalise each hidden layer over the mini-batch, before ReLU.
+
+    Raises:
+        InvalidArgumentError: Width or depth is no whole number of at least 1.
     """
-    inputs = int(torch.Size(input_shape).numel())
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(inputs, width),
-        nn.ReLU(),
-        nn.Linear(width, width),
-        nn.ReLU(),
-        nn.Linear(width, num_outputs),
-    )
+    check_whole("width", width)
+    check_whole("depth", depth)
+    sizes = [int(torch.Size(input_shape).numel()), *[width] * depth]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in itertools.pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), *([nn.BatchNorm1d(outputs)] if batch_norm else []), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(width, num_outputs))
 
 
 def lenet5(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:

@@ -1,0 +1,102 @@
+"""The comparison that ends a training run on a family: the controller against schedules from the same initial lrs.
+
+Every agent trains the same draws of the validation family, with the same initial weights and order of the data, so
+that test losses are compared draw by draw. The draws are others than those that the controller was selected on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import agents
+from agents.ppo.config import TrainConfig
+from agents.ppo.controller import Controller
+from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
+from lr_gym.tasks import TaskFamily
+
+#: Schedules that the controller is compared with, the reference first.
+SCHEDULES = ("cosine", "constant")
+#: Seed of the draws; those for selecting have 0.
+DRAWS_SEED = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One agent on all draws.
+
+    Attributes:
+        agent: Its name.
+        runs: A record for each draw.
+        ratios: Test loss over that of the reference on the same draw.
+    """
+
+    agent: str
+    runs: list[Rollout]
+    ratios: npt.NDArray[np.float64]
+
+    def quantile(self, q: float) -> float:
+        """Return a quantile of the ratios."""
+        return float(np.quantile(self.ratios, q))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        quantiles = {name: self.quantile(q) for name, q in (("median", 0.5), ("p90", 0.9), ("worst", 1.0))}
+        runs = [
+            {"task": r.task["name"], "initial_lr": r.initial_lr, "seed": r.seed, **r.result, "ratio": float(ratio)}
+            for r, ratio in zip(self.runs, self.ratios, strict=True)
+        ]
+        return {"agent": self.agent, "test_loss_over_reference": quantiles, "runs": runs}
+
+
+def count_cells(config: TrainConfig) -> int:
+    """Return how many episodes the comparison takes."""
+    return (1 + len(SCHEDULES)) * config.final_runs
+
+
+def compare_on_family(
+    config: TrainConfig,
+    controller: Controller,
+    folder: Path,
+    pool: Workers,
+    advance: Callable[[Cell, Rollout], None],
+) -> list[Row]:
+    """Run all agents on the same draws.
+
+    Args:
+        config: The run's settings; its task is a family.
+        controller: The trained controller.
+        folder: Where records of episodes are kept and found again.
+        pool: Where episodes run.
+        advance: Called with every episode that is done.
+
+    Returns:
+        A row for each schedule, the reference first, then the controller's.
+    """
+    family = config.validation or config.task
+    assert isinstance(family, TaskFamily)
+    draws = family.draws(config.final_runs, DRAWS_SEED)
+    contestants = [Contestant(name, {"agent": name, "options": {}}, agents.make(name)) for name in SCHEDULES]
+    contestants.append(Contestant("controller", {"controller": controller.fingerprint}, controller))
+    device = {"device": config.device, "precision": config.precision}
+    cells = [
+        Cell(task, contestant, task.initial_lrs[0], number, device)
+        for contestant in contestants
+        for number, task in enumerate(draws)
+    ]
+    records = pool.run(cells, folder, advance)
+    by_agent = [records[i : i + len(draws)] for i in range(0, len(records), len(draws))]
+    reference = _test_losses(by_agent[0])
+    return [
+        Row(contestant.name, runs, _test_losses(runs) / reference)
+        for contestant, runs in zip(contestants, by_agent, strict=True)
+    ]
+
+
+def _test_losses(runs: Sequence[Rollout]) -> npt.NDArray[np.float64]:
+    return np.array([run.result["test_loss"] for run in runs], dtype=np.float64)

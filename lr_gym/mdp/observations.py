@@ -1,0 +1,167 @@
+"""From features to observations: `"absolute"`, the paper's, and `"portable"`, which means the same on every task.
+
+The paper's seven features are absolute numbers: a validation loss of 0.5 is good on one task and bad on another, and a
+controller that was trained on one task learns the learning rates of that task. The portable observation compares each
+loss with another one of the same run, so that a controller for a family of tasks finds its way on a new task.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.mdp import features
+from lr_gym.mdp.features import Features
+
+Vector = npt.NDArray[np.float32]
+
+#: Entries of the portable observation with their bounds; those of `lr` are the env's, `progress` is the last.
+PORTABLE: dict[str, tuple[float, float]] = {
+    "val_loss_left": (-20.0, 20.0),
+    "val_loss_above_best": (0.0, 20.0),
+    "train_over_val": (-20.0, 20.0),
+    "val_loss_change": (-20.0, 20.0),
+    "train_loss_change": (-20.0, 20.0),
+    "train_loss_trend": (-20.0, 20.0),
+    "train_loss_spread": (-6.0, 3.0),
+    "prediction_variance": features.LOG10_VARIANCE_BOUNDS,
+    "prediction_change_variance": features.LOG10_VARIANCE_BOUNDS,
+    "lr": (math.nan, math.nan),
+    "last_multiplier": (-20.0, 20.0),
+    "progress": (0.0, 1.0),
+}
+
+
+class Observation(Protocol):
+    """What an env shows of an episode. It may remember earlier intervals of the same episode.
+
+    Attributes:
+        names: Of the entries.
+        low: Lowest observation, float32 (entries,).
+        high: Highest.
+    """
+
+    names: tuple[str, ...]
+    low: Vector
+    high: Vector
+
+    def begin(self, val_loss: float) -> None:
+        """Begin an episode, whose untrained network has this validation loss."""
+
+    def observe(self, measured: Features, train_losses: npt.NDArray[np.float32]) -> Vector:
+        """Return the observation at the end of an interval.
+
+        Args:
+            measured: Raw numbers.
+            train_losses: Loss of every update of the interval, (updates,).
+        """
+
+
+class Absolute:
+    """The paper's features, encoded (`lr_gym.mdp.features`), by default with the fraction of the budget used."""
+
+    def __init__(self, min_lr: float, max_lr: float, observe_progress: bool) -> None:
+        self.low, self.high = features.observation_bounds(min_lr, max_lr, observe_progress)
+        self.names = features.NAMES[: len(self.low)]
+
+    def begin(self, val_loss: float) -> None:
+        """Begin an episode: nothing to remember."""
+
+    def observe(self, measured: Features, train_losses: npt.NDArray[np.float32]) -> Vector:
+        """Return the observation at the end of an interval."""
+        return features.encode(measured, self.low, self.high)
+
+
+class Portable:
+    """Losses relative to other losses of the same run; ln is natural, log10 decimal.
+
+    | # | name | what |
+    |---|---|---|
+    | 0 | val_loss_left | ln(validation loss / that of the untrained network) |
+    | 1 | val_loss_above_best | ln(validation loss / the lowest so far) |
+    | 2 | train_over_val | ln(train loss / validation loss): below zero where the network overfits |
+    | 3 | val_loss_change | ln(validation loss / that of the last interval) |
+    | 4 | train_loss_change | ln(train loss / that of the last interval) |
+    | 5 | train_loss_trend | ln(mean of the second half / of the first half of the interval's train losses) |
+    | 6 | train_loss_spread | log10(standard deviation / mean of the interval's train losses) |
+    | 7 | prediction_variance | log10, as in the absolute observation |
+    | 8 | prediction_change_variance | log10, likewise: how far the last interval has moved the network |
+    | 9 | lr | log10 |
+    | 10 | last_multiplier | ln(lr / lr of the last interval) |
+    | 11 | progress | updates done / budget |
+
+    In the first interval the "last" one is itself, but for the validation loss, which is the untrained network's.
+    """
+
+    def __init__(self, min_lr: float, max_lr: float, observe_progress: bool) -> None:
+        bounds = PORTABLE | {"lr": (math.log10(min_lr), math.log10(max_lr))}
+        if not observe_progress:
+            del bounds["progress"]
+        self.names = tuple(bounds)
+        self.low, self.high = np.array(list(bounds.values()), dtype=np.float32).T.copy()
+        self.begin(math.nan)
+
+    def begin(self, val_loss: float) -> None:
+        """Begin an episode, whose untrained network has this validation loss."""
+        self._untrained = self._best = self._val_loss = val_loss
+        self._train_loss = self._lr = math.nan
+
+    def observe(self, measured: Features, train_losses: npt.NDArray[np.float32]) -> Vector:
+        """Return the observation at the end of an interval."""
+        m = measured
+        if math.isnan(self._lr):  # the first interval
+            self._train_loss, self._lr = m.train_loss, m.lr
+        self._best = min(self._best, m.val_loss)  # a validation loss of NaN is never the best
+        losses = train_losses.astype(np.float64)
+        half = len(losses) // 2
+        with np.errstate(all="ignore"):  # of a training that has blown up
+            trend = _log_ratio(float(losses[-half:].mean()), float(losses[:half].mean())) if half else 0.0
+            spread = features.log10(float(losses.std() / losses.mean()))
+        entries = (
+            _log_ratio(m.val_loss, self._untrained),
+            _log_ratio(m.val_loss, self._best),
+            _log_ratio(m.train_loss, m.val_loss),
+            _log_ratio(m.val_loss, self._val_loss),
+            _log_ratio(m.train_loss, self._train_loss),
+            trend,
+            spread,
+            features.log10(m.prediction_variance),
+            features.log10(m.prediction_change_variance),
+            math.log10(m.lr),
+            math.log(m.lr / self._lr),
+            m.progress,
+        )
+        self._val_loss, self._train_loss, self._lr = m.val_loss, m.train_loss, m.lr
+        observation: Vector = np.clip(np.array(entries[: len(self.low)]), self.low, self.high).astype(np.float32)
+        return observation
+
+
+OBSERVATIONS: dict[str, type[Absolute | Portable]] = {"absolute": Absolute, "portable": Portable}
+
+
+def make_observation(kind: str, min_lr: float, max_lr: float, observe_progress: bool) -> Observation:
+    """Return what an env shows.
+
+    Args:
+        kind: `"absolute"` or `"portable"`.
+        min_lr: Smallest learning rate that the env allows.
+        max_lr: Largest.
+        observe_progress: Whether the fraction of the budget used is shown.
+
+    Raises:
+        InvalidArgumentError: There is no such kind.
+    """
+    if kind not in OBSERVATIONS:
+        raise InvalidArgumentError(f"observation must be 'absolute' or 'portable', got {kind!r}")
+    return OBSERVATIONS[kind](min_lr, max_lr, observe_progress)
+
+
+def _log_ratio(a: float, b: float) -> float:
+    """Return ln(a / b) of two losses; infinity where one is not finite, and with zero counted as 1e-7."""
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return math.inf
+    return math.log(max(a, features.LOSS_FLOOR) / max(b, features.LOSS_FLOOR))
