@@ -12,13 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from agents.ppo.config import TrainConfig
 from agents.ppo.controller import Controller
 from agents.schedules import STEP_DECAY_GRID, StepDecay, step
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.evaluation.groups import Group, tested
+from lr_gym.evaluation.tuning import Candidate, tune
 from lr_gym.tasks import Task
 
 
@@ -89,23 +88,18 @@ def compare(
     """
     task, env = _task(config), config.env_options
 
-    def cells(contestant: Contestant, lr: float, seeds: list[int]) -> list[Cell]:
-        return [Cell(task, contestant, lr, seed, env) for seed in seeds]
-
-    seeds = config.seeds("tuning", config.tuning_runs)
-    tuning = pool.run(
-        [cell for decay in STEP_DECAY_GRID for cell in cells(step_decay(decay, str(decay)), decay.initial_lr, seeds)],
-        folder,
-        advance,
+    candidates = [Candidate(step_decay(decay, str(decay)), decay.initial_lr) for decay in STEP_DECAY_GRID]
+    tuned = tune(
+        task, candidates, config.seeds("tuning", config.tuning_runs), pool, env=env, folder=folder, advance=advance
     )
-    losses = np.array([run.result["best_val_loss"] for run in tuning]).reshape(len(STEP_DECAY_GRID), -1).mean(1)
-    grid = [(decay, float(loss)) for decay, loss in zip(STEP_DECAY_GRID, losses, strict=True)]
+    grid = [(decay, loss) for decay, (_, loss) in zip(STEP_DECAY_GRID, tuned.tried, strict=True)]
     best = min(grid, key=lambda entry: entry[1])[0]
 
     seeds = config.seeds("final", config.final_runs)
     learned = Contestant("controller", {"controller": controller.fingerprint}, controller)
     sides = [(step_decay(best, "best step decay"), best.initial_lr), *((learned, lr) for lr in task.initial_lrs)]
-    runs = iter(pool.run([cell for side in sides for cell in cells(*side, seeds)], folder, advance))
-    groups = [Group(task.name, contestant.name, lr, [next(runs) for _ in seeds], None) for contestant, lr in sides]
+    cells = [Cell(task, contestant, lr, seed, env) for contestant, lr in sides for seed in seeds]
+    runs = iter(pool.run(cells, folder, advance))
+    groups = [Group(task.name, contestant.name, lr, [next(runs) for _ in seeds]) for contestant, lr in sides]
     baseline, *rows = groups
-    return Comparison(grid, best, len(tuning), baseline, tested(rows, [baseline] * len(rows)))
+    return Comparison(grid, best, tuned.episodes, baseline, tested(rows, [baseline] * len(rows)))

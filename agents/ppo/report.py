@@ -13,15 +13,16 @@ from agents.ppo.comparison import Comparison
 from agents.ppo.config import TrainConfig
 from agents.ppo.family_comparison import Row
 from agents.ppo.train import Progression
-from lr_gym.evaluation.groups import LEGEND, screen_table
+from lr_gym.evaluation.groups import LEGEND
 from lr_gym.evaluation.plots import new_figure, plot_learning_curve, plot_runs, save_figure
+from lr_gym.evaluation.tables import brief, detail_lines, screen
 from lr_gym.files import write_json
 
 
 def comparison_table(config: TrainConfig, comparison: Comparison) -> Table:
     """Return the paper's Table 1 for this run, for the terminal."""
-    return screen_table(
-        comparison.groups,
+    return screen(
+        brief(detail_lines(comparison.groups)),
         f"{config.task.name}: test scores at the best validation loss, mean (standard deviation)",
         f"Best of {len(comparison.grid)} step decays: {comparison.best}; chosen on validation loss over "
         f"{comparison.tuning_episodes} episodes ({config.tuning_runs} each). Reference: its runs. {LEGEND}",

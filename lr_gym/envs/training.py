@@ -75,7 +75,8 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
     New objects at every step: `task` (its name), `updates`, `epoch`, `lr`, `features` (raw, by name), `train_losses`
     (one per update of the interval), `val_loss`, `val_accuracy`, `diverged`; at the end `result`: `best_val_loss` and
     its update `best_update` (0 is the untrained network), `test_loss` and `test_accuracy` of the weights at the
-    best validation loss, `final_val_loss`, `diverged`. Test data enters nothing else.
+    best validation loss, `final_val_loss`, `final_test_loss` and `final_test_accuracy` of the last weights, `diverged`.
+    Test data enters nothing else.
 
     ## Example
 
@@ -374,13 +375,18 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         }
 
     def _result(self, last: Measurement) -> dict[str, Any]:
-        test_loss, test_accuracy = self.trainee.test_best()
+        trainee = self.trainee
+        test_loss, test_accuracy = trainee.test_best()
+        last_is_best = trainee.best.update == trainee.updates
+        final_test_loss, final_test_accuracy = (test_loss, test_accuracy) if last_is_best else trainee.test_final()
         return {
-            "best_val_loss": self.trainee.best.val_loss,
-            "best_update": self.trainee.best.update,
+            "best_val_loss": trainee.best.val_loss,
+            "best_update": trainee.best.update,
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
             "final_val_loss": last.features.val_loss,
+            "final_test_loss": final_test_loss,
+            "final_test_accuracy": final_test_accuracy,
             "diverged": last.diverged,
         }
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
-
+from lr_gym.evaluation.matrix import Failure
 from lr_gym.evaluation.rollout import Rollout
-from lr_gym.evaluation.statistics import Summary, holm, summarise, welch_p_value
+from lr_gym.evaluation.statistics import (
+    Summary,
+    bootstrap_interval,
+    holm,
+    paired_p_value,
+    probability_of_improvement,
+    summarise,
+    welch_p_value,
+)
 
 #: Differences with a p-value below this are marked, as in Xu et al. (2019).
 SIGNIFICANCE = 0.05
 LEGEND = (
     "p: Welch's t-test of the test losses against the reference of the row, and the same after Holm's correction for "
-    f"all rows. * lower than the reference, + higher, with p < {SIGNIFICANCE}. Cost: passes over mini-batches relative "
-    "to plain training, a backward pass counted as two forward passes."
+    "all rows; paired: t-test run by run, of sides that share initial weights and mini-batches. * lower than the "
+    f"reference, + higher, with p < {SIGNIFICANCE} (Welch). Cost: passes over mini-batches relative to plain training, "
+    "a backward pass counted as two forward passes."
 )
 
 
@@ -30,9 +37,13 @@ class Group:
         agent: Name of the agent.
         initial_lr: Learning rate of the first interval.
         runs: The records.
+        failures: What became of runs that ended with an error.
+        own_start: Whether the initial lr belongs to the agent (it was tuned), not to the comparison.
         reference: Label of the group that this one is tested against; None if it is tested against none.
         p_value: Of Welch's t-test on the test losses.
         p_value_holm: The same, corrected for all tests of the table.
+        p_value_paired: Of the paired t-test on the runs whose seeds both have.
+        improvement: Probability that a run has a lower test loss than one of the reference's.
         lower: Whether the mean test loss is below the reference's.
     """
 
@@ -40,9 +51,13 @@ class Group:
     agent: str
     initial_lr: float
     runs: list[Rollout]
+    failures: list[Failure] = dataclasses.field(default_factory=list)
+    own_start: bool = False
     reference: str | None = None
     p_value: float | None = None
     p_value_holm: float | None = None
+    p_value_paired: float | None = None
+    improvement: float | None = None
     lower: bool | None = None
 
     @property
@@ -60,7 +75,7 @@ class Group:
     @property
     def cost(self) -> float:
         """Mean computation of a run over that of plain training."""
-        return sum(run.cost for run in self.runs) / len(self.runs)
+        return summarise([run.cost for run in self.runs]).mean
 
     @property
     def diverged(self) -> int:
@@ -77,11 +92,14 @@ class Group:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values: the statistics, and every run's result."""
-        fields = ("task", "agent", "initial_lr", "reference", "p_value", "p_value_holm")
-        keys = ("test_loss", "test_accuracy", "best_val_loss")
+        fields = ("task", "agent", "initial_lr", "own_start", "reference", "p_value", "p_value_holm", "p_value_paired")
+        keys = ("test_loss", "test_accuracy", "best_val_loss", "final_test_loss", "final_test_accuracy")
         return {
             **{name: getattr(self, name) for name in fields},
+            "improvement": self.improvement,
             **{key: dataclasses.asdict(self.summary(key)) for key in keys},
+            "test_loss_interval": bootstrap_interval(self.values("test_loss")),
+            "failures": [str(failure) for failure in self.failures],
             "diverged": self.diverged,
             "cost": self.cost,
             "results": [
@@ -110,90 +128,21 @@ def tested(groups: Sequence[Group], references: Sequence[Group | None]) -> list[
     rows = []
     for group, reference, p, corrected in zip(groups, references, p_values, holm(p_values), strict=True):
         if reference is not None:
-            lower = group.summary("test_loss").mean < reference.summary("test_loss").mean
             group = dataclasses.replace(
-                group, reference=reference.label, p_value=p, p_value_holm=corrected, lower=lower
+                group,
+                reference=reference.label,
+                p_value=p,
+                p_value_holm=corrected,
+                p_value_paired=_paired(group, reference),
+                improvement=probability_of_improvement(group.values("test_loss"), reference.values("test_loss")),
+                lower=group.summary("test_loss").mean < reference.summary("test_loss").mean,
             )
         rows.append(group)
     return rows
 
 
-_COLUMNS = ("agent", "initial lr", "n", "test loss", "test accuracy", "p", "p (Holm)", "diverged", "cost")
-
-
-def _cells(group: Group) -> tuple[str, ...]:
-    return (
-        group.agent,
-        f"{group.initial_lr:g}",
-        str(len(group.runs)),
-        f"{group.summary('test_loss')}{group.mark}",
-        str(group.summary("test_accuracy")),
-        "" if group.p_value is None else f"{group.p_value:.2g}",
-        "" if group.p_value_holm is None else f"{group.p_value_holm:.2g}",
-        str(group.diverged or ""),
-        f"{group.cost:.2f}",
-    )
-
-
-def _pivot(groups: Sequence[Group]) -> list[tuple[str, ...]]:
-    """Return test losses by agent (down) and initial lr (across), the lowest mean of a column in bold."""
-    lrs = sorted({group.initial_lr for group in groups}, reverse=True)
-    means = {lr: [g.summary("test_loss").mean for g in groups if g.initial_lr == lr] for lr in lrs}
-    lowest = {lr: min((mean for mean in means[lr] if math.isfinite(mean)), default=None) for lr in lrs}
-    rows = [("agent", *(f"from {lr:g}" for lr in lrs), "cost")]
-    for agent in dict.fromkeys(group.agent for group in groups):
-        of_agent = {group.initial_lr: group for group in groups if group.agent == agent}
-        cells = []
-        for lr in lrs:
-            text = f"{of_agent[lr].summary('test_loss')}{of_agent[lr].mark}" if lr in of_agent else ""
-            best = lr in of_agent and of_agent[lr].summary("test_loss").mean == lowest[lr]
-            cells.append(f"**{text}**" if best else text)
-        costs = [group.cost for group in of_agent.values()]
-        rows.append((agent, *cells, f"{sum(costs) / len(costs):.2f}"))
-    return rows
-
-
-def screen_table(groups: Sequence[Group], title: str, caption: str) -> Table:
-    """Return a table for the terminal.
-
-    Args:
-        groups: Its rows.
-        title: Above it.
-        caption: Below it.
-    """
-    rows = [_COLUMNS, *(_cells(group) for group in groups)]
-    dull = {"diverged": {""}, "cost": {"1.00"}}  # columns that are left out, for room, if they say nothing else
-    columns = [
-        column for column in zip(*rows, strict=True) if column[0] not in dull or not set(column[1:]) <= dull[column[0]]
-    ]
-    return _screen(list(zip(*columns, strict=True)), title, caption)
-
-
-def screen_overview(groups: Sequence[Group], title: str) -> Table:
-    """Return the test losses by agent and initial lr, for the terminal."""
-    rows = [tuple(cell.replace("**", "") for cell in row) for row in _pivot(groups)]
-    return _screen(rows, title, "")
-
-
-def _screen(rows: Sequence[tuple[str, ...]], title: str, caption: str) -> Table:
-    table = Table(title=title, caption=caption, caption_justify="left")
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "agent" else "right", overflow="fold")
-    for row in rows[1:]:
-        table.add_row(*row)
-    return table
-
-
-def markdown_table(groups: Sequence[Group]) -> str:
-    """Return a row per group in Markdown."""
-    return _markdown([_COLUMNS, *(_cells(group) for group in groups)])
-
-
-def markdown_overview(groups: Sequence[Group]) -> str:
-    """Return the test losses by agent and initial lr in Markdown."""
-    return _markdown(_pivot(groups))
-
-
-def _markdown(rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+def _paired(group: Group, reference: Group) -> float:
+    """Return the p-value of the paired test on the runs whose seeds both have."""
+    ours, theirs = ({run.seed: run.result["test_loss"] for run in side.runs} for side in (group, reference))
+    seeds = [seed for seed in ours if seed in theirs]
+    return paired_p_value([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])

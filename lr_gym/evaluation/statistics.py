@@ -29,11 +29,13 @@ class Summary:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Return mean, standard deviation and number of the values."""
+    """Return mean, standard deviation and number of the values; NaN for none."""
     array = np.asarray(values, dtype=np.float64)
+    if not len(array):
+        return Summary(float("nan"), float("nan"), 0)
     with np.errstate(invalid="ignore"):  # infinite losses: the deviation is NaN
         std = float(array.std(ddof=1)) if len(array) > 1 else float("nan")
-    return Summary(float(array.mean()), std, len(array))
+        return Summary(float(array.mean()), std, len(array))
 
 
 def welch_p_value(a: Sequence[float], b: Sequence[float]) -> float:
@@ -44,6 +46,8 @@ def welch_p_value(a: Sequence[float], b: Sequence[float]) -> float:
     """
     if min(len(a), len(b)) < 2:
         return float("nan")
+    if len(set(a)) == len(set(b)) == 1 and np.isfinite([a[0], b[0]]).all():
+        return float("nan") if a[0] == b[0] else 0.0  # not left to the rounding of two variances of zero
     from scipy import stats  # here, because this import takes seconds, in every worker process
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Losses and optimizers by name: PyTorch's own, or a user's."""
+"""Losses and optimizers by name: PyTorch's own, parameter-free ones, or a user's."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from torch.nn import functional
 
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
 from lr_gym.registry import Registry, resolve_reference
+from lr_gym.tasks.parameter_free import PARAMETER_FREE, build_parameter_free
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 LOSSES: Registry[Callable[..., Tensor]] = Registry("loss")
 OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer")
+for _name in PARAMETER_FREE:
+    OPTIMIZERS.register(_name, functools.partial(build_parameter_free, _name))
 
 
 def _lookup(registry: Registry[Any], name: str, namespace: Any, usual: Iterable[str]) -> Any:
@@ -69,7 +72,7 @@ def build_optimizer(
 
     Raises:
         UnknownNameError: There is no such optimizer.
-        InvalidArgumentError: It refuses the options.
+        InvalidArgumentError: It refuses the options, or its package is not installed.
     """
     optimizer = _lookup(OPTIMIZERS, name, torch.optim, ("Adam", "AdamW", "SGD", "RMSprop"))
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
@@ -90,6 +93,8 @@ def build_optimizer(
             built = optimizer(parameters, lr=torch.tensor(lr, device=parameters[0].device), **options)
         else:
             built = optimizer(parameters, lr=lr, **options)
+    except InvalidArgumentError:  # says already what is wrong
+        raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgumentError(f"the optimizer {name!r} refuses {options!r}: {error}") from error
     if not isinstance(built, torch.optim.Optimizer):

@@ -33,7 +33,8 @@ class Task:
         loss: Name of a function of `torch.nn.functional`, or an importable `loss(predictions, targets)` that
             returns the mean over the batch. Never negative: features and rewards take its logarithm.
         loss_options: Keyword arguments of the loss.
-        optimizer: Name of a class of `torch.optim`, or an importable `optimizer(params, lr=..., **options)`.
+        optimizer: Name of a class of `torch.optim`, a registered name (`prodigy`, ...), or an importable
+            `optimizer(params, lr=..., **options)`.
         optimizer_options: Keyword arguments of the optimizer. Where the class has a fused kernel it is used unless
             `fused` or `foreach` is given here.
         batch_size: Training examples per update.

@@ -24,8 +24,10 @@ def write_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> N
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     present = {number: optimizer.state[p] for number, p in enumerate(parameters) if p in optimizer.state}
-    sizes = [len(group["params"]) for group in optimizer.param_groups]
-    fits = sizes == [len(group["params"]) for group in saved["param_groups"]] and _alike(present, saved["state"])
+    # Some optimizers add numbers to their groups later: those that were not there must go.
+    groups = [(len(group["params"]), group.keys()) for group in optimizer.param_groups]
+    fits = groups == [(len(group["params"]), group.keys()) for group in saved["param_groups"]]
+    fits = fits and _alike(present, saved["state"])
     if not (fits and _usual(optimizer)):
         rates = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(_copied(saved))

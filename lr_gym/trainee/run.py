@@ -19,6 +19,7 @@ from lr_gym.mdp.features import Features, network_features
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.losses import build_loss, build_optimizer
 from lr_gym.tasks.models import build_model, final_weight
+from lr_gym.tasks.parameter_free import averaging
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch, BatchStream
 from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
@@ -105,6 +106,9 @@ class TrainingRun:
         self._lr_scales = [
             float(rate) / float(rate.new_tensor(self._lr) if isinstance(rate, Tensor) else self._lr) for rate in rates
         ]
+        self._averaging = averaging(self.optimizer)
+        if self._averaging:
+            self._averaging.train()  # before an update both weights are the same: nothing moves
         closure = inspect.signature(self.optimizer.step).parameters.get("closure")
         self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         self._noise = TorchStream(noise_seed, self.device)
@@ -215,8 +219,9 @@ class TrainingRun:
             InvalidArgumentError: The loss is negative.
         """
         losses = torch.stack(self._train(self.task.decision_interval))
-        numbers = self._numbers(losses, self._evaluate(self._splits["validation"]))
-        return self._measurement(numbers.cpu().numpy())  # the synchronisation
+        with self._evaluated_weights():
+            numbers = self._numbers(losses, self._evaluate(self._splits["validation"]))
+            return self._measurement(numbers.cpu().numpy())  # the synchronisation
 
     def _numbers(self, losses: Tensor, evaluation: Evaluation) -> Tensor:
         """Return what is measured after an interval as one tensor on the device: (updates + 6,)."""
@@ -256,7 +261,27 @@ class TrainingRun:
 
     # -- evaluation --------------------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _evaluated_weights(self) -> Iterator[None]:
+        """Let a block see the weights that are to be evaluated, where the optimizer trains at others (schedule-free).
+
+        Back come copies: the optimizer's own way back rounds, and looking at the network would change its training.
+        """
+        if self._averaging is None:
+            yield
+            return
+        trained = [parameter.detach().clone() for parameter in self.parameters]
+        self._averaging.eval()
+        try:
+            yield
+        finally:
+            self._averaging.train()
+            with torch.no_grad():
+                for parameter, value in zip(self.parameters, trained, strict=True):
+                    parameter.copy_(value)
+
     def _evaluate(self, examples: Batch) -> Evaluation:
+        """Evaluate the weights that the model holds: see `_evaluated_weights`."""
         chunk = EVALUATION_CHUNK if self.device.type == "cpu" else EVALUATION_CHUNK_GPU
         self.model.eval()
         try:
@@ -281,8 +306,17 @@ class TrainingRun:
         """
         current = self._copy_of_tensors()
         self._write_tensors(self.best.tensors)
-        evaluation = self._evaluate(self._splits["test"])
+        scores = self._test()
         self._write_tensors(current)
+        return scores
+
+    def test_final(self) -> tuple[float, float | None]:
+        """Return the same of the weights as they are now. Looked at once, when training is over."""
+        with self._evaluated_weights():
+            return self._test()
+
+    def _test(self) -> tuple[float, float | None]:
+        evaluation = self._evaluate(self._splits["test"])
         loss, accuracy = torch.stack([evaluation.loss, evaluation.accuracy]).tolist()
         return loss, None if math.isnan(accuracy) else accuracy
 

@@ -9,6 +9,7 @@ Batched matrix products round differently from single ones: members equal traine
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from collections.abc import Callable, Sequence
@@ -110,19 +111,22 @@ class Stack:
         losses = self.train(self.task.decision_interval)
         for member, updates, goes_on in zip(self.members, before, active, strict=True):
             member.updates = member.updates if goes_on else updates
-        if self.on_gpu:
-            evaluations = self._evaluate()
-        else:  # where stacked evaluations are slower, and nothing waits for the device
-            evaluations = [member._evaluate(member._splits["validation"]) for member in self.members]
-        rows = [
-            member._numbers(loss, evaluation)
-            for member, loss, evaluation in zip(self.members, losses.unbind(1), evaluations, strict=True)
-        ]
-        numbers = torch.stack(rows).cpu().numpy()  # the synchronisation
-        return [
-            member._measurement(row) if goes_on else None
-            for member, row, goes_on in zip(self.members, numbers, active, strict=True)
-        ]
+        with contextlib.ExitStack() as switched:
+            for member in self.members:
+                switched.enter_context(member._evaluated_weights())
+            if self.on_gpu:
+                evaluations = self._evaluate()
+            else:  # where stacked evaluations are slower, and nothing waits for the device
+                evaluations = [member._evaluate(member._splits["validation"]) for member in self.members]
+            rows = [
+                member._numbers(loss, evaluation)
+                for member, loss, evaluation in zip(self.members, losses.unbind(1), evaluations, strict=True)
+            ]
+            numbers = torch.stack(rows).cpu().numpy()  # the synchronisation
+            return [
+                member._measurement(row) if goes_on else None
+                for member, row, goes_on in zip(self.members, numbers, active, strict=True)
+            ]
 
     def train(self, updates: int) -> Tensor:
         """Do some updates of every member.

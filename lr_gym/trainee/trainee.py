@@ -15,6 +15,7 @@ from torch.func import functional_call, vmap
 
 from lr_gym.checks import check_whole
 from lr_gym.errors import InvalidArgumentError, reason
+from lr_gym.tasks.parameter_free import has_direction
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.optimizer_state import copy_state, write_state
 from lr_gym.trainee.randomness import TorchStream, derived_seeds
@@ -138,7 +139,8 @@ class Trainee(TrainingRun):
         """Return loss, accuracy and predictions on a split, in evaluation mode. Not synchronised."""
         examples = self._splits[split]
         self.extra.forward += len(examples.y) / self.task.batch_size
-        return self._evaluate(examples)
+        with self._evaluated_weights():
+            return self._evaluate(examples)
 
     def peek_batches(self, count: int) -> Sequence[Batch]:
         """Return the training batches that come next, without consuming them.
@@ -152,7 +154,16 @@ class Trainee(TrainingRun):
 
         Args:
             batches: The loss is their mean; the next training batch by default.
+
+        Raises:
+            InvalidArgumentError: The optimizer's updates are not theta - lr * d.
         """
+        if not has_direction(self.optimizer):
+            raise InvalidArgumentError(
+                f"the optimizer {self.task.optimizer!r} has no update direction: what it does at one learning rate is "
+                "no multiple of what it does at another; train branches instead, or probe(direction=...) along one of "
+                "your own"
+            )
         batches = self._checked(batches)
         self.extra.forward += len(batches)
         self.extra.backward += len(batches)
@@ -177,6 +188,9 @@ class Trainee(TrainingRun):
 
         Args:
             batch: Where the gradient is taken; the next training batch by default.
+
+        Raises:
+            InvalidArgumentError: The optimizer's updates are not theta - lr * d.
         """
         return self.directions(None if batch is None else (batch,)).update
 
@@ -209,7 +223,8 @@ class Trainee(TrainingRun):
             For each lr the mean over the batches of the loss at theta - lr * d, (lrs,). May be infinite or NaN.
 
         Raises:
-            InvalidArgumentError: `at_once` is True and the network cannot be computed so.
+            InvalidArgumentError: `at_once` is True and the network cannot be computed so, or there is no direction:
+                the optimizer's updates are not theta - lr * d.
         """
         batches = self._checked(batches)
         direction = self.update_direction(batches[0]) if direction is None else direction

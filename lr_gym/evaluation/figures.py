@@ -1,0 +1,146 @@
+"""The figures of a comparison: test losses by start, learning rates, losses, and how agents stand over all tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lr_gym.evaluation.groups import Group
+from lr_gym.evaluation.plots import Curve, new_figure, plot_runs
+from lr_gym.evaluation.ranking import Standing
+from lr_gym.evaluation.tables import starts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: With more agents than this a panel shows one agent from every initial lr, with fewer one initial lr and every agent.
+FEW = 8
+
+
+def _wrapped(agent: str) -> str:
+    """Return a name with one line for each of its options."""
+    return agent.replace(":", ":\n").replace(",", ",\n")
+
+
+def draw_starts(by_task: Mapping[str, list[Group]]) -> Figure:
+    """Draw the mean test loss by agent and initial lr: who finds a good learning rate from a bad start?
+
+    Agents with an initial lr of their own are left out: they have one number, in the table.
+    """
+    by_task = {name: [group for group in groups if not group.own_start] for name, groups in by_task.items()}
+    agents = list(dict.fromkeys(group.agent for groups in by_task.values() for group in groups))
+    width = max(1, *(len(starts(groups)) for groups in by_task.values()))
+    lines = sum(_wrapped(agent).count("\n") + 1 for agent in agents)
+    figure = new_figure(2 + (1 + 0.8 * width) * len(by_task), 1.2 + 0.3 * max(len(agents), lines))
+    for axes, (name, groups) in zip(figure.subplots(1, len(by_task), squeeze=False)[0], by_task.items(), strict=True):
+        lrs = starts(groups)
+        losses = np.full((len(agents), len(lrs)), np.nan)
+        for group in groups:
+            losses[agents.index(group.agent), lrs.index(group.initial_lr)] = group.summary("test_loss").mean
+        finite = losses[np.isfinite(losses) & (losses > 0)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.log(losses / (finite.min() if len(finite) else 1.0))
+        axes.imshow(ratio, aspect="auto", cmap="viridis_r", vmin=0, vmax=np.log(2))
+        for row, column in np.argwhere(np.isfinite(losses)):
+            shade = "white" if ratio[row, column] > np.log(1.35) else "black"
+            text = f"{losses[row, column]:.3f}"
+            axes.text(column, row, text, ha="center", va="center", color=shade, fontsize="small")
+        axes.set_xticks(range(len(lrs)), [f"{lr:g}" for lr in lrs])
+        labels = [_wrapped(agent) for agent in agents] if axes.get_subplotspec().is_first_col() else []
+        axes.set_yticks(range(len(agents)), labels, fontsize="small")
+        axes.set(title=name, xlabel="initial lr")
+    figure.suptitle("Mean test loss; dark: twice the lowest of the task, or more", fontsize="medium")
+    return figure
+
+
+def draw_curves(by_task: Mapping[str, list[Group]], what: Curve, note: str) -> Figure:
+    """Draw the median and the quartiles of learning rates or losses over updates.
+
+    Args:
+        by_task: The rows of every task.
+        what: Which curve.
+        note: Above the picture.
+    """
+    agents = {group.agent for groups in by_task.values() for group in groups}
+    return (_panels_by_agent if len(agents) > FEW else _panels_by_start)(by_task, what, note)
+
+
+def _panels_by_start(by_task: Mapping[str, list[Group]], what: Curve, note: str) -> Figure:
+    """Return a figure with a row per task and a column per initial lr, every agent in each panel."""
+    lrs = starts([group for groups in by_task.values() for group in groups])
+    figure = new_figure(1 + 4.5 * len(lrs), 1 + 3.5 * len(by_task))
+    panels = figure.subplots(len(by_task), len(lrs), squeeze=False)
+    for row, (name, groups) in zip(panels, by_task.items(), strict=True):
+        for axes, lr in zip(row, lrs, strict=True):
+            here = {g.agent: g.runs for g in groups if g.runs and (g.own_start or g.initial_lr == lr)}
+            plot_runs(here, what, f"{name} from {lr:g}", axes)
+    figure.suptitle(note)
+    return figure
+
+
+def _panels_by_agent(by_task: Mapping[str, list[Group]], what: Curve, note: str) -> Figure:
+    """Return a figure with a panel per task and agent, every initial lr in each panel, all on one scale per task."""
+    columns = 6
+    agents = list(dict.fromkeys(group.agent for groups in by_task.values() for group in groups))
+    rows = math.ceil(len(agents) / columns)
+    figure = new_figure(2.6 * columns, (0.5 + 2.2 * rows) * len(by_task))
+    parts = figure.subfigures(len(by_task), 1, squeeze=False)[:, 0]
+    for part, (name, groups) in zip(parts, by_task.items(), strict=True):
+        numbers = {label: number for number, label in enumerate([*(f"{lr:g}" for lr in starts(groups)), "own"])}
+        part.suptitle(f"{name}: {note[0].lower()}{note[1:]}")
+        panels = part.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for number, axes in enumerate(panels.flat):
+            if number >= len(agents):
+                axes.set_visible(False)
+                continue
+            mine = [g for g in groups if g.agent == agents[number] and g.runs]
+            runs = {"own" if g.own_start else f"{g.initial_lr:g}": g.runs for g in mine}
+            plot_runs(runs, what, _wrapped(agents[number]), axes, numbers)
+            axes.label_outer()
+            if number:
+                axes.get_legend().remove()
+            else:
+                owns = any(g.own_start for g in groups)
+                for label in numbers.keys() - runs.keys() - (set() if owns else {"own"}):  # one legend for all panels
+                    axes.plot([], [], color=f"C{numbers[label] % 10}", label=label)
+                axes.legend(fontsize="small")
+    return figure
+
+
+def draw_standings(standings: Sequence[Standing], yardstick: str, runs: int) -> Figure:
+    """Draw every agent's ratios over tasks and starts: a dot each, the median as a bar, the lowest median on top.
+
+    Args:
+        standings: The agents, in order.
+        yardstick: What the ratios are relative to, in words.
+        runs: How many runs each dot is the mean of.
+    """
+    every = [ratio for standing in standings for ratio in standing.ratios.values() if math.isfinite(ratio)]
+    limit = 1.05 * max(10.0, *every) if every else 10.0
+    figure = new_figure(9, 1.6 + 0.3 * len(standings))
+    axes = figure.subplots()
+    for row, standing in enumerate(standings):
+        by_start = sorted(standing.ratios.items(), key=lambda entry: entry[0])
+        values = np.array([min(ratio, limit) for _, ratio in by_start])
+        jitter = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else np.zeros(1)
+        axes.scatter(values, row + jitter, s=12, alpha=0.6, color=f"C{row % 10}", lw=0)
+        axes.plot([min(standing.quantile(0.5), limit)] * 2, [row - 0.38, row + 0.38], color="black", lw=2)
+        axes.plot([min(standing.quantile(0.9), limit)] * 2, [row - 0.38, row + 0.38], color="black", lw=1, ls=":")
+    axes.set_yticks(range(len(standings)), [_wrapped(standing.agent) for standing in standings], fontsize="small")
+    axes.invert_yaxis()
+    axes.axvline(1, color="black", lw=0.8)
+    pairs = max(len(standing.ratios) for standing in standings)
+    axes.set(
+        xscale="log",
+        xlabel=f"test loss over that of {yardstick}",
+        title=f"Every dot a task and an initial lr ({pairs}), mean of {runs} runs; bars: median and 90th percentile",
+    )
+    axes.title.set_fontsize("medium")
+    ticks = [tick for tick in (0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 50) if tick <= limit]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3, axis="x")
+    return figure

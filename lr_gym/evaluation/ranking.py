@@ -1,0 +1,137 @@
+"""How agents stand over all tasks and starts together: the question that a practitioner asks first."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from lr_gym.errors import UnknownNameError
+from lr_gym.evaluation.groups import Group
+from lr_gym.evaluation.statistics import interquartile_mean_interval, summarise
+from lr_gym.evaluation.tables import starts
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """One agent over every pair of a task and an initial lr.
+
+    Losses of different tasks are made comparable by a yardstick: the ratio is the mean test loss of the pair's runs
+    over the yardstick's mean test loss on the same task.
+
+    Attributes:
+        agent: Its name.
+        ratios: The ratio of every pair, by (task, initial lr); infinity where no run has succeeded.
+        iqm: Interquartile mean of the ratios of single runs, over all pairs (Agarwal et al. 2021), with the ends of its
+            95 % interval.
+        rank: Mean rank among all agents on the same pair; 1 is the lowest loss.
+        improvement: Mean over the pairs of the probability of improvement over the reference; None for the reference
+            itself and where nothing was compared.
+        cost: Mean computation over that of plain training.
+        runs: How many runs there are.
+        failed: How many failed.
+    """
+
+    agent: str
+    ratios: dict[tuple[str, float], float]
+    iqm: tuple[float, float, float]
+    rank: float
+    improvement: float | None
+    cost: float
+    runs: int
+    failed: int
+
+    def quantile(self, q: float) -> float:
+        """Return a quantile of the ratios over the pairs; 1 is the worst."""
+        return float(np.quantile(list(self.ratios.values()), q, method="inverted_cdf" if self._broken else "linear"))
+
+    @property
+    def _broken(self) -> bool:
+        return not all(math.isfinite(ratio) for ratio in self.ratios.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "ratios"}
+        ratios = [{"task": task, "initial_lr": lr, "ratio": ratio} for (task, lr), ratio in self.ratios.items()]
+        return values | {
+            "median": self.quantile(0.5),
+            "p90": self.quantile(0.9),
+            "worst": self.quantile(1.0),
+            "ratios": ratios,
+        }
+
+
+def yardsticks(groups: Sequence[Group], name: str | None) -> dict[str, float]:
+    """Return for every task the mean test loss that counts as 1.
+
+    Args:
+        groups: The rows of all tasks.
+        name: The agent that sets it; of several starts its lowest mean. None for the lowest mean of any agent.
+
+    Raises:
+        UnknownNameError: There is no such agent, or it has no results on a task.
+    """
+    lowest: dict[str, float] = {}
+    for group in groups:
+        mean = group.summary("test_loss").mean
+        if name in (None, group.agent) and math.isfinite(mean):
+            lowest[group.task] = min(mean, lowest.get(group.task, math.inf))
+    if missing := {group.task for group in groups} - lowest.keys():
+        raise UnknownNameError(f"the yardstick {name!r} has no result on {', '.join(sorted(missing))}")
+    return lowest
+
+
+def standings(groups: Sequence[Group], yardstick: str | None = None) -> list[Standing]:
+    """Return how every agent stands, the lowest median ratio first.
+
+    An agent with an initial lr of its own has the same result for every start of the task.
+
+    Args:
+        groups: The rows of all tasks.
+        yardstick: As for `yardsticks`.
+
+    Raises:
+        UnknownNameError: The yardstick is no agent of the comparison.
+    """
+    unit = yardsticks(groups, yardstick)
+    agents = list(dict.fromkeys(group.agent for group in groups))
+    by_pair: dict[tuple[str, float], dict[str, Group]] = {}
+    for task in unit:
+        of_task = [group for group in groups if group.task == task]
+        for lr in starts(of_task) or [math.nan]:
+            by_pair[task, lr] = {g.agent: g for g in of_task if g.own_start or g.initial_lr == lr}
+    ranks: dict[str, list[float]] = {agent: [] for agent in agents}
+    for row in by_pair.values():
+        losses = [_loss(group) for group in row.values()]
+        for agent, rank in zip(row, stats.rankdata(losses), strict=True):
+            ranks[agent].append(float(rank))
+    found = []
+    for agent in agents:
+        pairs = {pair: row[agent] for pair, row in by_pair.items() if agent in row}
+        own = {id(group): group for group in pairs.values()}.values()  # one of its own start counts once
+        improvements = [group.improvement for group in own if group.improvement is not None]
+        found.append(
+            Standing(
+                agent,
+                {pair: _loss(group) / unit[pair[0]] for pair, group in pairs.items()},
+                interquartile_mean_interval(
+                    [[loss / unit[group.task] for loss in group.values("test_loss")] for group in own]
+                ),
+                summarise(ranks[agent]).mean,
+                summarise(improvements).mean if improvements else None,
+                summarise([group.cost for group in own if group.runs]).mean,
+                sum(len(group.runs) for group in own),
+                sum(len(group.failures) for group in own),
+            )
+        )
+    return sorted(found, key=lambda standing: standing.quantile(0.5))
+
+
+def _loss(group: Group) -> float:
+    """Return the mean test loss, infinity where there is none."""
+    mean = group.summary("test_loss").mean
+    return mean if math.isfinite(mean) else math.inf

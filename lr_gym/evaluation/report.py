@@ -1,0 +1,196 @@
+"""What a comparison leaves behind: numbers in JSON, tables in Markdown, figures, and one page that shows them all."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lr_gym.evaluation.figures import FEW, draw_curves, draw_standings, draw_starts
+from lr_gym.evaluation.groups import LEGEND, Group
+from lr_gym.evaluation.ranking import Standing, standings
+from lr_gym.evaluation.tables import (
+    Lines,
+    detail_lines,
+    markdown,
+    overview_lines,
+    paper_lines,
+    standing_lines,
+)
+from lr_gym.evaluation.transfer import Matrix
+from lr_gym.evaluation.tuning import Tuned
+from lr_gym.files import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_results(
+    out: Path,
+    matrix: Matrix,
+    groups: Sequence[Group],
+    about: Mapping[str, Any],
+    *,
+    tuned: Mapping[str, Mapping[str, Tuned]] | None = None,
+    yardstick: str | None = None,
+) -> None:
+    """Write `results.json`, `table.md`, `report.html` and the figures that it shows.
+
+    Args:
+        out: The folder.
+        matrix: What was run.
+        groups: Its rows.
+        about: Where the numbers come from: command, commit, versions.
+        tuned: What was tuned beforehand, by task and agent.
+        yardstick: The agent whose mean test loss counts as 1 over all tasks; None for the lowest of each task.
+
+    Raises:
+        UnknownNameError: The yardstick is no agent of the comparison.
+    """
+    stand = standings(groups, yardstick)
+    of_task = {name: [group for group in groups if group.task == name] for name in matrix.tasks}
+    write_json(
+        out / "results.json",
+        {
+            "provenance": about,
+            "seeds": list(matrix.seeds),
+            "yardstick": yardstick,
+            "standings": [standing.to_dict() for standing in stand],
+            "tuned": {task: {name: t.to_dict() for name, t in of.items()} for task, of in (tuned or {}).items()},
+            "rows": [group.to_dict() for group in groups],
+        },
+    )
+    sections = _sections(matrix, groups, of_task, stand, tuned or {}, yardstick)
+    note = f"Median and quartiles of {len(matrix.seeds)} runs"
+    unit = yardstick or "the lowest of the task"
+    figures = {
+        "standings.png": draw_standings(stand, unit, len(matrix.seeds)),
+        "starts.png": draw_starts(of_task),
+        "schedules.png": draw_curves(of_task, "lrs", note),
+        "losses.png": draw_curves(of_task, "val_losses", note),
+    }
+    pictures = {name: _png(figure) for name, figure in figures.items()}
+    for name, picture in pictures.items():
+        write_bytes(out / name, picture)
+    command = str(about.get("command", ""))
+    text = [f"{_preface(matrix)}\n\nCommand: `{command}`\n"]
+    text += [f"## {title}\n\n{words}\n\n{markdown(lines)}" for title, words, lines in sections]
+    write_bytes(out / "table.md", "\n".join(text).encode())
+    write_bytes(out / "report.html", _page(_preface(matrix), about, sections, pictures).encode())
+
+
+Section = tuple[str, str, Lines]
+
+
+def _preface(matrix: Matrix) -> str:
+    return (
+        f"Test loss and accuracy of the weights at the best validation loss, mean (standard deviation) of "
+        f"{len(matrix.seeds)} runs; bold: the best mean. Reference: {matrix.reference}. {LEGEND}"
+    )
+
+
+def _sections(
+    matrix: Matrix,
+    groups: Sequence[Group],
+    of_task: Mapping[str, list[Group]],
+    stand: Sequence[Standing],
+    tuned: Mapping[str, Mapping[str, Tuned]],
+    yardstick: str | None,
+) -> list[Section]:
+    """Return title, words and table of every part, from the most to the least general."""
+    unit = yardstick or "the agent with the lowest on that task"
+    sections: list[Section] = [
+        (
+            "All tasks together",
+            f"Ratio: mean test loss over that of {unit}, for every task and initial lr. IQM: interquartile mean of the "
+            "ratios of single runs, with its 95 % bootstrap interval. Improvement: probability that a run is better "
+            f"than one of {matrix.reference}.",
+            standing_lines(stand),
+        )
+    ]
+    if len(matrix.agents) <= FEW // 2:
+        sections.append(("Side by side", "The layout of Xu et al. (2019), Tables 1 and 2.", paper_lines(groups)))
+    for name, rows in of_task.items():
+        sections.append((name, "Test loss by agent and initial lr.", overview_lines(rows)))
+        sections.append((f"{name}: every row", "", detail_lines(rows)))
+    lines: Lines = [("task", "tuned", "chosen", "initial lr", "candidates", "episodes")]
+    for task, of in tuned.items():
+        for name, outcome in of.items():
+            options = outcome.best.contestant.identity.get("options") or {}
+            chosen = ", ".join(f"{key}={value:g}" for key, value in options.items()) or "defaults"
+            lr, tried = f"{outcome.best.initial_lr:g}", str(len(outcome.tried))
+            lines.append((task, name, chosen, lr, tried, str(outcome.episodes)))
+    if len(lines) > 1:
+        sections.append(("Tuning", "On validation data, before anything above was run.", lines))
+    failures = [str(failure) for group in groups for failure in group.failures]
+    if failures:
+        sections.append(("Failed", "", [("episode and error",), *((failure,) for failure in failures)]))
+    return sections
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
+td, th { border-bottom: 1px solid #ddd; padding: 0.25rem 0.7rem; text-align: right; white-space: nowrap }
+td:first-child, th:first-child { text-align: left }
+th { border-bottom: 2px solid #888 } img { max-width: 100%; height: auto } code, pre { background: #f4f4f4 }
+pre { padding: 0.7rem; overflow-x: auto } summary { cursor: pointer; font-weight: 600 }
+"""
+
+_CAPTIONS = {
+    "standings.png": "How the agents stand over all tasks and initial learning rates",
+    "starts.png": "Mean test loss by agent and initial learning rate",
+    "schedules.png": "Learning rates: median and quartiles",
+    "losses.png": "Validation losses: median and quartiles",
+}
+
+
+def _page(preface: str, about: Mapping[str, Any], sections: Sequence[Section], pictures: Mapping[str, bytes]) -> str:
+    """Return one HTML page that needs nothing else: pictures inside, no scripts."""
+
+    def picture(name: str) -> str:
+        data = base64.b64encode(pictures[name]).decode()
+        caption = html.escape(_CAPTIONS[name])
+        image = f'<img src="data:image/png;base64,{data}" alt="{caption}">'
+        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+
+    def section(title: str, words: str, lines: Lines) -> str:
+        return f"<h2>{html.escape(title)}</h2>\n<p>{html.escape(words)}</p>\n{_table(lines)}"
+
+    first, *others = sections
+    facts = "\n".join(f"{name}: {value}" for name, value in about.items() if not isinstance(value, (dict, list)))
+    parts = [
+        section(*first),
+        picture("standings.png"),
+        picture("starts.png"),
+        *(section(*part) for part in others),
+        picture("schedules.png"),
+        picture("losses.png"),
+        f"<h2>Where the numbers come from</h2>\n<pre>{html.escape(facts)}</pre>",
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>lr_gym: comparison</title>'
+        f"<style>{_STYLE}</style></head><body>\n<h1>Comparison of learning rate agents</h1>\n"
+        f"<p>{html.escape(preface)}</p>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def _table(lines: Lines) -> str:
+    def cell(text: str, tag: str) -> str:
+        inner = html.escape(text)
+        if text.startswith("**"):
+            inner = f"<b>{html.escape(text.strip('*') if text.count('**') == 2 else text)}</b>"
+        return f"<{tag}>{inner}</{tag}>"
+
+    head, *rows = lines
+    body = "\n".join("<tr>" + "".join(cell(text, "td") for text in row) + "</tr>" for row in rows)
+    return f"<table><tr>{''.join(cell(text, 'th') for text in head)}</tr>\n{body}</table>"

@@ -1,0 +1,98 @@
+"""Choose the best of several contestants on validation data, with a stated number of episodes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lr_gym.checks import check_whole
+from lr_gym.evaluation.matrix import Cell, Contestant, Workers
+from lr_gym.evaluation.rollout import Rollout
+from lr_gym.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A setting that may be chosen.
+
+    Attributes:
+        contestant: The agent with its options.
+        initial_lr: Where it starts.
+    """
+
+    contestant: Contestant
+    initial_lr: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """The outcome.
+
+    Attributes:
+        best: The candidate with the lowest mean of the best validation losses of its runs.
+        tried: Every candidate with that mean.
+        episodes: Episodes spent.
+    """
+
+    best: Candidate
+    tried: list[tuple[Candidate, float]]
+    episodes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "best": {"agent": self.best.contestant.identity, "initial_lr": self.best.initial_lr},
+            "episodes": self.episodes,
+            "tried": [
+                {"agent": c.contestant.identity, "initial_lr": c.initial_lr, "mean_best_val_loss": loss}
+                for c, loss in self.tried
+            ],
+        }
+
+
+def spread(candidates: Sequence[Candidate], episodes: int) -> list[Candidate]:
+    """Return as many of the candidates as there are episodes, evenly spaced in their order; all if there are more.
+
+    Raises:
+        InvalidArgumentError: `episodes` is no whole number of at least 1.
+    """
+    check_whole("episodes", episodes)
+    if episodes >= len(candidates):
+        return list(candidates)
+    places = np.linspace(0, len(candidates) - 1, episodes).round().astype(int)
+    return [candidates[place] for place in places]
+
+
+def tune(
+    task: Task,
+    candidates: Sequence[Candidate],
+    seeds: Sequence[int],
+    pool: Workers,
+    *,
+    env: dict[str, Any] | None = None,
+    folder: Path | None = None,
+    advance: Callable[[Cell, Rollout], None] | None = None,
+) -> Tuned:
+    """Run every candidate with every seed and choose the best on validation data.
+
+    Args:
+        task: What is trained.
+        candidates: What is tried.
+        seeds: Of the runs of each; others than those of the comparison that follows.
+        pool: Where episodes run.
+        env: Keyword arguments of `LRTrainingEnv` beyond the task.
+        folder: Where records are kept and found again.
+        advance: Called with every episode that is done.
+
+    Raises:
+        LRGymError: An episode failed.
+    """
+    cells = [Cell(task, c.contestant, c.initial_lr, seed, env or {}) for c in candidates for seed in seeds]
+    losses = np.array([run.result["best_val_loss"] for run in pool.run(cells, folder, advance)])
+    means = losses.reshape(len(candidates), -1).mean(axis=1)
+    tried = [(candidate, float(mean)) for candidate, mean in zip(candidates, means, strict=True)]
+    return Tuned(min(tried, key=lambda entry: entry[1])[0], tried, len(cells))
