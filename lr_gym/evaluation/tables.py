@@ -37,7 +37,7 @@ _DULL = {"diverged": {""}, "failed": {""}, "cost": {"1.00"}} | dict.fromkeys(
 
 
 def _p(value: float | None) -> str:
-    return "" if value is None else f"{value:.2g}"
+    return "" if value is None or math.isnan(value) else f"{value:.2g}"
 
 
 def _cells(group: Group) -> tuple[str, ...]:
