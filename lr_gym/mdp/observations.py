@@ -19,14 +19,17 @@ from lr_gym.mdp.features import Features
 
 Vector = npt.NDArray[np.float32]
 
+#: Bound of a compressed logarithm of a ratio: asinh(10 ln r) reaches it where r is 5e8.
+_RATIO = 6.0
+
 #: Entries of the portable observation with their bounds; those of `lr` are the env's, `progress` is the last.
 PORTABLE: dict[str, tuple[float, float]] = {
-    "val_loss_left": (-20.0, 20.0),
-    "val_loss_above_best": (0.0, 20.0),
-    "train_over_val": (-20.0, 20.0),
-    "val_loss_change": (-20.0, 20.0),
-    "train_loss_change": (-20.0, 20.0),
-    "train_loss_trend": (-20.0, 20.0),
+    "val_loss_left": (-_RATIO, _RATIO),
+    "val_loss_above_best": (0.0, _RATIO),
+    "train_over_val": (-_RATIO, _RATIO),
+    "val_loss_change": (-_RATIO, _RATIO),
+    "train_loss_change": (-_RATIO, _RATIO),
+    "train_loss_trend": (-_RATIO, _RATIO),
     "train_loss_spread": (-6.0, 3.0),
     "prediction_variance": features.LOG10_VARIANCE_BOUNDS,
     "prediction_change_variance": features.LOG10_VARIANCE_BOUNDS,
@@ -77,16 +80,19 @@ class Absolute:
 
 
 class Portable:
-    """Losses relative to other losses of the same run; ln is natural, log10 decimal.
+    """Losses relative to other losses of the same run.
+
+    A ratio r of two losses is shown as asinh(10 ln r): in a good training one per cent matters, and in one that has
+    blown up factors of thousands, which would drown it. log10 is decimal, ln natural.
 
     | # | name | what |
     |---|---|---|
-    | 0 | val_loss_left | ln(validation loss / that of the untrained network) |
-    | 1 | val_loss_above_best | ln(validation loss / the lowest so far) |
-    | 2 | train_over_val | ln(train loss / validation loss): below zero where the network overfits |
-    | 3 | val_loss_change | ln(validation loss / that of the last interval) |
-    | 4 | train_loss_change | ln(train loss / that of the last interval) |
-    | 5 | train_loss_trend | ln(mean of the second half / of the first half of the interval's train losses) |
+    | 0 | val_loss_left | ratio: validation loss / that of the untrained network |
+    | 1 | val_loss_above_best | ratio: validation loss / the lowest so far |
+    | 2 | train_over_val | ratio: train loss / validation loss; below zero where the network overfits |
+    | 3 | val_loss_change | ratio: validation loss / that of the last interval |
+    | 4 | train_loss_change | ratio: train loss / that of the last interval |
+    | 5 | train_loss_trend | ratio: mean of the second half / of the first half of the interval's train losses |
     | 6 | train_loss_spread | log10(standard deviation / mean of the interval's train losses) |
     | 7 | prediction_variance | log10, as in the absolute observation |
     | 8 | prediction_change_variance | log10, likewise: how far the last interval has moved the network |
@@ -119,14 +125,14 @@ class Portable:
         losses = train_losses.astype(np.float64)
         half = len(losses) // 2
         with np.errstate(all="ignore"):  # of a training that has blown up
-            trend = _log_ratio(float(losses[-half:].mean()), float(losses[:half].mean())) if half else 0.0
+            trend = _ratio(float(losses[-half:].mean()), float(losses[:half].mean())) if half else 0.0
             spread = features.log10(float(losses.std() / losses.mean()))
         entries = (
-            _log_ratio(m.val_loss, self._untrained),
-            _log_ratio(m.val_loss, self._best),
-            _log_ratio(m.train_loss, m.val_loss),
-            _log_ratio(m.val_loss, self._val_loss),
-            _log_ratio(m.train_loss, self._train_loss),
+            _ratio(m.val_loss, self._untrained),
+            _ratio(m.val_loss, self._best),
+            _ratio(m.train_loss, m.val_loss),
+            _ratio(m.val_loss, self._val_loss),
+            _ratio(m.train_loss, self._train_loss),
             trend,
             spread,
             features.log10(m.prediction_variance),
@@ -160,8 +166,8 @@ def make_observation(kind: str, min_lr: float, max_lr: float, observe_progress: 
     return OBSERVATIONS[kind](min_lr, max_lr, observe_progress)
 
 
-def _log_ratio(a: float, b: float) -> float:
-    """Return ln(a / b) of two losses; infinity where one is not finite, and with zero counted as 1e-7."""
+def _ratio(a: float, b: float) -> float:
+    """Return asinh(10 ln(a / b)) of two losses; infinity where one is not finite, and with zero counted as 1e-7."""
     if not (math.isfinite(a) and math.isfinite(b)):
         return math.inf
-    return math.log(max(a, features.LOSS_FLOOR) / max(b, features.LOSS_FLOOR))
+    return math.asinh(10 * math.log(max(a, features.LOSS_FLOOR) / max(b, features.LOSS_FLOOR)))
