@@ -51,7 +51,10 @@ class Arguments:
     """The command line."""
 
     controller: tuple[str, ...] = cli.option(
-        "folders of controllers, or of their training runs", (), many=True, metavar="DIR"
+        "folders of controllers, or of their training runs, or names of those in the package: universal",
+        (),
+        many=True,
+        metavar="DIR",
     )
     task: tuple[str, ...] = cli.option("tasks, 'data set/model'", DEFAULT_TASKS, many=True, metavar="NAME")
     agents: tuple[str, ...] = cli.option(

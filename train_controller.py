@@ -218,7 +218,8 @@ def main() -> None:
         f"decisions, {workers} workers{' with populations' * (config.backend == 'population')}. Results go to {out}"
     )
     try:
-        with Workers(workers) as pool:
+        modules = [Path(file).stem for file in arguments.plugins or ()]
+        with Workers(workers, modules=modules) as pool:
             progression = train(
                 config,
                 out,
@@ -227,6 +228,7 @@ def main() -> None:
                 provenance=about,
                 console=console,
                 checkpoint=checkpoint,
+                modules=modules,
             )
             if progression.best is None:
                 raise LRGymError("no evaluation gave a finite validation loss; lower the initial learning rates")

@@ -27,7 +27,7 @@ __all__ = [
 
 
 def _ppo(controller: str | Path) -> Agent:
-    """Return a trained PPO controller from its folder, or from that of its training run."""
+    """Return a trained PPO controller from its folder, from that of its training run, or by its name in the package."""
     from agents.ppo.controller import (
         Controller,
     )  # here, because it imports Stable-Baselines3, which takes seconds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+from collections.abc import Sequence
 from typing import Any, cast
 
 import gymnasium
@@ -47,18 +49,29 @@ def choose_backend(config: TrainConfig) -> str:
     return "population"
 
 
-def env_makers(config: TrainConfig) -> list[MakeEnv]:
-    """Return functions that make the environments of a run, to be called in worker processes."""
+def env_makers(config: TrainConfig, modules: Sequence[str] = ()) -> list[MakeEnv]:
+    """Return functions that make the environments of a run, to be called in worker processes.
+
+    Args:
+        config: The run's settings.
+        modules: What a worker imports first, because it registers something that the task needs.
+    """
     if config.backend == "workers":
-        make = functools.partial(make_env, config.task, config.env_options, full_length=config.replicas > 1)
+        full_length = config.replicas > 1
+        make = functools.partial(make_env, config.task, config.env_options, full_length, tuple(modules))
         return [make] * config.trainees
     size = CPU_POPULATION if torch.device(config.device).type == "cpu" else config.trainees
     counts = [min(size, config.trainees - start) for start in range(0, config.trainees, size)]
-    return [functools.partial(make_population, count, config.task, config.env_options) for count in counts]
+    return [
+        functools.partial(make_population, count, config.task, config.env_options, tuple(modules)) for count in counts
+    ]
 
 
-def make_env(task: Task | TaskFamily, options: dict[str, Any], full_length: bool = False) -> gymnasium.Env[Any, Any]:
+def make_env(
+    task: Task | TaskFamily, options: dict[str, Any], full_length: bool = False, modules: Sequence[str] = ()
+) -> gymnasium.Env[Any, Any]:
     """Return one environment, with `full_length` one whose episodes all take the same number of decisions."""
+    _import(modules)
     env: gymnasium.Env[Any, Any] = LRTrainingEnv(task, **options)
     return ReplayEnv(FullLength(env) if full_length else env)
 
@@ -96,6 +109,14 @@ class FullLength(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, reward, done, False, info
 
 
-def make_population(count: int, task: Task | TaskFamily, options: dict[str, Any]) -> LRTrainingVectorEnv:
+def make_population(
+    count: int, task: Task | TaskFamily, options: dict[str, Any], modules: Sequence[str] = ()
+) -> LRTrainingVectorEnv:
     """Return environments whose trainees are computed at once."""
+    _import(modules)
     return LRTrainingVectorEnv(count, task, stack=count, **options)
+
+
+def _import(modules: Sequence[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)

@@ -33,6 +33,8 @@ from lr_gym.trainee.randomness import isolated
 
 FORMAT, VERSION = "lr_gym.ppo-controller", 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+#: Controllers that come with the package, a folder each, by name.
+SHIPPED = Path(__file__).parents[1] / "controllers"
 #: No controller of this kind is larger; a file that claims to be is refused before anything is allocated.
 LARGEST_HIDDEN = 4096
 
@@ -130,6 +132,11 @@ def build_policy(description: Description) -> ActorCriticPolicy:
             lambda _: 1e-3,
             **policy_kwargs(description.actor, description.hidden_size),
         )
+
+
+def shipped() -> list[str]:
+    """Return the names of the controllers that come with the package; each has a card, `README.md`."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
 
 
 class Controller:
@@ -230,18 +237,21 @@ class Controller:
         """Read a controller. Executes nothing from the files.
 
         Args:
-            folder: What `save` wrote, or the folder of a training run that holds it as `controller/`.
+            folder: What `save` wrote, or the folder of a training run that holds it as `controller/`; or the name of a
+                controller that comes with the package (`shipped`), where there is no folder of that name.
 
         Raises:
             FileFormatError: The files are missing, damaged, of another version, or do not fit each other.
         """
+        if not Path(folder).exists() and str(folder) in shipped():
+            folder = SHIPPED / folder
         folder = Path(folder)
         if not (folder / CONFIG_FILE).exists() and (folder / "controller" / CONFIG_FILE).exists():
             folder = folder / "controller"
         if not (folder / CONFIG_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
             raise FileFormatError(
                 f"no controller in {folder}: it must hold {CONFIG_FILE} and {WEIGHTS_FILE}, as train_controller.py "
-                "leaves them in OUT/controller"
+                f"leaves them in OUT/controller. Controllers of the package: {', '.join(shipped()) or 'none'}"
             )
         config = read_json(folder / CONFIG_FILE)
         if not isinstance(config, dict) or config.get("format") != FORMAT or config.get("version") != VERSION:

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,9 +62,9 @@ def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
 
 
 @contextlib.contextmanager
-def training_envs(config: TrainConfig, workers: int) -> Iterator[VecNormalize]:
+def training_envs(config: TrainConfig, workers: int, modules: Sequence[str] = ()) -> Iterator[VecNormalize]:
     """Start the worker processes with the run's environments, normalised, and end them afterwards."""
-    envs = WorkerVecEnv(env_makers(config), workers)
+    envs = WorkerVecEnv(env_makers(config, modules), workers)
     venv = VecNormalize(envs, gamma=config.gamma, clip_obs=config.CLIP, clip_reward=config.CLIP, epsilon=config.EPSILON)
     try:
         yield venv
@@ -309,6 +309,7 @@ def train(
     provenance: dict[str, Any],
     console: Console,
     checkpoint: Checkpoint | None = None,
+    modules: Sequence[str] = (),
     on_start: Callable[[Algorithm], None] | None = None,
 ) -> Progression:
     """Train a controller, from the start or from a checkpoint.
@@ -321,6 +322,7 @@ def train(
         provenance: Written into the controller.
         console: Where progress is shown.
         checkpoint: Where to continue.
+        modules: What the processes that train import first, because it registers something that the task needs.
         on_start: Called with the algorithm before it learns.
 
     Returns:
@@ -330,7 +332,7 @@ def train(
     if progression.iteration >= config.iterations:
         return progression
     torch.set_num_threads(1)  # the controller is small, and the workers have the cores
-    with training_envs(config, workers) as venv:
+    with training_envs(config, workers, modules) as venv:
         model = make_algorithm(config, venv)
         if checkpoint is None:
             seed = config.seeds("training", 1)[0]
