@@ -2,12 +2,12 @@
 
 | task | data | network | optimizer | budget |
 |---|---|---|---|---|
-| unseen/mnist-lenet5 | 3,000 images of MNIST, 14x14 | LeNet-5 | Adam | 400 |
-| unseen/mnist-mlp | 10,000 images of MNIST, 28x28 | perceptron, 256 wide | SGD, momentum 0.9 | 1000 |
-| unseen/cifar-resnet | 5,000 images of CIFAR-10, 16x16 | residual, batch normalisation | SGD, momentum 0.9 | 200 |
-| unseen/cifar-lenet5 | the same | LeNet-5 | Adam | 400 |
+| unseen/mnist-lenet5 | 3,000 images of MNIST, 14x14 | LeNet-5 | Adam | 250 |
+| unseen/mnist-mlp | 10,000 images of MNIST, 28x28 | perceptron, 256 wide | SGD, momentum 0.9 | 800 |
+| unseen/cifar-resnet | 5,000 images of CIFAR-10, 16x16 | residual, batch normalisation | SGD, momentum 0.9 | 150 |
+| unseen/cifar-lenet5 | the same | LeNet-5 | Adam | 250 |
 | unseen/digits-mlp | scikit-learn's digits, 8x8, 960 images | perceptron, 64 wide | SGD, momentum 0.9 | 250 |
-| unseen/words-lstm | pieces of 20 words of Python's help texts | LSTM, dropout | Adam | 200 |
+| unseen/words-lstm | pieces of 20 words of Python's help texts | LSTM, dropout | Adam | 150 |
 
 Fifty intervals each, and initial learning rates over four decades: 1e-5 to 0.1 for Adam, ten times that for momentum.
 Needs MNIST, `cifar10-20k.npz` and scikit-learn.
@@ -53,18 +53,18 @@ def _part(name: str, seed: int, train: int, val: int, test: int, halved: bool) -
 
 
 def mnist_small() -> Arrays:
-    """Return 3,000 + 500 + 2,000 images (14, 14)."""
-    return _part("mnist", 31, 3000, 500, 2000, halved=True)
+    """Return 3,000 + 300 + 2,000 images (14, 14)."""
+    return _part("mnist", 31, 3000, 300, 2000, halved=True)
 
 
 def mnist_large() -> Arrays:
-    """Return 10,000 + 500 + 2,000 images (28, 28), others than the small ones but for chance."""
-    return _part("mnist", 32, 10_000, 500, 2000, halved=False)
+    """Return 10,000 + 300 + 2,000 images (28, 28), others than the small ones but for chance."""
+    return _part("mnist", 32, 10_000, 300, 2000, halved=False)
 
 
 def cifar() -> Arrays:
-    """Return 5,000 + 500 + 2,000 images (16, 16, 3)."""
-    return _part("cifar10-20k", 33, 5000, 500, 2000, halved=True)
+    """Return 5,000 + 300 + 2,000 images (16, 16, 3)."""
+    return _part("cifar10-20k", 33, 5000, 300, 2000, halved=True)
 
 
 def _register(name: str, data: str, budget: int, fields: dict[str, Any], **more: Any) -> None:
@@ -81,9 +81,9 @@ for _name, _loader in (
     ("unseen-words", words),
 ):
     tasks.register_data(_name, _loader, replace=True)
-_register("mnist-lenet5", "unseen-mnist-small", 400, ADAM, model="lenet5")
-_register("mnist-mlp", "unseen-mnist-large", 1000, MOMENTUM, model="mlp", model_options={"width": 256})
-_register("cifar-resnet", "unseen-cifar-5k", 200, MOMENTUM, model=resnet)
-_register("cifar-lenet5", "unseen-cifar-5k", 400, ADAM, model="lenet5")
+_register("mnist-lenet5", "unseen-mnist-small", 250, ADAM, model="lenet5")
+_register("mnist-mlp", "unseen-mnist-large", 800, MOMENTUM, model="mlp", model_options={"width": 256})
+_register("cifar-resnet", "unseen-cifar-5k", 150, MOMENTUM, model=resnet, batch_size=32)
+_register("cifar-lenet5", "unseen-cifar-5k", 250, ADAM, model="lenet5")
 _register("digits-mlp", "unseen-digits", 250, MOMENTUM, model="mlp", model_options={"width": 64}, batch_size=32)
-_register("words-lstm", "unseen-words", 200, ADAM, model=Words, batch_size=32, validation_size=160)
+_register("words-lstm", "unseen-words", 150, ADAM, model=Words, batch_size=32, validation_size=160)

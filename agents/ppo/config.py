@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 
-from lr_gym.checks import check_choice
+from lr_gym.checks import check_choice, check_number
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee.arithmetic import PRECISIONS
@@ -46,6 +46,7 @@ class TrainConfig:
         minibatches: Mini-batches per pass.
         actor_lr: Paper: 0.001.
         critic_lr: Paper: 0.005.
+        final_lr_factor: Both go linearly to this fraction of themselves over the training; 1 keeps them.
         entropy_coefficient: Weight of the entropy bonus.
         log_std: Initial logarithm of the exploration noise's standard deviation.
         hidden_size: Units of each hidden layer; paper: 32.
@@ -77,6 +78,7 @@ class TrainConfig:
     minibatches: int = 4
     actor_lr: float = 0.001
     critic_lr: float = 0.005
+    final_lr_factor: float = 1.0
     entropy_coefficient: float = 0.0
     log_std: float = -0.5
     hidden_size: int = 32
@@ -109,6 +111,7 @@ class TrainConfig:
                 raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32 - 1:  # NumPy's global generator, which SB3 seeds, takes no other
             raise InvalidArgumentError(f"seed must not be negative, and below {2**32 - 1}, got {self.seed}")
+        check_number("final_lr_factor", self.final_lr_factor, 0, 1, low_open=True)
         if self.trainees % self.replicas:
             raise InvalidArgumentError(f"replicas={self.replicas} must divide trainees={self.trainees}")
         if self.replicas > 1 and self.backend == "population":
@@ -189,6 +192,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "observation": "portable",
         "max_multiplier": 4.0,
         "gae_lambda": 0.95,
+        "actor_lr": 0.002,
+        "final_lr_factor": 0.1,
         "evaluate_every": 10,
         "evaluation_runs": 48,
         "final_runs": 100,

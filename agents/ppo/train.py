@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 import warnings
@@ -44,7 +45,7 @@ def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
     model = algorithm(
         policy,  # type: ignore[arg-type]
         venv,
-        learning_rate=config.actor_lr,
+        learning_rate=functools.partial(_annealed, config.actor_lr, config.final_lr_factor),
         n_steps=steps,
         batch_size=total // minibatches,
         n_epochs=config.epochs,
@@ -59,6 +60,11 @@ def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
     )
     model.replicas = config.replicas
     return model
+
+
+def _annealed(lr: float, final_factor: float, remaining: float) -> float:
+    """Return the actor's learning rate: linear in the fraction of the training that remains."""
+    return lr * (final_factor + (1 - final_factor) * remaining)
 
 
 @contextlib.contextmanager
