@@ -234,7 +234,7 @@ def main() -> None:
                 raise LRGymError("no evaluation gave a finite validation loss; lower the initial learning rates")
             progression.best.save(out / "controller")
             count, schedules = (
-                (count_family_cells, "schedules from the same initial lrs")
+                (count_family_cells, "cosines, tuned and untuned")
                 if isinstance(config.task, tasks.TaskFamily)
                 else (count_cells, "48 step decays, tuned on validation loss")
             )

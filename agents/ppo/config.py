@@ -196,6 +196,6 @@ PROFILES: dict[str, dict[str, Any]] = {
         "final_lr_factor": 0.1,
         "evaluate_every": 10,
         "evaluation_runs": 48,
-        "final_runs": 100,
+        "final_runs": 60,
     },
 }

@@ -1,7 +1,9 @@
-"""The comparison that ends a training run on a family: the controller against schedules from the same initial lrs.
+"""The comparison that ends a training run on a family: the controller against cosines, tuned and untuned.
 
-Every agent trains the same draws of the validation family, with the same initial weights and order of the data, so
-that test losses are compared draw by draw. The draws are others than those that the controller was selected on.
+Every agent trains the same draws of the validation family, with the same initial weights and order of the data, so that
+test losses are compared draw by draw. The draws are others than those that the controller was selected on. The reference
+is the best of eight cosines that start at peaks half a decade apart, chosen for each draw by its validation loss: what
+eight trainings buy somebody who need not care where to start. The others start where the draw says.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 import agents
+from agents.baselines import PEAKS, candidates
 from agents.ppo.config import TrainConfig
 from agents.ppo.controller import Controller
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.tasks import TaskFamily
 
-#: Schedules that the controller is compared with, the reference first.
+REFERENCE = "best of 8 cosines"
+#: Schedules from the draw's own initial lr.
 SCHEDULES = ("cosine", "constant")
 #: Seed of the draws; those for selecting have 0.
 DRAWS_SEED = 1
@@ -56,7 +60,7 @@ class Row:
 
 def count_cells(config: TrainConfig) -> int:
     """Return how many episodes the comparison takes."""
-    return (1 + len(SCHEDULES)) * config.final_runs
+    return (len(PEAKS) + len(SCHEDULES) + 1) * config.final_runs
 
 
 def compare_on_family(
@@ -76,26 +80,32 @@ def compare_on_family(
         advance: Called with every episode that is done.
 
     Returns:
-        A row for each schedule, the reference first, then the controller's.
+        The rows: the reference, the schedules, the controller.
     """
     family = config.validation or config.task
     assert isinstance(family, TaskFamily)
-    draws = family.draws(config.final_runs, DRAWS_SEED)
-    contestants = [Contestant(name, {"agent": name, "options": {}}, agents.make(name)) for name in SCHEDULES]
-    contestants.append(Contestant("controller", {"controller": controller.fingerprint}, controller))
+    draws = list(enumerate(family.draws(config.final_runs, DRAWS_SEED)))
     device = {"device": config.device, "precision": config.precision}
     cells = [
-        Cell(task, contestant, task.initial_lrs[0], number, device)
-        for contestant in contestants
-        for number, task in enumerate(draws)
+        [
+            Cell(task, c.contestant, c.initial_lr, number, device)
+            for number, task in draws
+            for c in candidates("cosine", task)
+        ]
     ]
-    records = pool.run(cells, folder, advance)
-    by_agent = [records[i : i + len(draws)] for i in range(0, len(records), len(draws))]
-    reference = _test_losses(by_agent[0])
-    return [
-        Row(contestant.name, runs, _test_losses(runs) / reference)
-        for contestant, runs in zip(contestants, by_agent, strict=True)
+    contestants = [Contestant(name, {"agent": name, "options": {}}, agents.make(name)) for name in SCHEDULES]
+    contestants.append(Contestant("controller", {"controller": controller.fingerprint}, controller))
+    for contestant in contestants:
+        cells.append([Cell(task, contestant, task.initial_lrs[0], number, device) for number, task in draws])
+    records = iter(pool.run([cell for of in cells for cell in of], folder, advance))
+    cosines, *others = ([next(records) for _ in of] for of in cells)
+    best = [
+        min(cosines[i : i + len(PEAKS)], key=lambda run: float(run.result["best_val_loss"]))
+        for i in range(0, len(cosines), len(PEAKS))
     ]
+    reference = _test_losses(best)
+    names = [REFERENCE, *(contestant.name for contestant in contestants)]
+    return [Row(name, runs, _test_losses(runs) / reference) for name, runs in zip(names, [best, *others], strict=True)]
 
 
 def _test_losses(runs: Sequence[Rollout]) -> npt.NDArray[np.float64]:

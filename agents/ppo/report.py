@@ -49,8 +49,7 @@ def write_report(
 def family_table(config: TrainConfig, rows: Sequence[Row]) -> Table:
     """Return the comparison on a family for the terminal."""
     table = Table(
-        title=f"{config.task.name}: test loss over that of {rows[0].agent} from the same initial lr, "
-        f"{config.final_runs} draws",
+        title=f"{config.task.name}: test loss over that of the {rows[0].agent}, {config.final_runs} draws",
     )
     for column in ("agent", "median", "90th percentile", "worst", "lower in"):
         table.add_column(column, justify="left" if column == "agent" else "right")
@@ -77,7 +76,7 @@ def write_family_report(
         right.plot(points, [float((row.ratios <= x).mean()) for x in points], label=row.agent)
     right.set(
         xscale="log",
-        xlabel=f"test loss over that of {rows[0].agent} from the same initial lr",
+        xlabel=f"test loss over that of the {rows[0].agent}",
         ylabel="share of draws at or below",
         title=f"{config.final_runs} draws of {(config.validation or config.task).name}",
     )
