@@ -60,31 +60,22 @@ class LstmPolicy(_TwoGroups, RecurrentActorCriticPolicy):
     """sb3-contrib's recurrent policy with two groups."""
 
 
-#: Smallest scale of a group's advantages, relative to the median group's: where nothing that is decided makes a
-#: difference, in a network that is lost, noise is not to be blown up.
-LEAST_SCALE = 0.1
-
-
 def relative_advantages(advantages: npt.NDArray[np.float32], replicas: int) -> npt.NDArray[np.float32]:
-    """Return advantages among the replicas of a trainee, on one scale for all trainees.
+    """Return advantages minus their mean over the replicas of a trainee at the same decision.
 
     Replicas begin alike (the same task, weights, mini-batches and initial lr) and differ by exploration alone. Which
     task it is, and whether its seed is a lucky one, says more about the final loss than any single decision does, and
-    the critic cannot see it: minus the mean over the replicas at the same decision, it no longer makes up most of the
-    actor's gradient. That mean depends on the decision in question only through its own replica, so on average the
-    gradient keeps its direction and is shorter by 1 / replicas. And where training has blown up, advantages are
-    hundreds of times those of a training that goes well: divided by the group's own deviation every task counts.
+    the critic cannot see it: without this difference it is what most of the actor's gradient is made of. The mean
+    depends on the decision in question only through its own replica, so on average the gradient keeps its direction
+    and is shorter by 1 / replicas.
 
     Args:
         advantages: (decisions, trainees); replicas side by side.
         replicas: Trainees that begin alike.
     """
     grouped = advantages.reshape(len(advantages), -1, replicas)
-    relative = grouped - grouped.mean(axis=2, keepdims=True)
-    scale = relative.std(axis=(0, 2), keepdims=True)
-    least = max(LEAST_SCALE * float(np.median(scale)), 1e-8)
-    scaled: npt.NDArray[np.float32] = relative / np.maximum(scale, least)
-    return scaled.reshape(advantages.shape)
+    relative: npt.NDArray[np.float32] = grouped - grouped.mean(axis=2, keepdims=True)
+    return relative.reshape(advantages.shape)
 
 
 class _TwoRates:

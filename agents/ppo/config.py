@@ -187,12 +187,11 @@ PROFILES: dict[str, dict[str, Any]] = {
     "paper": {"episodes": 1000, "trainees": 4, "reward": "val_loss", "observe_progress": False},
     "family": {
         "episodes": 12_800,
-        "trainees": 48,
+        "trainees": 32,
         "replicas": 4,
         "observation": "portable",
         "max_multiplier": 4.0,
         "gae_lambda": 0.95,
-        "actor_lr": 0.002,
         "final_lr_factor": 0.1,
         "evaluate_every": 10,
         "evaluation_runs": 48,

@@ -1,7 +1,7 @@
 """The comparison that ends a training run on a family: the controller against cosines, tuned and untuned.
 
 Every agent trains the same draws of the validation family, with the same initial weights and order of the data, so that
-test losses are compared draw by draw. The draws are others than those that the controller was selected on. The reference
+test losses are compared draw by draw, other draws than those that the controller was selected on. The reference
 is the best of eight cosines that start at peaks half a decade apart, chosen for each draw by its validation loss: what
 eight trainings buy somebody who need not care where to start. The others start where the draw says.
 """
