@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,7 +12,11 @@ import torchvision
 
 import train_controller
 from agents.ppo.checkpoint import FILE, Checkpoint
-from lr_gym import cli
+from agents.ppo.config import PROFILES
+from agents.ppo.controller import Controller
+from agents.ppo.train import TrainingCallback
+from lr_gym import cli, tasks
+from lr_gym.errors import InvalidArgumentError
 
 
 @pytest.fixture
@@ -68,6 +75,67 @@ def test_a_run_before_there_was_a_choice(finished: Path, tmp_path: Path) -> None
     assert config.to_dict() == checkpoint.values["config"] | {"backend": "workers"}
 
 
+@pytest.fixture
+def _families() -> Iterator[None]:
+    """Families that are gone again after the test; one has another to be validated on."""
+    uneven = ([{"budget": 8}, {"budget": 12}], [{"decision_interval": 2}])
+    made = [
+        *(tiny.family(name=name) for name in ("lonely", "paired", "paired-validation")),
+        tiny.family(name="uneven", axes=uneven),
+        tiny.family(name="steep", initial_lr_range=(1e-3, 20.0), axes=()),
+    ]
+    for family in made:
+        tasks.register(family)
+    yield
+    for family in made:
+        del tasks.TASKS._things[family.name]
+
+
+@pytest.mark.usefixtures("_families")
+def test_settings_of_a_family() -> None:
+    config = configured("--task", "lonely", "--seed", "4", "--runs", "7", "--actor", "lstm")
+    profile = PROFILES["family"]
+    assert config.task == tiny.family(name="lonely")
+    assert {name: getattr(config, name) for name in profile} == profile | {"final_runs": 7}
+    assert (config.seed, config.actor, config.backend) == (4, "lstm", "workers")
+    assert configured("--task", "lonely", "--profile", "family", "--episodes", "64").episodes == 64
+
+
+@pytest.mark.usefixtures("_families")
+@pytest.mark.parametrize(
+    ("arguments", "validation"),
+    [
+        (("--task", "lonely"), None),
+        (("--task", "paired"), "paired-validation"),
+        (("--task", "paired", "--validation", "lonely"), "lonely"),
+        (("--task", "paired", "--validation", "paired"), "paired"),
+        (("--task", "lonely", "--validation", "uneven"), "uneven"),  # it may have other numbers of decisions
+        (("--task", "universal"), "universal-validation"),
+        ((), None),
+    ],
+    ids=lambda value: " ".join(value) or "none" if isinstance(value, tuple) else "",
+)
+def test_the_family_that_evaluates(arguments: tuple[str, ...], validation: str | None) -> None:
+    found = configured(*arguments).validation
+    assert found == (None if validation is None else tasks.find(validation))
+
+
+def test_further_settings() -> None:
+    """Read as JSON, or else as text; of a task as of a family."""
+    config = configured("--settings", "gamma=0.9", "reward=final", "observe_progress=false", "observation=portable")
+    assert (config.gamma, config.reward, config.observe_progress) == (0.9, "final", False)
+    assert config.observation == "portable"
+    config = configured("--profile", "paper", "--settings", "trainees=2", "reward=final", "--seed", "3")
+    assert (config.trainees, config.reward, config.episodes, config.seed) == (2, "final", 1000, 3)  # before the profile
+    config = configured("--task", "universal", "--settings", "replicas=8", "final_lr_factor=1", "--episodes", "99")
+    assert (config.replicas, config.final_lr_factor, config.episodes) == (8, 1, 99)
+
+
+@pytest.mark.xfail(strict=True, raises=InvalidArgumentError, reason="it chooses a population, and is then refused")
+def test_replicas_of_one_task_settle_the_backend() -> None:
+    assert configured("--override", SMALL, "--settings", "replicas=4").backend == "workers"
+
+
 def no_download(*_: Any, **__: Any) -> NoReturn:
     raise RuntimeError("no network in tests")
 
@@ -94,7 +162,7 @@ REFUSED: list[tuple[str, str]] = [
     ("--initial-lrs 1e-9", "must lie in [min_lr, max_lr] = [1e-07, 10], got 1e-09"),
     ("--initial-lrs 1e-2 0.01", "--initial-lrs must differ from each other, got [0.01, 0.01]"),
     ("--actor cnn", "argument --actor: invalid choice: 'cnn' (choose from 'mlp', 'lstm')"),
-    ("--profile fast", "argument --profile: invalid choice: 'fast' (choose from 'quick', 'paper')"),
+    ("--profile fast", "argument --profile: invalid choice: 'fast' (choose from 'quick', 'paper', 'family')"),
     ("--seed -1", "argument --seed: must be a whole number of at least 0, got '-1'"),
     ("--runs 1", "argument --runs: must be a whole number of at least 2, got '1'"),
     ("--tuning-runs 0", "argument --tuning-runs: must be a whole number of at least 1, got '0'"),
@@ -145,10 +213,59 @@ REFUSED: list[tuple[str, str]] = [
     ("--resume {run} --backend population", "continues a run with its own settings; drop --backend"),
     ("--resume {damaged}", "state.safetensors cannot be read as a checkpoint"),
     ("--resume {foreign}", "state.safetensors"),
+    # -- families
+    ("--task lonly", "no task is named 'lonly'. Did you mean 'lonely'?"),
+    *(
+        (
+            f"--task lonely {option} {value}",
+            f"{option} is for single tasks; the tasks of 'lonely' are what the family says (docs/tasks.md shows how",
+        )
+        for option, value in (("--override", "budget=40"), ("--initial-lrs", "0.1 1"), ("--tuning-runs", "2"))
+    ),
+    *(
+        (f"--task lonely --profile {profile}", f"--profile {profile} is for single tasks; 'lonely' is a family")
+        for profile in ("quick", "paper")
+    ),
+    ("--profile family", "--profile family is for families of tasks; 'fashion-mnist-mini/mlp' is one task"),
+    ("--validation lonely", "--validation is for families; a single task is evaluated on itself"),
+    (
+        "--task lonely --validation fashion-mnist-mini/mlp",
+        "--validation must name a family, got the task 'fashion-mnist-mini/mlp'",
+    ),
+    ("--task paired --validation nonsense", "no task is named 'nonsense'"),
+    ("--task uneven", "the tasks of the family 'uneven' differ in their number of decisions; make budget / decision_"),
+    ("--task steep", "the initial lr of the task 'steep' must lie in [min_lr, max_lr] = [1e-07, 10], got 20.0"),
+    ("--task lonely --backend population", "replicas need the backend 'workers'"),
+    (
+        "--task lonely --backend population --settings replicas=1",
+        "a family's tasks differ from episode to episode and cannot be computed at once",
+    ),
+    ("--resume {run} --validation lonely", "continues a run with its own settings; drop --validation"),
+    # -- further settings
+    ("--settings gama=0.9 gamma=1", "--settings has no gama; it has episodes, seed, actor, reward, observation"),
+    *(
+        (f"--settings {name}={value}", f"--settings has no {name}; it has episodes, seed, ")
+        for name, value in (("task", "lonely"), ("validation", "lonely"), ("backend", "workers"), ("max_lr", "1"))
+    ),
+    ("--settings gamma", "argument --settings: must read field=value, such as batch_size=128, got 'gamma'"),
+    ("--settings seed=1 gamma=1 --seed 1", "--settings repeats another option: seed"),
+    (
+        "--settings final_runs=3 tuning_runs=3 device=cpu --runs 3 --tuning-runs 3 --device cpu",
+        "--settings repeats another option: device, final_runs, tuning_runs",
+    ),
+    ("--settings reward=nonsense", "no reward is named 'nonsense'"),
+    ("--settings observation=paper", "observation must be 'absolute' or 'portable', got 'paper'"),
+    ("--settings max_multiplier=1", "max_multiplier must be a finite number above 1, got 1"),
+    ("--settings trainees=6 replicas=4", "replicas=4 must divide trainees=6"),
+    ("--task lonely --settings trainees=6", "replicas=4 must divide trainees=6"),
+    ("--resume {run} --settings gamma=1", "continues a run with its own settings; drop --settings"),
+    # -- files of the user's
+    ("--plugins {tmp}/none.py", "--plugins must be Python files (name.py), got '{tmp}/none.py'"),
+    ("--plugins {tmp}/file", "--plugins must be Python files (name.py), got '{tmp}/file'"),
 ]
 
 
-@pytest.mark.usefixtures("_no_network")
+@pytest.mark.usefixtures("_no_network", "_families")
 @pytest.mark.parametrize(("words", "message"), REFUSED, ids=[words for words, _ in REFUSED])
 def test_arguments_that_make_no_sense(
     words: str, message: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -169,3 +286,78 @@ def test_arguments_that_make_no_sense(
 
     assert filled(message) in tiny.refused(train_controller, capsys, *map(filled, words.split()))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged", "file", "foreign"]
+
+
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="a traceback")
+@pytest.mark.parametrize("setting", ["trainees=many", "seed=x", "observation=[1]"])
+def test_settings_of_another_type(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert setting.partition("=")[0] in tiny.refused(train_controller, capsys, "--settings", setting)
+
+
+# -- a family of the user's, from beginning to end ---------------------------------------------------------------------
+
+PLUGIN = """
+import numpy as np
+import tiny
+from lr_gym import tasks
+
+rng = np.random.default_rng(0)
+arrays = {f"x_{split}": rng.normal(size=(60, 5)) for split in ("train", "val", "test")}
+arrays |= {f"y_{split}": (arrays[f"x_{split}"][:, 0] > 0).astype(int) for split in ("train", "val", "test")}
+tasks.register_data("plugged-data", lambda: arrays)
+base = tiny.task(data="plugged-data", batch_size=8, train_size=None, validation_size=None)
+tasks.register(tiny.family(name="plugged", base=base))
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file that registers a family, whose data set nobody else knows; forgotten after the test."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = tmp_path / "plugin_of_these_tests.py"
+    file.write_text(PLUGIN)
+    yield file
+    sys.modules.pop(file.stem, None)
+    for things, name in ((tasks.TASKS, "plugged"), (tasks.data.DATA, "plugged-data")):
+        things._things.pop(name, None)
+    tasks.data._load.cache_clear()
+
+
+def test_a_family_of_a_plugin(
+    plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained, stopped with Ctrl-C, resumed and compared; against a run that was never stopped."""
+    monkeypatch.setenv("COLUMNS", "200")
+    settings = ("trainees=4", "replicas=2", "evaluation_runs=3", "evaluate_every=1", "hidden_size=4", "minibatches=2")
+    words = ("--plugins", str(plugin), "--task", "plugged", "--episodes", "8", "--runs", "2", "--settings", *settings)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    tiny.run_main(train_controller, *words, "--out", str(whole))
+    text = capsys.readouterr().out
+    assert "Task plugged: 8 training episodes of 3 decisions, 1 workers. Results go to" in " ".join(text.split())
+    assert "Comparison with cosines, tuned and untuned" in text
+    left = {"checkpoint", "controller", "episodes", "learning_curve.png", "results.json", "schedules.png"}
+    assert {path.name for path in whole.iterdir()} == left | {"tensorboard"}
+    assert Controller.load(whole).env_options["observation"] == "portable"
+    results = json.loads((whole / "results.json").read_text())
+    assert results["provenance"]["settings"]["task"]["name"] == "plugged"
+    rows = results["family_comparison"]
+    assert [row["agent"] for row in rows] == ["best of 8 cosines", "cosine", "constant", "controller"]
+    assert all(len(row["runs"]) == 2 for row in rows)
+
+    on_step, steps = TrainingCallback._on_step, iter(range(100))
+
+    def impatient(callback: TrainingCallback) -> bool:
+        if next(steps) == 4:  # in the second iteration
+            raise KeyboardInterrupt
+        return on_step(callback)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
+        patch.setattr(TrainingCallback, "_on_step", impatient)
+        tiny.run_main(train_controller, *words, "--out", str(cut))
+    assert caught.value.code == cli.INTERRUPTED
+    assert Checkpoint.read(cut).values["progression"]["iteration"] == 1
+    tiny.run_main(train_controller, "--plugins", str(plugin), "--resume", str(cut))
+    resumed = json.loads((cut / "results.json").read_text())
+    for name in results.keys() - {"provenance", "training_seconds"}:
+        assert resumed[name] == results[name]
+    assert Controller.load(cut).fingerprint == Controller.load(whole).fingerprint

@@ -18,8 +18,7 @@ import torch
 
 from lr_gym import LRTrainingEnv, tasks
 from lr_gym.evaluation import Cell, Rollout, Workers
-from lr_gym.mdp.features import NAMES
-from lr_gym.tasks import Task
+from lr_gym.tasks import Task, TaskFamily
 
 if TYPE_CHECKING:  # worker processes that import this file start sooner without
     from agents.ppo.config import TrainConfig
@@ -47,6 +46,25 @@ def breaking_task(**fields: Any) -> Task:
     return task(**({"optimizer": "SGD", "initial_lrs": (10.0, 1e-2)} | fields))
 
 
+def family(**changes: Any) -> TaskFamily:
+    """Return three decisions of very small networks, with a range of initial lrs for each of two optimizers.
+
+    From the upper ends some diverge.
+    """
+    values: dict[str, Any] = {
+        "name": "tiny-family",
+        "base": task(batch_size=8, train_size=100, validation_size=50),
+        "axes": (
+            [{"budget": 8, "decision_interval": 2}, {"budget": 12, "decision_interval": 3}],
+            [
+                {"optimizer": "Adam", "initial_lr_range": (1e-3, 1.0)},
+                {"optimizer": "SGD", "initial_lr_range": (1e-2, 10.0)},
+            ],
+        ),
+    }
+    return TaskFamily(**(values | changes))
+
+
 def record(
     losses: Sequence[float] = (2.0, 1.5, 1.2, 1.0),
     *,
@@ -64,6 +82,8 @@ def record(
         "test_loss": test_loss,
         "test_accuracy": 0.5,
         "final_val_loss": losses[-1],
+        "final_test_loss": losses[-1],
+        "final_test_accuracy": 0.25,
         "diverged": count < 4,
     }
     return Rollout(
@@ -99,15 +119,21 @@ class Decay:
 
 
 class StubPool:
-    """Answers cells with records that a function invents."""
+    """Answers cells with what a function invents: records, or failures where the caller attempts."""
 
-    def __init__(self, invent: Callable[[Cell], Rollout]) -> None:
+    def __init__(self, invent: Callable[[Cell], Any]) -> None:
         self.invent = invent
         self.calls: list[list[Cell]] = []
 
-    def run(self, cells: Sequence[Cell], folder: Path | None = None, on_record: Any = None) -> list[Rollout]:
+    def run(self, cells: Sequence[Cell], folder: Path | None = None, on_record: Any = None) -> list[Any]:
         self.calls.append(list(cells))
-        return [self.invent(cell) for cell in cells]
+        outcomes = [self.invent(cell) for cell in cells]
+        if on_record is not None:
+            for cell, outcome in zip(cells, outcomes, strict=True):
+                on_record(cell, outcome)
+        return outcomes
+
+    attempt = run
 
 
 def envs_here(make_envs: Sequence[Callable[[], Any]], workers: int) -> WorkerVecEnv:
@@ -122,24 +148,25 @@ def workers_here(count: int, *, modules: Sequence[str] = ()) -> Workers:
     return Workers(count, in_process=True)
 
 
-def description(actor: str = "mlp", **changes: Any) -> Description:
+def description(actor: str = "mlp", observation: str = "absolute", **changes: Any) -> Description:
     """Return the description of a controller of `LRTrainingEnv` with some normalisation."""
     from agents.ppo.controller import Description
 
-    space = LRTrainingEnv(task()).observation_space
+    env = LRTrainingEnv(task(), observation=observation)
+    space, size = env.observation_space, len(env.observed)
     rng = np.random.default_rng(0)
     values: dict[str, Any] = {
         "actor": actor,
         "hidden_size": 4,
-        "features": list(NAMES),
+        "features": list(env.observed),
         "low": space.low.tolist(),  # type: ignore[attr-defined]
         "high": space.high.tolist(),  # type: ignore[attr-defined]
         "action": "continuous",
         "max_multiplier": 2.0,
         "min_lr": 1e-7,
         "max_lr": 10.0,
-        "mean": rng.normal(size=8).tolist(),
-        "variance": rng.uniform(0.5, 2, size=8).tolist(),
+        "mean": rng.normal(size=size).tolist(),
+        "variance": rng.uniform(0.5, 2, size=size).tolist(),
         "epsilon": 1e-8,
         "clip": 10.0,
         "provenance": {"command": "by hand"},
@@ -183,6 +210,20 @@ def config(**changes: Any) -> TrainConfig:
         "minibatches": 2,
     }
     return TrainConfig(**(values | changes))
+
+
+def family_config(**changes: Any) -> TrainConfig:
+    """Return three iterations of two pairs of replicas, on a family."""
+    values: dict[str, Any] = {
+        "task": family(),
+        "trainees": 4,
+        "replicas": 2,
+        "observation": "portable",
+        "max_multiplier": 4.0,
+        "final_lr_factor": 0.5,
+        "evaluation_runs": 3,
+    }
+    return config(**(values | changes))
 
 
 def script(name: str, *arguments: str) -> list[str]:

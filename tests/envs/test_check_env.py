@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import pytest
+import tiny
 import toys
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as sb3_check
@@ -32,6 +33,12 @@ def test_every_option(tiny_task: tasks.Task, action: str, reward: str, observe_p
     check(tiny_task, action=action, reward=reward, observe_progress=observe_progress)
 
 
+@pytest.mark.parametrize("action", ["continuous", "discrete"])
+@pytest.mark.parametrize("observe_progress", [True, False])
+def test_portable_observation(tiny_task: tasks.Task, action: str, observe_progress: bool) -> None:
+    check(tiny_task, observation="portable", action=action, observe_progress=observe_progress)
+
+
 def test_render_mode(tiny_task: tasks.Task) -> None:
     check(tiny_task, render_mode="rgb_array")
 
@@ -43,16 +50,18 @@ def test_other_options(tiny_task: tasks.Task, options: dict[str, Any]) -> None:
     check(tiny_task, **options)
 
 
-def test_diverging_from_the_start(tiny_task: tasks.Task) -> None:
+@pytest.mark.parametrize("observation", ["absolute", "portable"])
+def test_diverging_from_the_start(tiny_task: tasks.Task, observation: str) -> None:
     """For SB3 alone: Gymnasium's checker compares infos, and NaN losses are equal to nothing."""
-    sb3_check(
-        gymnasium.make("lr_gym/LRTraining-v0", task=tiny_task.replace(optimizer="SGD", initial_lrs=(9.0,))).unwrapped
-    )
+    task = tiny_task.replace(optimizer="SGD", initial_lrs=(9.0,))
+    sb3_check(gymnasium.make("lr_gym/LRTraining-v0", task=task, observation=observation).unwrapped)
 
 
 def test_family(tiny_task: tasks.Task) -> None:
     axes = ([{"optimizer": "Adam"}, {"optimizer": "SGD"}], [{"budget": 20}, {"budget": 40}])
     check(TaskFamily(name="fam", base=tiny_task, axes=axes, initial_lr_range=(1e-4, 1e-2)))
+    steady = ([{"initial_lr_range": (1e-4, 1e-2)}, {"optimizer": "SGD", "initial_lr_range": (1e-3, 1e-1)}],)
+    check(tiny.family(axes=steady), observation="portable", max_multiplier=4.0)
 
 
 def test_regression(register_data: Callable[[str, Arrays], None]) -> None:

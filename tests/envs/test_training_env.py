@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import tiny
 import toys
 
 from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, tasks
@@ -15,7 +16,10 @@ from lr_gym.tasks import Task, TaskFamily
 from lr_gym.tasks.data import Arrays
 
 INFO_KEYS = {"task", "updates", "epoch", "lr", "features", "train_losses", "val_loss", "val_accuracy", "diverged"}
-RESULT_KEYS = {"best_val_loss", "best_update", "test_loss", "test_accuracy", "final_val_loss", "diverged"}
+RESULT_KEYS = {
+    *("best_val_loss", "best_update", "test_loss", "test_accuracy"),
+    *("final_val_loss", "final_test_loss", "final_test_accuracy", "diverged"),
+}
 
 
 def test_quick_profile_has_29_decisions() -> None:
@@ -303,3 +307,169 @@ def test_checking_options_changes_nothing(tiny_task: Task, options: dict[str, An
         env.check_options({"seed": 1})
     with pytest.raises(EpisodeError):
         _ = env.trainee
+
+
+# -- the portable observation (more of it in tests/mdp/test_observations.py) ---------------------------------------
+
+
+def test_the_kind_of_observation(tiny_task: Task) -> None:
+    for progress, size in ((True, 12), (False, 11)):
+        env = LRTrainingEnv(tiny_task, observation="portable", observe_progress=progress)
+        assert env.observation_space.shape == (size,)
+        assert len(env.observed) == size
+        assert (env.observed[0], "progress" in env.observed) == ("val_loss_left", progress)
+        assert env.env_options()["observation"] == "portable"
+    usual = LRTrainingEnv(tiny_task)
+    assert (usual.env_options()["observation"], usual.observed[0]) == ("absolute", "train_loss")
+    again = LRTrainingEnv(tiny_task, **env.env_options())
+    assert (again.observed, again.observation_space) == (env.observed, env.observation_space)
+    with pytest.raises(InvalidArgumentError, match="observation must be 'absolute' or 'portable', got 'paper'"):
+        LRTrainingEnv(tiny_task, observation="paper")
+
+
+@pytest.mark.parametrize("initial_lr", [1e-3, 1e12])
+def test_what_is_observed_changes_nothing_else(tiny_task: Task, initial_lr: float) -> None:
+    options: dict[str, Any] = {"max_lr": 1e12}
+    seen = [
+        toys.episode(LRTrainingEnv(explosive(tiny_task), observation=kind, **options), [0.5], lr=initial_lr)
+        for kind in ("absolute", "portable")
+    ]
+    assert toys.same(*([step[1:] for step in steps] for steps in seen))
+
+
+def ratio(a: float, b: float) -> float:
+    return math.asinh(10 * math.log(a / b))
+
+
+def test_portable_observation_of_a_parabola(register_data: Callable[[str, Arrays], None]) -> None:
+    """Every entry from closed forms: w * x against y, two whole-batch steps of gradient descent per interval."""
+    register_data("test-env-line", toys.table(features=1, targets=1))
+    task = toys.toy_task(
+        data="test-env-line",
+        model=toys.Slope,
+        loss="mse_loss",
+        optimizer="SGD",
+        batch_size=len(toys.LINE.y["train"]),
+        budget=6,
+        decision_interval=2,
+        initial_lrs=(0.05,),
+    )
+    env = LRTrainingEnv(task, observation="portable")
+    steps = toys.episode(env, [1.0, -0.5], lr=None)
+    (train, slope), (validate, _) = toys.parabola("train"), toys.parabola("validation")
+    spread = float(toys.LINE.x["validation"].double().numpy().var())  # predictions are w * x
+    w, lr, last_lr = 0.25, 0.05, 0.05
+    last_val, last_train, best = validate(w), None, validate(w)
+    for interval, (step, action) in enumerate(zip(steps, (0.0, 1.0, -0.5), strict=True)):
+        before, lr = w, lr * 2.0**action
+        losses = []
+        for _ in range(2):
+            losses.append(train(w))
+            w -= lr * slope(w)
+        train_loss, val_loss = sum(losses) / 2, validate(w)
+        best = min(best, val_loss)
+        expected = [
+            ratio(val_loss, validate(0.25)),
+            ratio(val_loss, best),
+            ratio(train_loss, val_loss),
+            ratio(val_loss, last_val),
+            ratio(train_loss, train_loss if last_train is None else last_train),
+            ratio(losses[1], losses[0]),
+            math.log10(float(np.std(losses) / np.mean(losses))),
+            math.log10(w * w * spread),
+            math.log10((w - before) ** 2 * spread),
+            math.log10(lr),
+            math.log(lr / last_lr),
+            (2 + 2 * interval) / 6,
+        ]
+        np.testing.assert_allclose(step[0], expected, rtol=1e-3, atol=1e-4)
+        last_val, last_train, last_lr = val_loss, train_loss, lr
+
+
+def test_portable_observation_of_a_network(tiny_task: Task) -> None:
+    """Against the raw numbers in the infos."""
+    steps = toys.episode(LRTrainingEnv(tiny_task, observation="portable"), [1.0, -0.25, 0.5], lr=1e-2)
+    infos = [step[4] for step in steps]
+    val_losses = [info["val_loss"] for info in infos]
+    untrained = val_losses[0] / math.exp(math.sinh(float(steps[0][0][0])) / 10)
+    assert untrained == pytest.approx(math.log(10), rel=0.1)  # it knows nothing of the ten classes
+    for k, (step, info) in enumerate(zip(steps, infos, strict=True)):
+        raw, last = info["features"], infos[max(k - 1, 0)]
+        half = info["train_losses"].reshape(2, 5).mean(1)
+        expected = [
+            ratio(val_losses[k], untrained),
+            ratio(val_losses[k], min([untrained, *val_losses[: k + 1]])),
+            ratio(raw["train_loss"], val_losses[k]),
+            ratio(val_losses[k], val_losses[k - 1] if k else untrained),
+            ratio(raw["train_loss"], last["features"]["train_loss"]),
+            ratio(float(half[1]), float(half[0])),
+            math.log10(info["train_losses"].std() / info["train_losses"].mean()),
+            math.log10(raw["prediction_variance"]),
+            math.log10(raw["prediction_change_variance"]),
+            math.log10(info["lr"]),
+            math.log(info["lr"] / last["lr"]),
+            raw["progress"],
+        ]
+        np.testing.assert_allclose(step[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("initial_lr", [1e-3, 1.0, 1e5, 1e12])
+@pytest.mark.parametrize("ceiling", [0.5, 1e6])
+@pytest.mark.parametrize("observe_progress", [True, False])
+def test_portable_observation_of_a_training_that_blows_up(
+    tiny_task: Task, initial_lr: float, ceiling: float, observe_progress: bool
+) -> None:
+    """At once, in the middle, or never: what is observed stays within the space."""
+    env = LRTrainingEnv(
+        explosive(tiny_task).replace(loss_ceiling=ceiling),
+        observation="portable",
+        observe_progress=observe_progress,
+        max_multiplier=1e4,
+        max_lr=1e12,
+    )
+    observation, info = env.reset(seed=1, options={"initial_lr": initial_lr})
+    terminated = False
+    while not terminated:
+        assert observation in env.observation_space
+        observation, _, terminated, _, info = env.step(np.ones(1, dtype=np.float32))
+    assert observation in env.observation_space
+    assert np.isfinite(observation).all()
+    assert info["diverged"]
+
+
+def test_portable_observations_remember_nothing_of_the_episode_before(tiny_task: Task) -> None:
+    """Neither of one that ended, nor of one that was left, nor of one that blew up."""
+    task, options = explosive(tiny_task), {"observation": "portable", "max_lr": 1e12, "max_multiplier": 1e12}
+    expected = toys.episode(LRTrainingEnv(task, **options), [0.01, -0.01, 0.0])
+    env = LRTrainingEnv(task, **options)
+    for seed, actions in ((1, [0.01] * 3), (2, [0.01]), (3, [0.02, 1.0]), (4, [])):
+        toys.episode(env, actions, seed, 1e-2)
+        assert toys.same(toys.episode(env, [0.01, -0.01, 0.0]), expected)
+
+
+def test_portable_observation_of_a_family() -> None:
+    """Tasks of different data and losses behind one env; from upper ends of the ranges some diverge."""
+    env = LRTrainingEnv(tiny.family(), observation="portable")
+    diverged, optimizers = 0, set()
+    for seed in range(20):
+        observation, info = env.reset(seed=seed)
+        assert env.task.name == info["task"]
+        steps, terminated = 0, False
+        while not terminated:
+            assert observation in env.observation_space
+            observation, _, terminated, _, info = env.step(np.ones(1, dtype=np.float32))
+            steps += 1
+        assert observation in env.observation_space
+        assert steps == env.task.decisions or info["diverged"]
+        diverged += info["diverged"]
+        optimizers.add(env.task.optimizer)
+    assert 0 < diverged < 20
+    assert optimizers == {"Adam", "SGD"}
+
+
+def test_initial_lrs_of_entries_are_checked_against_the_envs_bounds() -> None:
+    family = tiny.family()
+    LRTrainingEnv(family, min_lr=1e-3)
+    for options, lr in (({"min_lr": 2e-3}, "0.001"), ({"max_lr": 5.0}, "10.0")):
+        with pytest.raises(InvalidArgumentError, match=rf"initial lr of the task 'tiny-family' must .* got {lr}"):
+            LRTrainingEnv(family, **options)  # type: ignore[arg-type]

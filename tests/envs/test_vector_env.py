@@ -139,7 +139,8 @@ def _assert_close_infos(got: dict[str, Any], expected: dict[str, Any]) -> None:
         elif isinstance(value, (str, bool)) or value is None:
             assert got[key] == value or key == "diverged"
         elif key.endswith("accuracy"):
-            assert got[key] == pytest.approx(value, abs=0.05)  # an example near the boundary
+            if key == "test_accuracy" or not expected["diverged"]:  # that of the best weights, or not lost
+                assert got[key] == pytest.approx(value, abs=0.05)  # an example near the boundary
         elif not expected["diverged"] or key in ("lr", "updates", "epoch", "progress", "best_val_loss", "best_update"):
             np.testing.assert_allclose(got[key], value, **ROUNDING)
 
@@ -155,8 +156,9 @@ def _assert_close_infos(got: dict[str, Any], expected: dict[str, Any]) -> None:
         (tiny.breaking_task(), {}),
         (short(optimizer="Adam", initial_lrs=(1e-3,)), {"action": "discrete", "reward": "final"}),
         (short(initial_lrs=(BLOW_UP, 0.1, 0.01)), EXPLOSIVE | {"precision": "bfloat16", "channels_last": True}),
+        (short(initial_lrs=(BLOW_UP, 0.1, 0.01)), EXPLOSIVE | {"observation": "portable"}),
     ],
-    ids=["explosive", "val_loss", "lr 10", "discrete", "bfloat16"],
+    ids=["explosive", "val_loss", "lr 10", "discrete", "bfloat16", "portable"],
 )
 def test_one_after_another_equals_gymnasiums_own_bit_for_bit(task: Task, options: dict[str, Any]) -> None:
     """Everything that is returned, masks and all, over several episodes that end at different times."""
@@ -233,6 +235,33 @@ def test_every_member_is_a_single_environment(
         else:
             for mine, theirs in zip(got, expected[1:], strict=True):
                 assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("stack", [2, 4])
+def test_portable_observations_of_a_stack(stack: int) -> None:
+    """Each member remembers its own episode, also where others begin anew or are restored beside it."""
+    task = short(initial_lrs=(BLOW_UP, 0.1, 0.01))
+    make = functools.partial(LRTrainingVectorEnv, 4, task, stack=stack, observation="portable", **EXPLOSIVE)
+    envs, actions, seeds = make(), some_actions(4, 10, 5), [11, 12, 13, 14]
+    seen = walk(envs, actions[:5], seeds)
+    states = through_json(envs.get_states())
+    assert len({len(state["actions"]) for state in states}) > 1
+    restored = make()
+    walk(restored, actions[:2], [1, 2, 3, 4])  # a life of its own, of which nothing remains
+    assert toys.same(list(restored.set_states(states)), list(seen[-1][0]))
+    rest = go_on(envs, actions[5:])
+    assert toys.same(go_on(restored, actions[5:]), rest)
+    for number in range(4):
+        expected = alone(task, seeds[number], [a[number] for a in actions], observation="portable", **EXPLOSIVE)
+        for step, theirs in zip([*seen[1:], *rest], expected[1:], strict=True):
+            mine = unbatched(step, number)
+            assert mine[2] == theirs[2]
+            if not theirs[4]["diverged"]:
+                # a ratio near 1 is shown ten times as large, and with it the rounding
+                np.testing.assert_allclose(mine[0], theirs[0], rtol=1e-3, atol=1e-3)
+            if theirs[5] is not None and not theirs[6]["diverged"]:
+                np.testing.assert_allclose(mine[5], theirs[5], rtol=1e-3, atol=1e-3)
+    assert any(step[2].any() for step in rest)
 
 
 def test_batch_norm_in_a_stack(register_data: Callable[[str, Any], None]) -> None:
@@ -559,17 +588,19 @@ def test_refused_actions_change_nothing(kind: str, actions: Any, message: str) -
 
 @pytest.mark.parametrize("kind", ["continuous", "discrete"])
 @pytest.mark.parametrize("observe_progress", [True, False])
-def test_spaces_hold_what_is_returned(kind: str, observe_progress: bool) -> None:
+@pytest.mark.parametrize("observation", ["absolute", "portable"])
+def test_spaces_hold_what_is_returned(kind: str, observe_progress: bool, observation: str) -> None:
     task = short(initial_lrs=(0.1, BLOW_UP))
     envs = gymnasium.make_vec(
         ENV_ID,
         num_envs=3,
         task=task,
         action=kind,
+        observation=observation,
         observe_progress=observe_progress,
         max_lr=1e12,
     )
-    single = LRTrainingEnv(task, action=kind, observe_progress=observe_progress, max_lr=1e12)
+    single = LRTrainingEnv(task, action=kind, observation=observation, observe_progress=observe_progress, max_lr=1e12)
     assert isinstance(envs, LRTrainingVectorEnv)
     assert (envs.num_envs, envs.render_mode, envs.closed) == (3, None, False)
     assert envs.metadata == single.metadata | {"autoreset_mode": AutoresetMode.SAME_STEP}
@@ -581,7 +612,7 @@ def test_spaces_hold_what_is_returned(kind: str, observe_progress: bool) -> None
     assert isinstance(envs.single_action_space, Discrete if kind == "discrete" else Box)
     observations, infos = envs.reset(seed=1)
     envs.action_space.seed(0)
-    width = 8 if observe_progress else 7
+    width = (8 if observation == "absolute" else 12) - (not observe_progress)
     for _ in range(9):
         assert observations.dtype == np.float32
         assert observations.shape == (3, width)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import pickle
@@ -301,6 +302,48 @@ def test_seeds_and_options_are_used_once() -> None:
         venv.seed(8)
         venv.reset()
         assert venv.reset_infos == [{"options": {"a": 1}, "seed": 8}, {"options": None, "seed": 9}]
+
+
+def test_a_seed_for_each() -> None:
+    """Those with the same seed begin the same episodes, for as long as they are not seeded again."""
+    with opened(dice(4, 4, 4, 4)) as venv:
+        venv.seed_each([7, 7, 7, 2**31])
+        observations = [venv.reset()]
+        assert [info["seed"] for info in venv.reset_infos] == [7, 7, 7, 2**31]
+        for step in steps(venv, [np.full((4, 1), 0.25, dtype=np.float32)] * 9):
+            observations.append(step[0])
+        for seen in observations:
+            assert toys.same(seen[0], seen[1])
+            assert toys.same(seen[0], seen[2])
+            assert not np.isclose(seen[0], seen[3]).any()
+        venv.reset()
+        assert [info["seed"] for info in venv.reset_infos] == [None] * 4  # used once
+        venv.seed(5)
+        venv.reset()
+        assert [info["seed"] for info in venv.reset_infos] == [5, 6, 7, 8]
+
+
+def test_twins_among_trainees(real: WorkerVecEnv) -> None:
+    """Whatever process each is in: alone with its seed it gives what the others with this seed give."""
+    numbers = [9, 9, 5, 9, 5, 5, 9, 5]
+    real.seed_each(numbers)
+    first = real.reset()
+    losses = [info["train_losses"] for info in real.reset_infos]
+    for one, other in itertools.combinations((2, 3, 5, 6, 7), 2):  # those of the same task
+        assert toys.same(losses[one], losses[other]) == (numbers[one] == numbers[other])
+    with opened(MIXED) as here:
+        here.seed_each(numbers)
+        assert toys.same(here.reset(), first)
+
+
+@pytest.mark.parametrize("numbers", [[], [1], [1, 2, 3]])
+def test_a_wrong_number_of_seeds_is_refused(numbers: list[int]) -> None:
+    with opened(dice(4, 4)) as venv:
+        venv.seed(5)
+        with pytest.raises(InvalidArgumentError, match=f"need one seed for each of 2 environments, got {len(numbers)}"):
+            venv.seed_each(numbers)
+        venv.reset()
+        assert [info["seed"] for info in venv.reset_infos] == [5, 6]
 
 
 def test_an_end_that_is_both_is_no_cut() -> None:
@@ -692,6 +735,23 @@ def test_the_same_deaths_give_the_same_run() -> None:
 
     assert fresh_seeds(3) == fresh_seeds(3)
     assert len({*fresh_seeds(3), *fresh_seeds(4)}) == 6
+
+
+@pytest.mark.usefixtures("_mortal")
+def test_the_same_deaths_give_the_same_run_with_a_seed_for_each() -> None:
+    def fresh_seeds(numbers: list[int]) -> list[int]:
+        with opened(dice(9, 9, 9), 2) as venv:
+            venv.seed_each(numbers)
+            venv.reset()
+            kill(venv, 0)
+            with pytest.warns(WorkerDiedWarning):
+                venv.step(np.zeros((3, 1)))
+            return seeds(venv, range(3))
+
+    assert fresh_seeds([3, 3, 3]) == fresh_seeds([3, 3, 3])
+    found = fresh_seeds([3, 3, 4])
+    assert found[2] == 4
+    assert len({*found[:2], *fresh_seeds([5, 5, 5])[:2], 3}) == 5
 
 
 @pytest.mark.usefixtures("_mortal")

@@ -2,29 +2,44 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import os
-import signal
+import pickle
+import tempfile
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import bug
 
 import agents
 from lr_gym import LRTrainingEnv, rollout
-from lr_gym.errors import InvalidArgumentError, LRGymError
+from lr_gym.errors import EpisodeError, LRGymError
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.evaluation import matrix as matrix_module
+from lr_gym.evaluation.matrix import Failure
 
 
-class Assassin:
-    """Kills the process it lives in: what a machine without memory does to a worker."""
+class Raising(tiny.Decay):
+    """Raises an error at its second decision, as long as it has one to raise."""
 
-    def predict(self, *_: Any, **__: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def __init__(self, error: BaseException | None) -> None:
+        super().__init__()
+        self.error = error
+
+    def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> tuple[Any, Any]:
+        if state is not None and self.error is not None:
+            raise self.error
+        return super().predict(observation, "second")
 
 
 class Faulty:
@@ -32,9 +47,20 @@ class Faulty:
         return [float("nan")], None
 
 
+class Deadly:
+    """Ends the process it lives in: what a machine without memory does to a worker."""
+
+    def predict(self, *_: Any, **__: Any) -> Any:
+        os._exit(1)
+
+
 def cell(agent: Any = None, **changes: Any) -> Cell:
     contestant = Contestant("decay", {"agent": "decay"}, tiny.Decay() if agent is None else agent)
     return Cell(**({"task": tiny.task(), "contestant": contestant, "initial_lr": 1e-2, "seed": 3} | changes))
+
+
+def named(name: str, agent: Any, **changes: Any) -> Cell:
+    return cell(contestant=Contestant(name, {"agent": name}, agent), **changes)
 
 
 def mixed_cells() -> list[Cell]:
@@ -83,19 +109,7 @@ def test_processes_change_nothing(pool: Workers, here: Workers, tmp_path: Path) 
     assert sorted(map(id, cells)) == sorted(id(one) for one, _ in seen)
     assert all(run == expected[[id(c) for c in cells].index(id(one))] for one, run in seen)
     assert here.run(cells[::-1], tmp_path) == expected[::-1]  # the order is that of the cells
-
-
-def test_errors_in_workers_surface(pool: Workers) -> None:
-    with pytest.raises(InvalidArgumentError, match="an action is one number"):
-        pool.run([cell(), cell(Faulty()), cell(seed=9)])
-    assert pool.run([cell()]) == [cell().run()]  # and the pool is still good
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_at_work(tmp_path: Path) -> None:
-    with Workers(1) as workers, pytest.raises(LRGymError, match="finished episodes are kept"):
-        workers.run([cell(), cell(Assassin(), contestant=Contestant("a", {"a": 1}, Assassin()))], tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [f"{cell().key}.json"]
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_in_process_starts_none(here: Workers) -> None:
@@ -137,11 +151,12 @@ def test_a_diverged_record_is_cached(here: Workers, tmp_path: Path) -> None:
         {"task": tiny.task(name="another")},
         {"task": tiny.task(model_options={"width": 9})},
         {"contestant": Contestant("decay", {"agent": "decay", "options": {"x": 1}}, tiny.Decay())},
+        {"contestant": Contestant("decay", {"agent": "decay"}, tiny.Decay(), {"optimizer": "SGD"})},
         {"initial_lr": 1e-2 * (1 + 1e-15)},
         {"seed": 4},
         {"env": {"reward": "final"}},
     ],
-    ids=["task", "task name", "model", "agent", "lr", "seed", "env"],
+    ids=["task", "task name", "model", "agent", "optimizer", "lr", "seed", "env"],
 )
 def test_the_key_tells_cells_apart(change: dict[str, Any]) -> None:
     assert cell(**change).key != cell().key
@@ -194,6 +209,19 @@ def test_a_fixed_agent_in_an_env_with_discrete_actions() -> None:
     record = cell(contestant=cosine, env={"action": "discrete", "max_multiplier": 2.0}).run()
     ratios = [after / before for before, after in itertools.pairwise(record.lrs)]
     assert all(min(abs(ratio - m) for m in (1.618, 1.0, 0.618)) < 1e-9 for ratio in ratios)
+
+
+def test_fields_of_the_task_that_a_contestant_replaces() -> None:
+    fields = {"optimizer": "SGD", "optimizer_options": {"momentum": 0.5}}
+    replacing = cell(contestant=Contestant("sgd", {"agent": "decay"}, tiny.Decay(), fields))
+    asked = cell(task=tiny.task(**fields))
+    assert (replacing.task, replacing.trained) == (tiny.task(), tiny.task(**fields))
+    assert replacing.key == asked.key  # what counts is what is trained, not who asked for it
+    record = replacing.run()
+    assert record == asked.run()
+    assert record.task["optimizer"] == "SGD"
+    assert record.val_losses != cell().run().val_losses
+    assert str(replacing) == "sgd on fashion-mnist-mini/mlp from 0.01, seed 3"
 
 
 def truncate(file: Path) -> None:
@@ -255,29 +283,261 @@ def test_a_damaged_record_is_computed_again(here: Workers, tmp_path: Path, damag
     assert file.read_bytes() == whole
 
 
-def test_a_failure_keeps_what_is_done(here: Workers, tmp_path: Path) -> None:
+# -- several on one folder ---------------------------------------------------------------------------------------------
+
+
+def test_a_cell_that_is_there_twice_is_computed_once(here: Workers, tmp_path: Path) -> None:
+    """A tuned schedule may be one that is compared anyway."""
     agent = tiny.Decay()
-    faulty = Contestant("faulty", {"agent": "faulty"}, Faulty())
-    cells = [cell(agent), cell(contestant=faulty), cell(agent, seed=8)]
-    with pytest.raises(InvalidArgumentError):
-        here.run(cells, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [f"{cells[0].key}.json"]
+    other = Contestant("another name", cell().contestant.identity, agent)
+    first, again = here.run([cell(agent), cell(contestant=other)], tmp_path)
+    assert first == again
+    assert agent.episodes == 1
+
+
+def test_two_on_one_folder_share_the_work(here: Workers, tmp_path: Path) -> None:
+    """The second comes when the first has done one of four cells, and does the rest."""
+    first, second = tiny.Decay(), tiny.Decay()
+    other = Workers(1, in_process=True)
+    theirs: list[Rollout] = []
+
+    def meanwhile(done: Cell, record: Rollout) -> None:
+        if not theirs:
+            theirs.extend(other.run([cell(second, seed=seed) for seed in range(4)], tmp_path))
+
+    ours = here.run([cell(first, seed=seed) for seed in range(4)], tmp_path, meanwhile)
+    assert ours == theirs
+    assert (first.episodes, second.episodes) == (1, 3)
+
+
+def test_two_at_once_on_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes when: records are whole, and both sides have all."""
+    both = threading.Barrier(2, timeout=60)
+
+    def run(chosen: Cell) -> Rollout:
+        if chosen.seed == 0:
+            both.wait()  # both work on the same cell
+        return tiny.record(seed=chosen.seed)
+
+    monkeypatch.setattr(Cell, "run", run)
+    results: list[list[Rollout]] = []
+
+    def work() -> None:
+        results.append(Workers(1, in_process=True).run([cell(seed=seed) for seed in range(20)], tmp_path))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [[tiny.record(seed=seed) for seed in range(20)]] * 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(f"{cell(seed=k).key}.json" for k in range(20))
+
+
+# -- cells that fail ---------------------------------------------------------------------------------------------------
+
+
+def failure_file(folder: Path, failed: Cell) -> Path:
+    return folder / f"{failed.key}.failed.json"
+
+
+def test_a_failure_does_not_stop_the_others(here: Workers, tmp_path: Path) -> None:
+    agent = tiny.Decay()
+    cells = [cell(agent), named("faulty", Faulty()), cell(agent, seed=8)]
+    seen: list[tuple[Cell, Rollout | Failure]] = []
+    outcomes = here.attempt(cells, tmp_path, lambda *pair: seen.append(pair))
+    assert [type(outcome) for outcome in outcomes] == [Rollout, Failure, Rollout]
+    assert outcomes[1] == Failure(
+        "faulty on fashion-mnist-mini/mlp from 0.01, seed 3",
+        "InvalidArgumentError: an action is one number in [-1, 1], got [nan]",
+    )
+    assert str(outcomes[1]).startswith("faulty on fashion-mnist-mini/mlp from 0.01, seed 3: InvalidArgumentError: an ")
+    assert seen == list(zip(cells, outcomes, strict=True))
+    names = [f"{cells[0].key}.json", f"{cells[1].key}.failed.json", f"{cells[2].key}.json"]
+    assert {file.name for file in tmp_path.iterdir()} == set(names)
+    assert Failure(**json.loads(failure_file(tmp_path, cells[1]).read_text())) == outcomes[1]
     here.run([cells[0], cells[2]], tmp_path)
     assert agent.episodes == 2
 
 
-def test_a_killed_worker_is_reported(pool: Workers, tmp_path: Path) -> None:
-    """Last of this file, because the pool is broken then."""
-    done = pool.run([cell()], tmp_path)  # is kept: no process is needed for it any more
-    assert pool._pool is not None
-    victim = next(iter(pool._pool._processes.values()))
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.join()
+def test_failed_cells_are_tried_again(here: Workers, tmp_path: Path) -> None:
+    good, moody = tiny.Decay(), Raising(ValueError("first"))
+    cells = [cell(good), named("moody", moody), named("moody", moody, seed=4)]
+    file = failure_file(tmp_path, cells[1])
+    assert sum(isinstance(outcome, Failure) for outcome in here.attempt(cells, tmp_path)) == 2
+    assert json.loads(file.read_text())["error"] == "ValueError: first"
+    moody.error = OSError("second")
+    assert here.attempt(cells[1:2], tmp_path) == [Failure(str(cells[1]), "OSError: second")]
+    assert json.loads(file.read_text())["error"] == "OSError: second"
+    moody.error = None
+    records = here.run(cells, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{one.key}.json" for one in cells)
+    assert (good.episodes, moody.episodes) == (1, 2 + 1 + 2)
+    assert here.attempt(cells, tmp_path) == records
+    assert (good.episodes, moody.episodes) == (1, 5)
 
-    def work_on() -> None:
-        for seed in range(100):  # the death may be noticed a little later than it happens
-            pool.run([cell(seed=seed)], tmp_path)
 
-    with pytest.raises(LRGymError, match=r"a worker process died .* fewer workers, then run the same command again"):
-        work_on()
-    assert pool.run([cell()], tmp_path) == done
+def test_run_names_the_first_failure(here: Workers, tmp_path: Path) -> None:
+    agent = tiny.Decay()
+    cells = [cell(agent), *(named("moody", Raising(ValueError("no luck")), seed=seed) for seed in (5, 6, 7))]
+    calls: list[Cell] = []
+    message = r"^an episode failed: moody on \S+ from 0.01, seed 5: ValueError: no luck \(and 2 more\)\. Finished"
+    with pytest.raises(LRGymError, match=message):
+        here.run(cells, tmp_path, lambda one, _: calls.append(one))
+    assert calls == cells[:1]
+    with pytest.raises(LRGymError, match=r"seed 7: ValueError: no luck\. Finished episodes are kept"):
+        here.run([cells[3], cells[0]], tmp_path)
+    assert agent.episodes == 1
+
+
+def test_without_a_folder_nothing_is_written(here: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    record, failure = here.attempt([cell(), named("faulty", Faulty())])
+    assert (type(record), type(failure)) == (Rollout, Failure)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ZeroDivisionError("no luck"), "ZeroDivisionError: no luck"),
+        (MemoryError(), "MemoryError: "),
+        (EpisodeError("over"), "EpisodeError: over"),
+        (BrokenProcessPool("its own pool"), "BrokenProcessPool: its own pool"),
+        pytest.param(SystemExit(3), "SystemExit: 3", marks=bug("an agent that calls sys.exit stops all", SystemExit)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_whatever_an_agent_raises(here: Workers, error: BaseException, words: str) -> None:
+    (outcome,) = here.attempt([named("raising", Raising(error))])
+    assert isinstance(outcome, Failure)
+    assert outcome.error == words
+
+
+def test_whatever_a_model_raises(here: Workers) -> None:
+    outcome, record = here.attempt([cell(task=tiny.task(model="toys:Speechless", model_options={})), cell()])
+    assert isinstance(outcome, Failure)
+    assert isinstance(record, Rollout)
+
+
+def test_ctrl_c_is_no_failure(here: Workers, tmp_path: Path) -> None:
+    cells = [cell(), named("interrupted", Raising(KeyboardInterrupt()))]
+    with pytest.raises(KeyboardInterrupt):
+        here.attempt(cells, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [f"{cells[0].key}.json"]
+
+
+# -- processes that die, by a pool that has none -----------------------------------------------------------------------
+
+
+class Fragile:
+    """Stands in for a pool of processes; breaks where a cell has a deadly seed, at once or some time later."""
+
+    def __init__(self, deadly: frozenset[int], late: bool, broken: bool = False) -> None:
+        self.deadly, self.late, self.broken = deadly, late, broken
+
+    def submit(self, job: Any) -> Future[Any]:
+        if self.broken and not self.late:
+            raise BrokenProcessPool
+        future: Future[Any] = Future()
+        self.broken |= job.cell.seed in self.deadly
+        if self.broken:
+            future.set_exception(BrokenProcessPool())
+        else:
+            future.set_result(job())
+        return future
+
+    def shutdown(self, **_: Any) -> None:
+        self.broken = True
+
+    def __enter__(self) -> Fragile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+
+SEEDS = st.frozensets(st.integers(0, 7))
+
+
+@given(st.integers(0, 8), SEEDS, SEEDS, st.integers(1, 3), st.booleans(), st.booleans(), st.booleans())
+def test_only_cells_that_kill_their_process_fail(
+    count: int, deadly: frozenset[int], known: frozenset[int], processes: int, late: bool, broken: bool, keep: bool
+) -> None:
+    """Whichever do, how many processes there are, and if the pool was broken from the start."""
+    cells, runs, calls = [cell(seed=seed) for seed in range(count)], Counter[int](), Counter[int]()
+    pools = itertools.chain([Fragile(deadly, late, broken)], iter(lambda: Fragile(deadly, late), None))
+
+    def run(one: Cell) -> Rollout:
+        runs[one.seed] += 1
+        return tiny.record(seed=one.seed)
+
+    with (
+        tempfile.TemporaryDirectory() as name,
+        mock.patch.object(Cell, "run", run),
+        mock.patch.object(matrix_module, "worker_pool", side_effect=pools),
+    ):
+        folder = Path(name) if keep else None
+        if keep:
+            Workers(1, in_process=True).run([one for one in cells if one.seed in known], folder)
+        with Workers(processes) as workers:
+            outcomes = workers.attempt(cells, folder, lambda one, _: calls.update([one.seed]))
+        files = {file.name for file in Path(name).iterdir()}
+    lost = deadly - known if keep else deadly
+    died = "its worker process died (out of memory, or killed)"
+    for one, outcome in zip(cells, outcomes, strict=True):
+        assert outcome == (Failure(str(one), died) if one.seed in lost else tiny.record(seed=one.seed))
+    assert calls == Counter(range(count))
+    if keep:
+        assert set(runs.values()) <= {1}  # none is computed twice
+        assert files == {f"{one.key}.failed.json" if one.seed in lost else f"{one.key}.json" for one in cells}
+
+
+@bug("an LRGymError of the callback is taken for the death of a process, and swallowed", pytest.fail.Exception)
+def test_an_error_of_the_callback_surfaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise LRGymError("the callback's own")
+
+    monkeypatch.setattr(Cell, "run", lambda one: tiny.record(seed=one.seed))
+    monkeypatch.setattr(matrix_module, "worker_pool", lambda *_: Fragile(frozenset(), late=True))
+    with Workers(1) as workers, pytest.raises(LRGymError, match="the callback's own"):
+        workers.attempt([cell(seed=1)], None, refuse)
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+class Unpicklable(tiny.Decay):
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_of = lambda: 0.0
+
+
+def test_failures_in_worker_processes(pool: Workers, tmp_path: Path) -> None:
+    cells = [cell(), named("faulty", Faulty()), cell(seed=9)]
+    outcomes = pool.attempt(cells, tmp_path)
+    assert [isinstance(outcome, Failure) for outcome in outcomes] == [False, True, False]
+    assert json.loads(failure_file(tmp_path, cells[1]).read_text())["error"].startswith("InvalidArgumentError: an act")
+    with pytest.raises(LRGymError, match=r"faulty on fashion-mnist-mini/mlp from 0\.01, seed 3: InvalidArgumentError"):
+        pool.run(cells, tmp_path)
+    assert pool.run([cell()]) == [cell().run()] == outcomes[:1]  # and the pool is still good
+
+
+@bug("one agent that cannot be pickled stops all others", (AttributeError, pickle.PicklingError))
+def test_an_agent_that_cannot_be_sent_to_a_worker(pool: Workers) -> None:
+    outcomes = pool.attempt([named("unpicklable", Unpicklable()), cell()])
+    assert [type(outcome) for outcome in outcomes] == [Failure, Rollout]
+
+
+def test_a_worker_that_dies_at_work(pool: Workers, tmp_path: Path) -> None:
+    """Last of this file, because new processes have to start then."""
+    cells = [named("deadly", Deadly()), cell()]
+    outcomes = pool.attempt(cells, tmp_path)
+    assert outcomes == [
+        Failure(
+            "deadly on fashion-mnist-mini/mlp from 0.01, seed 3", "its worker process died (out of memory, or killed)"
+        ),
+        cell().run(),
+    ]
+    assert {file.name for file in tmp_path.iterdir()} == {f"{cells[0].key}.failed.json", f"{cells[1].key}.json"}
+    assert pool.run(cells[1:], tmp_path) == outcomes[1:]

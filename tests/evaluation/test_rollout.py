@@ -179,6 +179,20 @@ def test_a_diverged_run(initial_lr: float) -> None:
     assert toys.same(dataclasses.asdict(Rollout.from_dict(json.loads(text))), as_json_numbers(record))
 
 
+def test_both_the_best_and_the_last_weights_are_tested() -> None:
+    """Where the last are the best they are the same; where not, the last are those that are there at the end."""
+    env = LRTrainingEnv(tiny.task())
+    good = rollout(env, lambda _: [0.0], seed=0, initial_lr=1e-3).result
+    assert good["best_update"] == 40
+    assert (good["final_test_loss"], good["final_test_accuracy"]) == (good["test_loss"], good["test_accuracy"])
+    hasty = LRTrainingEnv(tiny.task(), max_multiplier=1e4)
+    worse = rollout(hasty, lambda _: [1.0], seed=0, initial_lr=1e-3).result  # to the largest, 10
+    assert worse["best_update"] == 10
+    assert worse["final_test_loss"] > worse["test_loss"]
+    assert worse["final_test_loss"] == hasty.trainee.test_final()[0] != hasty.trainee.test_best()[0]
+    assert worse["final_test_accuracy"] == hasty.trainee.test_final()[1]
+
+
 def as_json_numbers(record: Rollout) -> dict[str, Any]:
     """Return the record with NaN for infinities: JSON tells one from the other no more."""
 
@@ -209,6 +223,7 @@ def test_regression(register_data: Any) -> None:
     record = rollout(LRTrainingEnv(task), halve, seed=0)
     assert record.val_accuracies == [None] * 8
     assert record.result["test_accuracy"] is None
+    assert record.result["final_test_accuracy"] is None
     assert Rollout.from_dict(json.loads(json.dumps(record.to_dict(), allow_nan=False))) == record
 
 

@@ -1,77 +1,88 @@
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
-import numpy as np
 import pytest
 import tiny
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 import agents
+from lr_gym.errors import UnknownNameError
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
-from lr_gym.evaluation.groups import Group, markdown_overview, markdown_table
-from lr_gym.evaluation.transfer import Matrix, write_results
+from lr_gym.evaluation.groups import Group
+from lr_gym.evaluation.matrix import Failure
+from lr_gym.evaluation.transfer import Entry, Matrix
 
 SEEDS = [11, 12, 13]
+STARTS = (1e-2, 1e-3)
 
 
-def contestants() -> list[Contestant]:
-    made = {"reference": tiny.Decay(-1.0), "decay": tiny.Decay(0.2), "tuned": agents.make("constant")}
-    return [Contestant(name, {"agent": name}, agent) for name, agent in made.items()]
+def contestant(name: str, agent: Any = None) -> Contestant:
+    return Contestant(name, {"agent": name}, agent)
 
 
 def matrix(**changes: Any) -> Matrix:
-    values: dict[str, Any] = {
-        "tasks": [tiny.task(name="first"), tiny.task(name="second", batch_size=32)],
-        "contestants": contestants(),
-        "initial_lrs": [1e-2, 1e-3],
-        "seeds": SEEDS,
-        "env": {"max_multiplier": 4.0},
-        "own_lr": {"tuned": 0.1},
-    }
+    """Return two agents from two starts and one from its own, on two tasks; the second agent is the reference."""
+    everywhere = [contestant("decay", tiny.Decay(0.2)), contestant("reference", tiny.Decay(-1.0))]
+    tuned = contestant("tuned", agents.make("constant"))
+    entries = []
+    for task in (tiny.task(name="first"), tiny.task(name="second", batch_size=32)):
+        entries += [Entry(task, one, lr) for one in everywhere for lr in STARTS]
+        entries.append(Entry(task, tuned, 0.1, own_start=True))
+    values = {"entries": entries, "seeds": SEEDS, "reference": "reference", "env": {"max_multiplier": 4.0}}
     return Matrix(**(values | changes))
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Group], list[Cell]]:
-    out = tmp_path_factory.mktemp("transfer")
-    cells: list[Cell] = []
-
-    def advance(cell: Cell, record: Rollout) -> None:
-        assert cell.task.to_dict() == record.task
-        cells.append(cell)
-
-    with Workers(1, in_process=True) as pool:
-        groups = matrix().run(pool, out / "episodes", advance)
-    write_results(out, matrix(), groups, {"command": "by hand", "commit": "abc"})
-    return out, groups, cells
+def invented(matrix: Matrix, invent: Any) -> list[Group]:
+    """Return the rows with outcomes that a function invents."""
+    return matrix.run(tiny.StubPool(invent), Path("never written"), lambda *_: None)  # type: ignore[arg-type]
 
 
 EXPECTED_ROWS = [
-    (task, agent, lr)
+    (task, agent, lr, own)
     for task in ("first", "second")
-    for agent, lrs in (("reference", (1e-2, 1e-3)), ("decay", (1e-2, 1e-3)), ("tuned", (0.1,)))
+    for agent, lrs, own in (("decay", STARTS, False), ("reference", STARTS, False), ("tuned", (0.1,), True))
     for lr in lrs
 ]
 
 
-def test_rows() -> None:
-    assert [(task.name, contestant.name, lr) for task, contestant, lr in matrix().rows()] == EXPECTED_ROWS
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Group], list[Cell]]:
+    folder = tmp_path_factory.mktemp("transfer")
+    cells: list[Cell] = []
+
+    def advance(cell: Cell, outcome: Rollout | Failure) -> None:
+        assert isinstance(outcome, Rollout)
+        assert cell.task.to_dict() == outcome.task
+        cells.append(cell)
+
+    with Workers(1, in_process=True) as pool:
+        return folder, matrix().run(pool, folder, advance), cells
+
+
+def test_names() -> None:
+    assert matrix().agents == ["decay", "reference", "tuned"]
+    assert matrix().tasks == ["first", "second"]
+
+
+@pytest.mark.parametrize("entries", [matrix().entries, []])
+def test_a_reference_that_is_no_contestant(entries: list[Entry]) -> None:
+    with pytest.raises(UnknownNameError, match="no agent of the comparison is named 'refrence'") as caught:
+        matrix(entries=entries, reference="refrence")
+    assert ("Did you mean 'reference'?" in str(caught.value)) == bool(entries)
 
 
 def test_groups_hold_the_cells_of_their_row(done: tuple[Path, list[Group], list[Cell]]) -> None:
     _, groups, cells = done
-    assert [(group.task, group.agent, group.initial_lr) for group in groups] == EXPECTED_ROWS
+    assert [(group.task, group.agent, group.initial_lr, group.own_start) for group in groups] == EXPECTED_ROWS
     assert len(cells) == len(EXPECTED_ROWS) * len(SEEDS)
     assert all(cell.env == {"max_multiplier": 4.0} for cell in cells)
     for group in groups:
-        assert [run.seed for run in group.runs] == SEEDS
+        assert ([run.seed for run in group.runs], group.failures) == (SEEDS, [])
         assert {(run.initial_lr, run.task["name"]) for run in group.runs} == {(group.initial_lr, group.task)}
         ratio = {"reference": 0.25, "decay": 4**0.2, "tuned": 1.0}[group.agent]
         assert group.runs[0].lrs[1] == pytest.approx(group.initial_lr * ratio, rel=1e-6)
@@ -83,188 +94,125 @@ def test_each_is_tested_against_the_reference_from_the_same_start(
     by_row = {(group.task, group.agent, group.initial_lr): group for group in done[1]}
     for (task, agent, lr), group in by_row.items():
         if agent != "decay":  # the reference itself, and one from a start that the reference never had
-            assert (group.reference, group.p_value) == (None, None)
+            assert (group.reference, group.p_value, group.p_value_paired, group.improvement) == (None,) * 4
             continue
         reference = by_row[task, "reference", lr]
         assert group.reference == f"reference from {lr:g}"
-        losses = [[run.result["test_loss"] for run in side.runs] for side in (group, reference)]
-        assert group.p_value == pytest.approx(stats.ttest_ind(*losses, equal_var=False).pvalue, rel=1e-9)
+        ours, theirs = ([run.result["test_loss"] for run in side.runs] for side in (group, reference))
+        assert group.p_value == pytest.approx(stats.ttest_ind(ours, theirs, equal_var=False).pvalue, rel=1e-9)
+        assert group.p_value_paired == pytest.approx(stats.ttest_rel(ours, theirs).pvalue, rel=1e-9)
+        better = sum(a < b for a in ours for b in theirs)
+        assert group.improvement == pytest.approx(better / 9)
 
 
-def test_the_reference_is_the_first() -> None:
-    turned = matrix(contestants=contestants()[::-1], own_lr={}, seeds=SEEDS[:2], tasks=[tiny.task()])
-    stub = tiny.StubPool(lambda cell: tiny.record(seed=cell.seed, test_loss=cell.seed + 0.1 * cell.initial_lr))
-    groups = turned.run(stub, Path("never written"), lambda *_: None)  # type: ignore[arg-type]
-    assert {group.agent: group.reference for group in groups if group.initial_lr == 1e-2} == {
+def test_a_reference_with_a_start_of_its_own_serves_every_row() -> None:
+    groups = invented(matrix(reference="tuned"), lambda cell: tiny.record(seed=cell.seed, test_loss=cell.seed))
+    assert {group.agent: group.reference for group in groups} == {
+        "decay": "tuned from 0.1",
+        "reference": "tuned from 0.1",
         "tuned": None,
-        "decay": "tuned from 0.01",
-        "reference": "tuned from 0.01",
     }
+    assert all(group.improvement in (None, 0.5) for group in groups)
 
 
-def test_results_file(done: tuple[Path, list[Group], list[Cell]]) -> None:
-    out, groups, _ = done
-    results = json.loads((out / "results.json").read_text())
-    assert results["provenance"] == {"command": "by hand", "commit": "abc"}
-    assert results["rows"] == json.loads(json.dumps([group.to_dict() for group in groups]))
+def test_a_start_of_its_own_that_is_one_of_the_comparisons() -> None:
+    """It is tested only against a reference that has one too."""
+    entries = [Entry(tiny.task(), contestant("a"), 0.1), Entry(tiny.task(), contestant("b"), 0.1, own_start=True)]
+    groups = invented(matrix(entries=entries, reference="a"), lambda cell: tiny.record(seed=cell.seed))
+    assert [group.reference for group in groups] == [None, None]
 
 
-def test_table_file(done: tuple[Path, list[Group], list[Cell]]) -> None:
-    out, groups, _ = done
-    text = (out / "table.md").read_text()
-    assert "Command: `by hand`" in text
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["first", "second"]
-    assert "Reference: reference from the same initial lr." in text
-    assert "bold: the lowest mean" in text
-    overviews, tables = [], []
-    for part in text.split("\n## ")[1:]:
-        overview, table = part.partition("\n\n")[2].split("\n\n")
-        overviews.append(overview.splitlines())
-        tables.append(table.splitlines())
-    assert [len(lines) for lines in overviews] == [2 + 3, 2 + 3]  # three agents
-    assert {lines[0] for lines in overviews} == {"| agent | from 0.1 | from 0.01 | from 0.001 | cost |"}
-    for name, overview, table in zip(("first", "second"), overviews, tables, strict=True):
-        of_task = [group for group in groups if group.task == name]
-        assert overview == markdown_overview(of_task).splitlines()
-        assert table == markdown_table(of_task).splitlines()
-        assert "\n".join(overview).count("**") == 2 * 3  # one agent in bold from each start
-    rows = [line for lines in tables for line in lines[2:]]
-    assert len(rows) == len(groups)
-    for line, group in zip(rows, groups, strict=True):
-        assert line.startswith(f"| {group.agent} | {group.initial_lr:g} | 3 | {group.summary('test_loss')}")
+def test_a_reference_that_is_not_on_every_task() -> None:
+    entries = [Entry(tiny.task(name=name), contestant("a"), 0.1) for name in ("one", "two")]
+    entries.append(Entry(tiny.task(name="one"), contestant("b"), 0.1))
+    groups = invented(matrix(entries=entries, reference="b"), lambda cell: tiny.record(seed=cell.seed))
+    assert [group.reference for group in groups] == ["b from 0.1", None, None]
 
 
-FIGURES = ("starts.png", "schedules.png", "losses.png")
+def test_one_row_alone() -> None:
+    chosen = matrix(entries=[Entry(tiny.task(), contestant("a"), 0.1)], reference="a", seeds=[1])
+    (group,) = invented(chosen, lambda cell: tiny.record(seed=cell.seed))
+    assert (len(group.runs), group.reference, group.p_value) == (1, None, None)
 
 
-def picture_of(file: Path) -> Any:
-    """Return a picture after checking that it is not blank."""
-    picture = matplotlib.image.imread(file)
-    assert np.isfinite(picture).all()
-    assert picture[..., :3].std() > 0.05
-    colours = np.rint(255 * picture[::2, ::2, :3]).astype(int) @ (65536, 256, 1)
-    assert len(np.unique(colours)) > 20  # lines, areas, letters
-    return picture
+# -- failures ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["schedules.png", "losses.png"])
-def test_figures(done: tuple[Path, list[Group], list[Cell]], name: str) -> None:
-    picture = picture_of(done[0] / name)
-    assert picture.shape[:2] == (8 * 120, round((1 + 4.5 * 3) * 120))  # two tasks, three starts
+def test_pairs_are_those_of_the_seeds_that_both_have() -> None:
+    """Of six seeds each side lacks another: differences -1 -2 -3 -1 by seed, whatever their places."""
+    losses = {"a": [0.0, 1.0, None, 3.0, 4.0, 5.0], "b": [-1.0, -1.0, 9.0, 0.0, None, 4.0]}
+
+    def invent(cell: Cell) -> Rollout | Failure:
+        loss = losses[cell.contestant.name][cell.seed]
+        return Failure(str(cell), "no luck") if loss is None else tiny.record(seed=cell.seed, test_loss=loss)
+
+    entries = [Entry(tiny.task(), contestant(name), 0.1) for name in "ab"]
+    reference, row = invented(matrix(entries=entries, reference="a", seeds=range(6)), invent)
+    assert [run.seed for run in reference.runs] == [0, 1, 3, 4, 5]
+    assert [run.seed for run in row.runs] == [0, 1, 2, 3, 5]
+    assert [failure.cell for failure in row.failures] == ["b on fashion-mnist-mini/mlp from 0.1, seed 4"]
+    assert row.p_value_paired == pytest.approx(stats.ttest_1samp([-1, -2, -3, -1], 0).pvalue, rel=1e-9)
 
 
-def test_figure_of_the_starts(done: tuple[Path, list[Group], list[Cell]]) -> None:
-    picture = picture_of(done[0] / "starts.png")
-    assert picture.shape[:2] == (round((1.2 + 0.3 * 3) * 120), round((2 + (1 + 0.8 * 3) * 2) * 120))
+@given(st.lists(st.booleans(), min_size=len(EXPECTED_ROWS) * 2, max_size=len(EXPECTED_ROWS) * 2))
+def test_every_outcome_goes_to_its_row(failing: list[bool]) -> None:
+    outcomes = iter(failing)
+
+    def invent(cell: Cell) -> Rollout | Failure:
+        label = f"{cell.task.name} {cell.contestant.name} {cell.initial_lr} {cell.seed}"
+        return Failure(label, "") if next(outcomes) else tiny.record(seed=cell.seed, test_loss=len(label))
+
+    groups = invented(matrix(seeds=[5, 6]), invent)
+    assert [(group.task, group.agent, group.initial_lr, group.own_start) for group in groups] == EXPECTED_ROWS
+    for group, lost in zip(groups, zip(failing[::2], failing[1::2], strict=True), strict=True):
+        seeds = dict(zip((5, 6), lost, strict=True))
+        label = f"{group.task} {group.agent} {group.initial_lr}"
+        assert [run.seed for run in group.runs] == [seed for seed, failed in seeds.items() if not failed]
+        assert group.values("test_loss") == [len(label) + 2] * len(group.runs)
+        assert [f.cell for f in group.failures] == [f"{label} {seed}" for seed, failed in seeds.items() if failed]
 
 
-def test_files(done: tuple[Path, list[Group], list[Cell]]) -> None:
-    assert {path.name for path in done[0].iterdir()} == {*FIGURES, "results.json", "table.md", "episodes"}
+class Faulty:
+    def predict(self, *_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("no luck")
 
 
-def invented(cell: Cell) -> Rollout:
-    """Return a record for a cell; agents called lost diverge at once, agents called late later."""
-    loss = 1.0 + 0.1 * len(cell.contestant.name) + 100 * cell.initial_lr + 1e-3 * (cell.seed % 7)
-    losses = {"lost": (math.nan, math.nan), "late": (2 * loss, 1.5 * loss, math.inf)}.get(
-        cell.contestant.name.split()[0], (2 * loss, 1.5 * loss, 1.2 * loss, loss)
-    )
-    return tiny.record(losses, test_loss=loss, best=loss, seed=cell.seed, extra=(3.0, 1.0))
+def test_an_agent_that_fails_everywhere_stops_nobody(tmp_path: Path) -> None:
+    """It is even the reference. Then it is mended, and only its episodes are run."""
+    good = tiny.Decay()
+    entries = [Entry(tiny.task(), contestant(name, agent), 0.1) for name, agent in (("bad", Faulty()), ("good", good))]
+    seen: list[type] = []
+    with Workers(1, in_process=True) as pool:
+        bad, row = matrix(entries=entries, reference="bad").run(
+            pool, tmp_path, lambda _, outcome: seen.append(type(outcome))
+        )
+        assert seen == [Failure] * 3 + [Rollout] * 3
+        assert ([failure.error for failure in bad.failures], bad.runs) == (["ZeroDivisionError: no luck"] * 3, [])
+        assert (len(row.runs), row.failures, row.reference, row.mark) == (3, [], "bad from 0.1", "")
+        assert math.isnan(row.p_value or 0)
+        assert math.isnan(row.improvement or 0)
+        entries[0] = Entry(tiny.task(), contestant("bad", tiny.Decay()), 0.1)
+        mended, again = matrix(entries=entries, reference="bad").run(pool, tmp_path, lambda *_: None)
+    assert good.episodes == 3
+    assert (len(mended.runs), mended.failures, again.runs) == (3, [], row.runs)
+    assert again.improvement == 0.5  # the same agent
+    assert not list(tmp_path.glob("*.failed.json"))
 
 
-def written(out: Path, names: list[str], **changes: Any) -> list[Group]:
-    """Write the results of contestants with invented records, and return the rows."""
-    made = [Contestant(name, {"agent": name}, None) for name in names]
-    chosen = matrix(**({"contestants": made, "own_lr": {}} | changes))
-    groups = chosen.run(tiny.StubPool(invented), out / "episodes", lambda *_: None)  # type: ignore[arg-type]
-    write_results(out, chosen, groups, {"command": "by hand"})
-    assert {path.name for path in out.iterdir()} == {*FIGURES, "results.json", "table.md"}
-    return groups
-
-
-@pytest.mark.parametrize(
-    ("count", "tasks", "width", "height"),
-    [
-        (1, 2, 1 + 4.5 * 2, 1 + 3.5 * 2),
-        (8, 1, 1 + 4.5 * 2, 1 + 3.5),  # a row per task, a column per start
-        (9, 1, 2.6 * 6, 0.5 + 2.2 * 2),  # six agents in a row
-    ],
-    ids=["one", "few", "many"],
-)
-def test_figures_of_few_and_many_agents(tmp_path: Path, count: int, tasks: int, width: float, height: float) -> None:
-    names = [f"agent {number}" for number in range(count)]
-    groups = written(tmp_path, names, tasks=matrix().tasks[:tasks])
-    assert len(groups) == count * tasks * 2
-    for name in ("schedules.png", "losses.png"):
-        shape = picture_of(tmp_path / name).shape
-        assert shape[:2] == pytest.approx((height * 120, width * 120), abs=1)
-    assert picture_of(tmp_path / "starts.png").shape[0] == pytest.approx((1.2 + 0.3 * count) * 120, abs=1)
-    table = (tmp_path / "table.md").read_text()
-    assert all(table.count(f"| {name} |") == tasks * 3 for name in names)  # overview, and a row from each start
-    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert [(row["agent"], row["cost"]) for row in rows] == [(g.agent, 1 + 5 / (3 * 40)) for g in groups]
-
-
-@pytest.mark.parametrize("more", [0, 6], ids=["few", "many"])
-def test_diverged_agents(tmp_path: Path, more: int) -> None:
-    """Warnings are errors here. The reference is among the lost, and so is all that a panel would show."""
-    names = ["lost", "late", "well", *[f"agent {number}" for number in range(more)]]
-    groups = written(tmp_path, names, tasks=matrix().tasks[:1])
-    assert [group.diverged for group in groups[:6]] == [3, 3, 3, 3, 0, 0]
-    for name in FIGURES:
-        picture_of(tmp_path / name)
-    rows = [line.split(" | ") for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| l")]
-    assert [row[-2] for row in rows if len(row) == 9] == ["3"] * 4
-    json.loads((tmp_path / "results.json").read_text())
-
-
-def test_nothing_but_diverged_agents(tmp_path: Path) -> None:
-    groups = written(tmp_path, ["lost 1", "lost 2"], tasks=matrix().tasks[:1])
-    assert all(group.diverged == 3 for group in groups)
-    assert all(matplotlib.image.imread(tmp_path / name).std() > 0.01 for name in FIGURES)
-
-
-@pytest.mark.parametrize("loss", [math.nan, 0.0])
-def test_extreme_test_losses(tmp_path: Path, loss: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loss of zero, and one that a record has lost on its way through JSON."""
-    plain = invented
-
-    def extreme(cell: Cell) -> Rollout:
-        record = plain(cell)
-        hit = cell.contestant.name == "hit"
-        return dataclasses.replace(record, result=record.result | {"test_loss": loss}) if hit else record
-
-    monkeypatch.setitem(globals(), "invented", extreme)
-    written(tmp_path, ["agent", "hit"], tasks=matrix().tasks[:1])
-    for name in FIGURES:
-        picture_of(tmp_path / name)
-
-
-def test_one_colour_means_one_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The legend of the first panel stands for all: no other panel may use its colours for another start."""
-    figures: dict[str, Any] = {}
-    monkeypatch.setattr(
-        "lr_gym.evaluation.transfer.save_figure", lambda figure, path: figures.update({path.name: figure})
-    )
-    names = [*[f"agent {number}" for number in range(9)], "tuned"]
-    made = [Contestant(name, {"agent": name}, None) for name in names]
-    chosen = matrix(contestants=made, own_lr={"tuned": 0.1})
-    groups = chosen.run(tiny.StubPool(invented), tmp_path, lambda *_: None)  # type: ignore[arg-type]
-    write_results(tmp_path, chosen, groups, {})
-    figure = figures["schedules.png"]
-    panels = [axes for axes in figure.axes if axes.get_visible()]
-    assert [axes.get_title() for axes in panels] == names * 2
-    assert sum(axes.get_legend() is not None for axes in panels) == 2  # one per task
-    colours: dict[str, set[str]] = {}
-    for axes in panels:
-        for line in axes.get_lines():
-            colours.setdefault(str(line.get_color()), set()).add(str(line.get_label()))
-    assert all(len(labels) == 1 for labels in colours.values()), colours
+# -- resuming ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_time_nothing_is_run(done: tuple[Path, list[Group], list[Cell]]) -> None:
-    out, groups, _ = done
-    spies = contestants()[:2]
+    folder, groups, _ = done
+    spies = {name: tiny.Decay() for name in ("decay", "reference")}
+    entries = [
+        Entry(entry.task, contestant(name, spies[name]), entry.initial_lr)
+        for entry in matrix().entries
+        if (name := entry.contestant.name) in spies
+    ]
     with Workers(1, in_process=True) as pool:
-        again = matrix(contestants=spies, own_lr={}).run(pool, out / "episodes", lambda *_: None)
-    assert [spy.agent.episodes for spy in spies] == [0, 0]
-    assert [group.runs for group in again] == [group.runs for group in groups if group.agent != "tuned"]
+        again = matrix(entries=entries).run(pool, folder, lambda *_: None)
+        assert [spy.episodes for spy in spies.values()] == [0, 0]
+        assert [group.runs for group in again] == [group.runs for group in groups if group.agent != "tuned"]
+        matrix(entries=entries, seeds=[*SEEDS, 14]).run(pool, folder, lambda *_: None)
+    assert [spy.episodes for spy in spies.values()] == [4, 4]  # one more seed: a run of each row

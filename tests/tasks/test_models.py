@@ -17,8 +17,8 @@ def count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def mlp_size(inputs: int, outputs: int, width: int) -> int:
-    return inputs * width + width + width * width + width + width * outputs + outputs
+def mlp_size(inputs: int, outputs: int, width: int, depth: int = 2) -> int:
+    return (inputs + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * outputs
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,9 @@ def mlp_size(inputs: int, outputs: int, width: int) -> int:
         ("mlp", {"width": 64}, (1, 28, 28), 10, mlp_size(784, 10, 64)),
         ("mlp", {"width": 5}, (3, 32, 32), 7, mlp_size(3072, 7, 5)),
         ("mlp", {"width": 1}, (4,), 2, mlp_size(4, 2, 1)),
+        ("mlp", {"width": 5, "depth": 1}, (4,), 2, 4 * 5 + 5 + 5 * 2 + 2),
+        ("mlp", {"width": 5, "depth": 4}, (4,), 2, mlp_size(4, 2, 5, 4)),
+        ("mlp", {"width": 5, "depth": 3, "batch_norm": True}, (4,), 2, mlp_size(4, 2, 5, 3) + 3 * 2 * 5),
         # LeCun et al.: 156 + 2416 + 48120 + 10164 + 850 (with all connections in the second convolution).
         ("lenet5", {}, (1, 28, 28), 10, 61_706),
         ("lenet5", {}, (1, 32, 32), 10, 61_706),
@@ -69,6 +72,28 @@ def test_examples_that_do_not_fit_are_refused(name: str, shape: tuple[int, ...])
     assert str(shape) in str(caught.value)
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_layers_of_an_mlp(depth: int, batch_norm: bool) -> None:
+    """Each hidden layer is normalised before ReLU, the output is not."""
+    model = build_model("mlp", {"width": 5, "depth": depth, "batch_norm": batch_norm}, (2, 3), 4)
+    hidden = ["Linear", *["BatchNorm1d"] * batch_norm, "ReLU"]
+    assert [type(layer).__name__ for layer in model] == ["Flatten", *hidden * depth, "Linear"]
+    dense = [layer for layer in model if isinstance(layer, nn.Linear)]
+    sizes = [(layer.in_features, layer.out_features) for layer in dense]
+    assert sizes == [(6, 5), *[(5, 5)] * (depth - 1), (5, 4)]
+    assert final_weight(model, None) is dense[-1].weight
+
+
+def test_an_mlp_by_hand() -> None:
+    model = build_model("mlp", {"width": 3}, (2, 2), 2).double()
+    x = torch.randn(7, 2, 2, dtype=torch.double)
+    first, first_bias, second, second_bias, last, last_bias = (p.detach() for p in model.parameters())
+    hidden = (x.reshape(7, 4) @ first.T + first_bias).clamp(min=0)
+    hidden = (hidden @ second.T + second_bias).clamp(min=0)
+    torch.testing.assert_close(model(x), hidden @ last.T + last_bias)
+
+
 def test_users_model_with_input_shape_by_reference() -> None:
     trainee = Trainee(toys.toy_task(model=toys.NoisyNet), 0, data=toys.tiny_data())
     assert isinstance(trainee.model, toys.NoisyNet)
@@ -107,6 +132,9 @@ def test_names_that_cannot_be_registered(name: str) -> None:
         ("mlp", {"layers": 3}, InvalidArgumentError, "'mlp' refuses.*layers"),
         ("mlp", {"width": "a"}, InvalidArgumentError, "width must be a whole number of at least 1"),
         ("mlp", {"width": -1}, InvalidArgumentError, "width must be a whole number of at least 1"),
+        ("mlp", {"depth": 0}, InvalidArgumentError, "depth must be a whole number of at least 1"),
+        ("mlp", {"depth": 1.5}, InvalidArgumentError, "depth must be a whole number of at least 1"),
+        ("mlp", {"depth": "2"}, InvalidArgumentError, "depth must be a whole number of at least 1"),
         ("toys:no_module", {}, InvalidArgumentError, r"must return a torch\.nn\.Module, got int"),
         ("toys:nothing_to_train", {}, InvalidArgumentError, "no trainable parameters"),
     ],

@@ -5,14 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 import tiny
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from agents.ppo.algorithm import LstmPolicy, MlpPolicy, TwoRatePPO, TwoRateRecurrentPPO, policy_kwargs
+from agents.ppo.algorithm import (
+    LstmPolicy,
+    MlpPolicy,
+    TwoRatePPO,
+    TwoRateRecurrentPPO,
+    policy_kwargs,
+    relative_advantages,
+)
 from agents.ppo.config import PROFILES, TrainConfig
 from agents.ppo.train import make_algorithm
 from lr_gym import LRTrainingEnv
@@ -94,7 +105,8 @@ def test_sizes_of_the_paper(actor: str) -> None:
     groups = make(actor).policy.optimizer.param_groups
     assert {group["name"]: sum(p.numel() for p in group["params"]) for group in groups} == SIZES[actor]
     assert TrainConfig(task=tiny.task()).hidden_size == 32
-    assert all("hidden_size" not in profile and "actor_lr" not in profile for profile in PROFILES.values())
+    for name in ("quick", "paper"):
+        assert not PROFILES[name].keys() & {"hidden_size", "actor_lr", "critic_lr", "final_lr_factor"}
 
 
 @ACTORS
@@ -205,3 +217,74 @@ def test_mini_batches_divide_the_decisions(trainees: int, minibatches: int, expe
     assert model.batch_size == expected
     assert total % model.batch_size == 0
     assert total // model.batch_size <= minibatches
+
+
+@ACTORS
+def test_rates_go_down_over_the_training(actor: str) -> None:
+    """Both, linearly, and from where they are after half of it when the rest follows in another `learn`."""
+    model = make(actor, final_lr_factor=0.2)
+    steps = model.n_steps * model.n_envs
+    assert rates(model) == {"actor": ACTOR_LR, "critic": CRITIC_LR}
+    model._setup_learn(4 * steps)
+    for done, factor in ((0, 1.0), (1, 0.8), (2, 0.6), (4, 0.2)):
+        model._update_current_progress_remaining(done * steps, 4 * steps)
+        model._update_learning_rate(model.policy.optimizer)
+        assert rates(model) == pytest.approx({"actor": ACTOR_LR * factor, "critic": CRITIC_LR * factor})
+
+
+# -- replicas --------------------------------------------------------------------------------------------------------
+
+Advantages = np.ndarray[Any, np.dtype[np.float32]]
+#: One to five decisions of two groups of three; whole numbers, whose sums are exact.
+advantages_of_two_groups = st.integers(1, 5).flatmap(
+    lambda decisions: arrays(np.float32, (decisions, 6), elements=st.integers(-100, 100))
+)
+
+
+def test_advantages_among_replicas_by_hand() -> None:
+    """Two decisions of two pairs."""
+    raw = np.array([[10, 12, -5, -9], [0, -4, 3, 3]], dtype=np.float32)
+    got = relative_advantages(raw, 2)
+    assert got.dtype == np.float32
+    assert got.tolist() == [[-1, 1, 2, -2], [2, -2, 0, 0]]
+    assert raw.tolist() == [[10, 12, -5, -9], [0, -4, 3, 3]]
+    assert relative_advantages(raw, 4).tolist() == [[8, 10, -7, -11], [-0.5, -4.5, 2.5, 2.5]]
+
+
+@given(raw=advantages_of_two_groups, shifts=st.lists(st.integers(-50, 50), min_size=10, max_size=10))
+def test_what_all_replicas_of_a_trainee_share_does_not_count(raw: Advantages, shifts: list[int]) -> None:
+    """How good its task and seed are, at each decision; what is left adds up to nothing."""
+    shared = np.repeat(np.reshape(shifts, (5, 2))[: len(raw)], 3, axis=1).astype(np.float32)
+    got = relative_advantages(raw, 3)
+    assert got.shape == raw.shape
+    assert got.reshape(len(raw), 2, 3).mean(2) == pytest.approx(np.zeros((len(raw), 2)), abs=1e-4)
+    assert relative_advantages(raw + shared, 3) == pytest.approx(got, abs=1e-4)
+    differences = np.diff(raw.reshape(len(raw), 2, 3), axis=2)  # between replicas stay what they were
+    assert np.diff(got.reshape(len(raw), 2, 3), axis=2) == pytest.approx(differences, abs=1e-4)
+
+
+@given(raw=advantages_of_two_groups, seed=st.integers(0, 100))
+def test_the_order_within_a_group_is_of_no_account(raw: Advantages, seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(3)
+    places = np.concatenate([order, 3 + order])
+    expected = relative_advantages(raw, 3)[:, places]
+    assert relative_advantages(raw[:, places], 3) == pytest.approx(expected, abs=1e-4)
+
+
+@ACTORS
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_a_rollout_compares_replicas(actor: str, replicas: int) -> None:
+    """What the actor learns from; the critic still learns the whole return."""
+    model = make(actor, trainees=4, replicas=replicas)
+    assert model.replicas == replicas
+    _, callback = model._setup_learn(model.n_steps * model.n_envs)
+    buffer: Any = model.rollout_buffer
+    assert model.collect_rollouts(model.env, callback, buffer, model.n_steps)  # type: ignore[arg-type]
+    raw = buffer.returns - buffer.values
+    assert np.ptp(raw) > 0.1
+    if replicas == 1:
+        assert buffer.advantages == pytest.approx(raw, abs=1e-5)
+    else:
+        assert buffer.advantages == pytest.approx(relative_advantages(raw, replicas), rel=1e-3, abs=1e-3)
+    rewards = buffer.rewards.sum(0)  # gamma and lambda are 1, and an episode is over with the rollout
+    assert buffer.returns[0] == pytest.approx(rewards, abs=1e-4)

@@ -6,10 +6,12 @@ import dataclasses
 import functools
 import io
 import itertools
+import json
 import os
 import pickle
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,14 +27,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch import Tensor, nn
 
-from agents.ppo.backend import CPU_POPULATION, choose_backend, env_makers
+from agents.ppo import backend as backend_module
+from agents.ppo.backend import CPU_POPULATION, FullLength, choose_backend, env_makers, make_env
 from agents.ppo.checkpoint import Checkpoint
 from agents.ppo.config import TrainConfig
 from agents.ppo.train import Progression, TrainingCallback
-from lr_gym import LRTrainingVectorEnv, tasks
+from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, tasks
 from lr_gym.envs.replay import ReplayEnv
 from lr_gym.envs.workers import WorkerVecEnv
-from lr_gym.errors import InvalidArgumentError, LRGymError
+from lr_gym.errors import EpisodeError, InvalidArgumentError, LRGymError
 from lr_gym.tasks import Task
 
 Train = Callable[..., Progression]
@@ -277,6 +280,18 @@ def test_what_is_chosen_can_be_trained(changes: dict[str, Any]) -> None:
     WorkerVecEnv(env_makers(config), 0).reset()
 
 
+def test_a_family_is_trained_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its tasks are: none is looked at."""
+    monkeypatch.setattr(backend_module, "Trainee", None)
+    assert choose_backend(tiny.family_config(trainees=64)) == "workers"
+
+
+@pytest.mark.xfail(strict=True, reason="it says 'population', which the settings then refuse")
+def test_replicas_are_trained_one_after_another() -> None:
+    assert choose_backend(sixteen()) == "population"
+    assert choose_backend(sixteen(replicas=4)) == "workers"
+
+
 # -- how many of which environments ----------------------------------------------------------------------------------
 
 
@@ -333,6 +348,145 @@ def test_environments_are_those_of_the_settings(backend: str) -> None:
         _, info = env.reset(seed=0)
         assert env.step(np.zeros(1, dtype=np.float32))[1] < -0.1  # the loss itself, not its improvement
         assert info["lr"] in config.task.initial_lrs
+
+
+@BACKENDS
+def test_modules_are_imported_where_the_environments_are_made(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_plugin_of_test_backend.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    make, *_ = pickle.loads(pickle.dumps(env_makers(tiny.config(backend=backend), ["a_plugin_of_test_backend"])))
+    assert "a_plugin_of_test_backend" not in sys.modules
+    make()
+    assert sys.modules.pop("a_plugin_of_test_backend")
+    missing, *_ = env_makers(tiny.config(backend=backend), ("no_such_plugin",))
+    with pytest.raises(ModuleNotFoundError, match="no_such_plugin"):
+        missing()
+
+
+# -- episodes of full length -----------------------------------------------------------------------------------------
+
+#: With these, a continuous action of 1 makes a trainee diverge, and so does this initial learning rate.
+EXPLOSIVE: dict[str, Any] = {"max_multiplier": 1e12, "max_lr": 1e12}
+BLOW_UP = 1e12
+SHORT = tiny.task(budget=12, decision_interval=3, optimizer="SGD", initial_lrs=(1e-2,))
+
+
+def full_length(**options: Any) -> FullLength:
+    return FullLength(LRTrainingEnv(SHORT, **(EXPLOSIVE | options)))
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_only_replicas_go_on_to_the_end(replicas: int) -> None:
+    for config in (tiny.config(trainees=4, replicas=replicas), tiny.family_config(replicas=replicas)):
+        for make in pickle.loads(pickle.dumps(env_makers(config))):
+            env = make()
+            assert isinstance(env, ReplayEnv)
+            assert isinstance(env.env, FullLength) == (replicas > 1)
+            assert env.unwrapped.tasks == config.task
+
+
+def test_an_episode_that_ends_in_time_is_left_as_it_is() -> None:
+    actions = [0.01, -0.02, 0.01]
+    env = full_length()
+    for seed in (0, 1):  # also the second one
+        assert toys.same(
+            toys.episode(env, actions, seed, 1e-2), toys.episode(LRTrainingEnv(SHORT, **EXPLOSIVE), actions, seed, 1e-2)
+        )
+
+
+@pytest.mark.parametrize("reward", ["log_improvement", "val_loss", "final"])
+@pytest.mark.parametrize(
+    ("initial_lr", "actions", "end"),
+    [(BLOW_UP, [0.0, 0.5, -1.0], 1), (1e-2, [1.0, 0.5, -1.0], 1), (1e-2, [0.0, 1.0, -1.0], 2), (1e-2, [0, 0, 1.0], 3)],
+)
+def test_an_episode_that_diverges_goes_on_without_effect(
+    initial_lr: float, actions: list[float], end: int, reward: str
+) -> None:
+    """The same rewards in all, the same last observation and result; what is decided in between is ignored."""
+    bare = toys.episode(LRTrainingEnv(SHORT, reward=reward, **EXPLOSIVE), actions[:end], lr=initial_lr)
+    assert bare[-1][2]
+    assert bare[-1][4]["diverged"]
+    env = full_length(reward=reward)
+    steps = toys.episode(env, actions, lr=initial_lr)
+    assert toys.same(steps[:end], bare[:end])
+    assert [step[2] for step in steps] == [False, False, False, True]
+    assert not any(step[3] for step in steps)
+    assert [step[1] for step in steps[end:]] == [bare[-1][1], *[0.0] * (3 - end)]
+    result = bare[-1][4].pop("result")
+    assert toys.same(steps[-1][4].pop("result"), result)
+    for step in steps[end:]:
+        assert toys.same((step[0], step[4]), (bare[-1][0], bare[-1][4]))
+    assert env.unwrapped.trainee.updates == steps[-1][4]["updates"]  # type: ignore[attr-defined]
+
+
+def test_the_length_is_that_of_the_task_that_was_drawn() -> None:
+    family = tiny.family(base=SHORT, axes=([{"budget": 6}, {"budget": 12}, {"budget": 15}],))
+    assert family.decisions is None
+    env, lengths = FullLength(LRTrainingEnv(family, **EXPLOSIVE)), set()
+    for seed in range(20):
+        steps = 0
+        env.reset(seed=seed)
+        while not env.step(np.ones(1, dtype=np.float32))[2]:
+            steps += 1
+        assert steps + 1 == env.unwrapped.task.decisions  # type: ignore[attr-defined]
+        lengths.add(steps + 1)
+    assert lengths == {1, 3, 4}
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_saved_while_it_goes_on(cut: int) -> None:
+    make = functools.partial(make_env, SHORT, EXPLOSIVE, True)
+    env, other = make(), make()
+    for one, seed in ((env, 3), (other, 4)):  # the other has a life of its own
+        toys.episode(one, [1.0], seed, 1e-2)
+    env.reset(options={"initial_lr": 1e-2})  # the env's stream goes on
+    actions = [np.array([action], dtype=np.float32) for action in (1.0, 0.5, 0.5)]
+    seen = [env.step(action) for action in actions[:cut]]
+    state = json.loads(json.dumps(env.get_state(), allow_nan=False))  # type: ignore[attr-defined]
+    assert len(state["actions"]) == cut
+    observation = other.set_state(state)  # type: ignore[attr-defined]
+    if cut:
+        assert toys.same(observation, seen[-1][0])
+    rest = [[one.step(action) for action in actions[cut:]] for one in (env, other)]
+    assert toys.same(*rest)
+    assert rest[0][-1][2]
+    assert toys.same(*(one.reset() for one in (env, other)))
+
+
+@pytest.mark.xfail(strict=True, reason="it goes on for ever, as if the episode had not ended")
+@pytest.mark.parametrize("action", [0.0, 1.0])
+def test_after_its_end_an_episode_has_ended(action: float) -> None:
+    env = full_length()
+    toys.episode(env, [action] * 3, lr=1e-2)
+    with pytest.raises(EpisodeError, match="reset"):
+        env.step(np.zeros(1, dtype=np.float32))
+
+
+def test_replicas_stay_in_step() -> None:
+    """Some diverge and some do not; the next episodes begin at once, and alike."""
+    config = tiny.config(task=UNSTEADY, trainees=6, replicas=3, max_multiplier=4.0)
+    envs = WorkerVecEnv(env_makers(config), 0)
+    envs.seed_each([5, 5, 5, 8, 8, 8])
+    envs.reset()
+    rng, seen = np.random.default_rng(0), []
+    for _ in range(4):
+        starts = [(info["lr"], tuple(info["train_losses"])) for info in envs.reset_infos]
+        assert starts == [starts[0]] * 3 + [starts[3]] * 3
+        assert starts[0] != starts[3]
+        assert starts not in seen
+        seen.append(starts)
+        for step in range(1, DECISIONS + 1):
+            _, _, dones, infos = envs.step(rng.uniform(-1, 1, (6, 1)).astype(np.float32))
+            assert dones.tolist() == [step == DECISIONS] * 6
+            assert ["result" in info for info in infos] == [step == DECISIONS] * 6
+            assert not any(info["TimeLimit.truncated"] for info in infos)
+        ends = {info["updates"] for info in infos}
+        diverged = [info["diverged"] for info in infos]
+        seen.append([ends, diverged])
+    assert any(len(ends) > 1 and len(set(diverged)) == 2 for ends, diverged in seen[1::2])
+    envs.close()
 
 
 # -- training --------------------------------------------------------------------------------------------------------
@@ -512,6 +666,17 @@ def test_a_worker_that_dies(name: str, train_beside: Train, log: Log, tmp_path: 
             if "worker_died" in info:
                 assert info["TimeLimit.truncated"]
                 assert "result" not in info
+
+
+@TOLD
+def test_a_worker_that_dies_among_replicas(train_beside: Train, log: Log, tmp_path: Path) -> None:
+    """The run goes on to its end; episodes are cut off, and none is lost beyond those."""
+    config = tiny.family_config(episodes=20)
+    run = train_beside(2, config, tmp_path, on_start=after_steps({4: killing(1)}))
+    assert (run.iteration, run.lost_episodes) == (5, 2)
+    assert [len(results) for results in log.results()] == [4, 2, 4, 4, 4]
+    assert np.isfinite(run.exploring).all()
+    assert all(tensor.isfinite().all() for name, tensor in Checkpoint.read(tmp_path).tensors.items() if "/" in name)
 
 
 @pytest.mark.filterwarnings("default:worker process:RuntimeWarning")

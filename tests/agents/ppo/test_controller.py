@@ -13,10 +13,13 @@ import toys
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
-from agents.ppo.controller import Controller
+from agents.ppo import controller as controller_module
+from agents.ppo.controller import Controller, shipped
 from agents.ppo.train import current_controller, make_algorithm
 from lr_gym import LRTrainingEnv, rollout
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import FileFormatError, InvalidArgumentError
+from lr_gym.mdp.features import NAMES
+from lr_gym.mdp.observations import PORTABLE
 
 ACTORS = pytest.mark.parametrize("actor", ["mlp", "lstm"])
 
@@ -28,9 +31,9 @@ def saved(tmp_path: Path) -> Path:
     return folder
 
 
-def observations(count: int = 40) -> np.ndarray[Any, Any]:
+def observations(count: int = 40, size: int = 8) -> np.ndarray[Any, Any]:
     """Return the same observations every time, some of them beyond where clipping begins."""
-    return (4 * np.random.default_rng(0).normal(size=(count, 8))).astype(np.float32)
+    return (4 * np.random.default_rng(0).normal(size=(count, size))).astype(np.float32)
 
 
 def actions(controller: Controller) -> np.ndarray[Any, Any]:
@@ -145,6 +148,11 @@ def test_survives_pickling(actor: str) -> None:
         ({"max_multiplier": 3.0}, "max_multiplier=2.0 (here 3.0)"),
         ({"min_lr": 1e-6}, "min_lr=1e-07 (here 1e-06)"),
         ({"max_lr": 1.0}, "max_lr=10.0 (here 1.0)"),
+        ({"observation": "portable"}, "observation='absolute' (here 'portable')"),
+        (
+            {"observation": "portable", "observe_progress": False},
+            "observation='absolute' (here 'portable'), observe_progress=True (here False)",
+        ),
     ],
 )
 def test_another_env_is_refused(options: dict[str, Any], message: str) -> None:
@@ -164,3 +172,124 @@ def test_other_controllers_fit_their_envs() -> None:
         controller = tiny.controller(**changes)  # type: ignore[arg-type]
         env = LRTrainingEnv(tiny.breaking_task(), reward="final", **controller.description.env_options())
         assert rollout(env, controller, seed=3, initial_lr=1e-2).updates == [10, 20, 30, 40]
+
+
+# -- the portable observation ----------------------------------------------------------------------------------------
+
+
+@ACTORS
+def test_a_portable_controller(actor: str, tmp_path: Path) -> None:
+    """Saved, loaded, and run where it belongs; no other env will do."""
+    controller = tiny.controller(actor, observation="portable")
+    controller.save(tmp_path)
+    loaded = Controller.load(tmp_path)
+    assert loaded.description == controller.description
+    assert loaded.fingerprint == controller.fingerprint != tiny.controller(actor).fingerprint
+    assert loaded.env_options["observation"] == "portable"
+    assert loaded.description.observation_space.shape == (12,)
+    for task in (tiny.task(), tiny.family()):
+        env = LRTrainingEnv(task, reward="final", **loaded.env_options)
+        ours, theirs = (rollout(env, agent, seed=3, initial_lr=1e-2) for agent in (loaded, controller))
+        assert ours == theirs
+        assert len(ours.lrs) == 4
+        assert len(set(ours.lrs)) > 1
+    with pytest.raises(InvalidArgumentError, match=r"observation='portable' \(here 'absolute'\); make the env with"):
+        rollout(LRTrainingEnv(tiny.task()), loaded, seed=0)
+
+
+@ACTORS
+def test_a_portable_controller_equals_the_model_in_training(actor: str) -> None:
+    config = tiny.family_config(actor=actor)
+    make = [lambda: LRTrainingEnv(config.task, **config.env_options)] * 4
+    venv = VecNormalize(DummyVecEnv(make), clip_obs=config.CLIP, epsilon=config.EPSILON)
+    model = make_algorithm(config, venv)
+    model.learn(model.n_steps * model.n_envs)
+    controller = current_controller(config, model, venv, {})
+    state, our_state, seen = None, None, []
+    for number, observation in enumerate(observations(40, 12)):
+        start = np.array([number % 15 == 0])
+        expected, state = model.predict(venv.normalize_obs(observation), state, start, deterministic=True)
+        action, our_state = controller.predict(observation, our_state, start)
+        assert action == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        seen.append(float(action[0]))
+    assert len(set(seen)) > 20
+
+
+@pytest.mark.parametrize(
+    ("features", "observation", "progress"),
+    [
+        (NAMES, "absolute", True),
+        (NAMES[:-1], "absolute", False),
+        (tuple(PORTABLE), "portable", True),
+        (tuple(PORTABLE)[:-1], "portable", False),
+    ],
+)
+def test_features_say_what_is_observed(features: tuple[str, ...], observation: str, progress: bool) -> None:
+    env = LRTrainingEnv(tiny.task(), observation=observation, observe_progress=progress)
+    assert env.observed == features
+    whole = tiny.description(observation=observation)
+    size = len(features)
+    fields = {key: getattr(whole, key)[:size] for key in ("features", "low", "high", "mean", "variance")}
+    about = tiny.description(**fields)
+    assert about.env_options() == env.env_options()
+    assert about.observation_space == env.observation_space
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        NAMES[:-2],
+        tuple(PORTABLE)[1:],
+        tuple(PORTABLE)[:-2],
+        (*tuple(PORTABLE)[1:], "val_loss_left"),
+        (*tuple(PORTABLE)[:7], "progress"),
+        (*PORTABLE, "more"),
+        (),
+    ],
+)
+def test_other_features_are_refused(features: tuple[str, ...]) -> None:
+    numbers = {key: [0.5] * len(features) for key in ("low", "high", "mean", "variance")}
+    with pytest.raises(
+        FileFormatError, match=r"unknown observation .*; this version has \['train_loss', .*val_loss_left"
+    ):
+        tiny.description(features=list(features), **numbers)
+
+
+# -- controllers that are there already ------------------------------------------------------------------------------
+
+OLD = tiny.ROOT / "docs" / "results" / "fashion-mnist-mini-mlp"
+
+
+def test_a_controller_of_before_there_was_a_choice_of_observations() -> None:
+    """It is what it was: the hash and the numbers are those of the version that trained it."""
+    controller = Controller.load(OLD)
+    assert controller.fingerprint == "589d5025269827556ab9764b5b0fdc2aadde813036e1eec0616f6e47ebb074f5"
+    assert controller.env_options["observation"] == "absolute"
+    assert len(controller.description.features) == 8
+    middle = np.array([-0.5, 0.0, 0.5, -2.0, 0.0, -2.0, -2.5, 0.515], dtype=np.float32)
+    action, _ = controller.predict(middle)
+    assert float(action[0]) == pytest.approx(-0.69592, abs=1e-3)
+    run = rollout(LRTrainingEnv(tiny.task()), controller, seed=3, initial_lr=1e-3)
+    assert run.lrs == pytest.approx([0.001, 0.00100807, 0.00062177, 0.00031360], rel=1e-2)
+    assert run.val_losses == pytest.approx([2.23964, 2.18075, 2.14937, 2.12489], rel=1e-3)
+
+
+def test_controllers_of_the_package_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in shipped():
+        assert Controller.load(name).env_options["observation"] in ("absolute", "portable")
+    monkeypatch.setattr(controller_module, "SHIPPED", tmp_path / "shipped")
+    assert shipped() == []
+    with pytest.raises(FileFormatError, match=r"no controller in second: .* Controllers of the package: none$"):
+        Controller.load("second")
+    for seed, name in enumerate(("first", "second")):
+        tiny.controller(seed=seed).save(tmp_path / "shipped" / name)
+    (tmp_path / "shipped" / "no controller").mkdir()
+    assert shipped() == ["first", "second"]
+    for seed, name in enumerate(("first", "second")):
+        made: Any = agents.make("ppo", controller=name)
+        assert made.fingerprint == tiny.controller(seed=seed).fingerprint
+    tiny.controller(seed=2).save(tmp_path / "second")
+    assert Controller.load("second").fingerprint == tiny.controller(seed=2).fingerprint  # a folder here comes first
+    with pytest.raises(FileFormatError, match=r"Controllers of the package: first, second$"):
+        Controller.load("third")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import agents.ppo.train as train_module
 from agents.ppo.checkpoint import Checkpoint
-from agents.ppo.config import PROFILES, TrainConfig
 from agents.ppo.controller import Controller
-from agents.ppo.train import Progression
+from agents.ppo.train import Progression, mean_loss, selection_cells
 from lr_gym import LRTrainingEnv, rollout
-from lr_gym.errors import FileFormatError, InvalidArgumentError
-from lr_gym.evaluation import Workers
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.evaluation import Contestant, Workers
 
 Train = Callable[..., Progression]
 
@@ -144,44 +142,181 @@ def test_envs_are_ended_when_training_fails(monkeypatch: pytest.MonkeyPatch) -> 
     assert closed == [3]
 
 
-def test_settings_survive_json() -> None:
-    for config in (tiny.config(), tiny.config(**PROFILES["paper"]), tiny.config(actor="lstm", seed=2**31)):
-        assert TrainConfig.from_dict(config.to_dict()) == config
-    values = tiny.config().to_dict()
-    for change in ({"unknown": 1}, {"task": None}, {"task": {"name": "x"}}):
-        with pytest.raises(FileFormatError):
-            TrainConfig.from_dict(values | change)
-    del values["task"]
-    with pytest.raises(FileFormatError, match="task"):
-        TrainConfig.from_dict(values)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"actor": "cnn"}, "actor must be 'mlp' or 'lstm', got 'cnn'"),
-        ({"seed": -1}, "seed must not be negative, and below 4294967295, got -1"),
-        *(
-            ({name: 0}, f"{name} must be at least 1, got 0")
-            for name in ("episodes", "trainees", "epochs", "minibatches", "hidden_size", "evaluate_every", "final_runs")
-        ),
-    ],
-)
-def test_senseless_settings(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=message):
-        tiny.config(**changes)
-
-
-def test_defaults_are_the_papers() -> None:
-    config = TrainConfig(task=tiny.task())
-    assert (config.actor_lr, config.critic_lr, config.hidden_size, config.final_runs) == (0.001, 0.005, 32, 10)
-    paper = dataclasses.replace(config, **PROFILES["paper"])
-    assert (paper.reward, paper.observe_progress) == ("val_loss", False)
-    assert LRTrainingEnv(tiny.task(), **paper.env_options).observation_space.shape == (7,)
-
-
 def test_any_seed_works_or_is_refused(train_here: Train, tmp_path: Path) -> None:
     """NumPy's and PyTorch's global generators do not take every number that is a seed for us."""
     for seed in (2**32 - 1, 2**32, 2**70):
         with contextlib.suppress(InvalidArgumentError):
             assert train_here(tiny.config(seed=seed, episodes=2), tmp_path / str(seed)).iteration == 1
+
+
+# -- families --------------------------------------------------------------------------------------------------------
+
+
+def contestant() -> Contestant:
+    return Contestant("by hand", {"agent": "by hand"}, tiny.Decay())
+
+
+def test_what_evaluates_a_controller_of_one_task() -> None:
+    """The same runs from every initial learning rate."""
+    config = tiny.config(evaluation_runs=2, max_multiplier=3.0)
+    cells = selection_cells(config, contestant())
+    seeds = config.seeds("selection", 2)
+    lrs = [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
+    assert [(group, cell.initial_lr) for group, cell in cells] == [(f"{lr:g}", lr) for lr in lrs]
+    assert [cell.seed for _, cell in cells] == seeds * 3
+    assert all((cell.task, cell.env) == (config.task, config.env_options) for _, cell in cells)
+
+
+def test_what_evaluates_a_controller_of_a_family() -> None:
+    """Always the same draws, each with its own seed, by the decade that they start from."""
+    config = tiny.family_config(evaluation_runs=20)
+    cells = selection_cells(config, contestant())
+    draws = tiny.family().draws(20)
+    assert sorted(cell.task.name for _, cell in cells) == sorted(task.name for task in draws)
+    for _, cell in cells:
+        assert cell.task == draws[cell.seed]
+        assert (cell.initial_lr, cell.env) == (cell.task.initial_lrs[0], config.env_options)
+    assert sorted(cell.seed for _, cell in cells) == list(range(20))
+    lrs = [cell.initial_lr for _, cell in cells]
+    assert lrs == sorted(lrs, reverse=True)
+    groups = [group for group, _ in cells]
+    assert list(dict.fromkeys(groups)) == ["1e+0...", "1e-1...", "1e-2...", "1e-3..."]
+    for group, lr in zip(groups, lrs, strict=True):
+        low = float(group.removesuffix("..."))
+        assert low <= lr < 10 * low
+    for other in ({"seed": 1}, {"actor": "lstm"}):
+        again = selection_cells(tiny.family_config(evaluation_runs=20, **other), contestant())
+        assert [(group, cell.key) for group, cell in again] == [(group, cell.key) for group, cell in cells]
+
+
+def test_the_validation_family_evaluates() -> None:
+    validation = tiny.family(name="other", axes=([{"budget": 20}, {"budget": 30}],), initial_lr_range=(0.1, 0.2))
+    cells = selection_cells(tiny.family_config(validation=validation), contestant())
+    assert {cell.task.name for _, cell in cells} <= {"other[budget=20]", "other[budget=30]"}
+    assert [cell.task for _, cell in sorted(cells, key=lambda entry: entry[1].seed)] == validation.draws(3)
+
+
+@pytest.mark.xfail(strict=True, reason="the first of them alone")
+def test_a_family_without_a_range_is_evaluated_from_all_its_initial_lrs() -> None:
+    """An env draws one of them for every episode."""
+    family = tiny.family(axes=(), base=tiny.task(initial_lrs=(1e-1, 1e-2)))
+    cells = selection_cells(tiny.family_config(task=family, evaluation_runs=20), contestant())
+    assert {cell.initial_lr for _, cell in cells} == {1e-1, 1e-2}
+
+
+@pytest.mark.parametrize(
+    ("losses", "arithmetic", "geometric"),
+    [
+        ([1.0, 4.0], 2.5, 2.0),
+        ([3.0], 3.0, 3.0),
+        ([100.0, 0.0], 50.0, (100 * 1e-7) ** 0.5),  # a loss of zero counts as 1e-7
+        ([1.0, float("inf")], np.inf, np.inf),
+        ([1.0, float("nan")], np.nan, np.nan),
+    ],
+)
+def test_mean_loss(losses: list[float], arithmetic: float, geometric: float) -> None:
+    """A family's losses are of different size: each counts by its logarithm."""
+    assert mean_loss(tiny.config(), np.array(losses)) == pytest.approx(arithmetic, nan_ok=True)
+    assert mean_loss(tiny.family_config(), np.array(losses)) == pytest.approx(geometric, nan_ok=True)
+
+
+ACTORS = pytest.mark.parametrize("actor", ["mlp", "lstm"])
+
+
+@ACTORS
+def test_a_family_trains(actor: str, train_here: Train, tmp_path: Path) -> None:
+    config = tiny.family_config(actor=actor, evaluation_runs=4)
+    started: list[Any] = []
+    progression = train_here(config, tmp_path, on_start=started.append)
+    assert progression.iteration == 3
+    assert [entry["iteration"] for entry in progression.curve] == [0, 2, 3]
+    assert np.isfinite(progression.exploring).all()
+    (model,) = started
+    assert (model.replicas, model.n_steps, model.num_timesteps) == (2, 3, 3 * 4 * 3)
+    rates = {group["name"]: group["lr"] for group in model.policy.optimizer.param_groups}
+    assert rates == pytest.approx({"actor": 0.0005, "critic": 0.0025})  # at the end half of what they were
+    controller = Controller.load(tmp_path)
+    about = controller.description
+    env = LRTrainingEnv(config.task, **config.env_options)
+    assert tuple(about.features) == env.observed
+    assert about.features[0] == "val_loss_left"
+    assert about.env_options() == env.env_options()
+    cells = selection_cells(config, contestant())
+    logs = [
+        np.log(rollout(env_of, controller, seed=cell.seed, initial_lr=cell.initial_lr).result["best_val_loss"])
+        for _, cell in cells
+        for env_of in [LRTrainingEnv(cell.task, **config.env_options)]
+    ]
+    best = min(progression.curve, key=lambda entry: entry["val_loss"])
+    assert progression.best_score == best["val_loss"] == pytest.approx(np.exp(np.mean(logs)), rel=1e-12)
+    by_group: dict[str, list[float]] = {}
+    for (group, _), loss in zip(cells, logs, strict=True):
+        by_group.setdefault(group, []).append(loss)
+    assert best["val_loss_by_initial_lr"] == pytest.approx({g: np.exp(np.mean(v)) for g, v in by_group.items()})
+
+
+def test_a_family_is_trained_the_same_from_the_same_seed(train_here: Train, tmp_path: Path) -> None:
+    for folder, seed, noise in (("a", 0, 1), ("b", 0, 2), ("c", 1, 1)):
+        toys.disturb_global_randomness(noise)
+        train_here(tiny.family_config(seed=seed, episodes=4), tmp_path / folder)
+    a, b, c = (state(tmp_path / folder) for folder in "abc")
+    assert toys.same(a, b)
+    assert not toys.same(a[1], c[1])
+    assert a[0]["progression"]["exploring"] != c[0]["progression"]["exploring"]
+
+
+class Beginnings:
+    """How every episode of a run began: task, learning rate, and the losses of the first interval's updates."""
+
+    def __init__(self) -> None:
+        self.iterations: list[list[tuple[Any, ...]]] = []
+
+    def __call__(self, model: Any) -> None:
+        envs = model.get_env().venv
+        reset, step = envs.reset, envs.step_wait
+
+        def note() -> None:
+            self.iterations.append(
+                [(info["task"], info["lr"], info["train_losses"].tolist()) for info in envs.reset_infos]
+            )
+
+        def resetting() -> Any:
+            observations = reset()
+            note()
+            return observations
+
+        def stepping() -> Any:
+            answer = step()
+            if answer[2].any():
+                assert answer[2].all()  # all episodes end at once
+                note()
+            return answer
+
+        envs.reset, envs.step_wait = resetting, stepping
+
+
+@pytest.mark.parametrize(("trainees", "replicas"), [(6, 2), (6, 3), (4, 4), (3, 1)])
+def test_replicas_begin_alike(trainees: int, replicas: int, train_here: Train, tmp_path: Path) -> None:
+    """In every iteration: the same task, weights, data and learning rate. And those of different groups do not."""
+    config = tiny.family_config(trainees=trainees, replicas=replicas, episodes=3 * trainees, evaluate_every=9)
+    if replicas == 1:
+        steady = ([{"initial_lr_range": (1e-3, 1e-2)}],)  # nothing keeps trainees in step that diverge
+        config = tiny.family_config(task=tiny.family(axes=steady), trainees=3, replicas=1, episodes=9, evaluate_every=9)
+    beginnings = Beginnings()
+    train_here(config, tmp_path, on_start=beginnings)
+    assert len(beginnings.iterations) == 4  # the last for an iteration that does not come
+    groups = [began[k : k + replicas] for began in beginnings.iterations for k in range(0, trainees, replicas)]
+    for group in groups:
+        assert toys.same(group, [group[0]] * replicas)
+    first_losses = [str(group[0][2]) for group in groups]
+    assert len(set(first_losses)) == len(groups) == 4 * trainees // replicas
+
+
+def test_replicas_of_one_task(train_here: Train, tmp_path: Path) -> None:
+    """They need no family."""
+    beginnings = Beginnings()
+    config = tiny.config(task=tiny.breaking_task(), trainees=4, replicas=2, episodes=8)
+    train_here(config, tmp_path, on_start=beginnings)
+    for began in beginnings.iterations:
+        assert toys.same(began[::2], began[1::2])
+        assert not toys.same(began[0], began[2])

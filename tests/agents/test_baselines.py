@@ -1,0 +1,194 @@
+"""Schedules to tune: what is tried for each, and that each candidate is the schedule that it says."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from typing import Any
+
+import pytest
+import tiny
+
+from agents.baselines import LARGEST_LR, PEAKS, TUNABLE, USUAL_LR, candidates, peaks
+from agents.schedules import STEP_DECAY_GRID
+from lr_gym import LRTrainingEnv, rollout
+from lr_gym.errors import UnknownNameError
+from lr_gym.evaluation import Cell, Rollout
+from lr_gym.evaluation.tuning import Candidate
+from lr_gym.tasks.parameter_free import PARAMETER_FREE
+
+EXACT = 1e-6  # actions are float32
+PEAKED = ("cosine", "one-cycle", "constant")
+MOMENTUM = {"optimizer": "SGD", "optimizer_options": {"momentum": 0.9}}
+
+
+def bug(what: str) -> pytest.MarkDecorator:
+    """Mark a test of what does not work yet; once it works the mark must go, because the test then counts as failed."""
+    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=f"BUG: {what}")
+
+
+def episode(candidate: Candidate, **fields: Any) -> Rollout:
+    """Run a candidate as a comparison does, with a decision after each update."""
+    task = tiny.task(**({"decision_interval": 1, "validation_size": 20} | fields))
+    return Cell(task, candidate.contestant, candidate.initial_lr, 0).run()
+
+
+def test_constants() -> None:
+    """The paper's grid, half a decade between peaks, and a word on every parameter-free optimizer."""
+    assert list(TUNABLE) == ["step", "cosine", "one-cycle", "constant"]
+    assert len(STEP_DECAY_GRID) == 48
+    env = LRTrainingEnv(tiny.task())
+    assert env.max_lr == LARGEST_LR
+    assert (len(PEAKS), PEAKS[0], PEAKS[-1]) == (8, 1e-4, 0.3)
+    assert all(2.99 < after / before < 3.34 for before, after in itertools.pairwise(PEAKS))
+    assert USUAL_LR.keys() == PARAMETER_FREE.keys()
+    assert dict(USUAL_LR) == dict.fromkeys(PARAMETER_FREE, 1.0) | {"schedule-free-adamw": 2.5e-3}
+
+
+@pytest.mark.parametrize(
+    ("fields", "scale"),
+    [
+        ({}, 1),
+        ({"optimizer": "AdamW", "optimizer_options": {"weight_decay": 0.1}}, 1),
+        ({"optimizer": "RMSprop", "optimizer_options": {"momentum": 0.9}}, 1),
+        (MOMENTUM, 10),
+        ({"optimizer": "SGD", "optimizer_options": {"momentum": 0.5, "nesterov": True}}, 10),
+        ({"optimizer": "SGD"}, 30),
+        ({"optimizer": "SGD", "optimizer_options": {"momentum": 0, "weight_decay": 0.1}}, 30),
+        pytest.param(
+            {"optimizer": "torch.optim:SGD"}, 30, marks=bug("SGD by reference has the peaks of Adam, not those of SGD")
+        ),
+    ],
+)
+def test_peaks(fields: dict[str, Any], scale: float) -> None:
+    found = peaks(tiny.task(**fields))
+    assert found == pytest.approx([scale * peak for peak in PEAKS], rel=1e-9)
+    assert all(float(f"{peak:.3g}") == peak for peak in found)  # none reads 0.30000000000000004
+    assert max(found) <= LARGEST_LR
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "schedule-free-adamw",
+        *(
+            pytest.param(name, marks=bug(f"the peaks of {name} end at 0.3, its authors advise 1"))
+            for name in ("prodigy", "dadapt-adam", "dadapt-sgd", "schedule-free-sgd")
+        ),
+    ],
+)
+def test_peaks_are_around_what_the_authors_advise(name: str) -> None:
+    found = peaks(tiny.task(optimizer=name))
+    assert min(found) < USUAL_LR[name] < max(found)
+
+
+@pytest.mark.parametrize("fields", [{}, {"optimizer": "SGD"}, MOMENTUM], ids=["Adam", "SGD", "momentum"])
+@pytest.mark.parametrize("name", TUNABLE)
+def test_candidates(name: str, fields: dict[str, Any]) -> None:
+    """As many as the table says, called alike, told apart by what they do, and startable in the env."""
+    task = tiny.task(**fields)
+    tried = candidates(name, task)
+    assert len(tried) == {"step": 48}.get(name, 8)
+    assert {candidate.contestant.name for candidate in tried} == {f"tuned {name}"}
+    assert {candidate.contestant.identity["agent"] for candidate in tried} == {name}
+    json.dumps([candidate.contestant.identity for candidate in tried], allow_nan=False)
+    assert len({Cell(task, c.contestant, c.initial_lr, 0).key for c in tried}) == len(tried)
+    for candidate in tried:
+        env = LRTrainingEnv(task, **candidate.contestant.env_options)
+        env.check_lr(candidate.initial_lr, "the initial lr")
+
+
+def test_step_decays_are_those_of_the_paper() -> None:
+    """Section 3.2: four initial learning rates, four periods, three factors; for every optimizer the same."""
+    expected = set(itertools.product((0.1, 0.01, 0.001, 0.0001), (10, 20, 50, 100), (0.99, 0.9, 0.88)))
+    for fields in ({}, MOMENTUM):
+        tried = candidates("step", tiny.task(**fields))
+        options = [(c.initial_lr, *c.contestant.identity["options"].values()) for c in tried]
+        assert list(tried[0].contestant.identity["options"]) == ["every", "factor"]
+        assert (set(options), len(options)) == (expected, 48)
+
+
+@pytest.mark.parametrize("fields", [{}, MOMENTUM], ids=["Adam", "momentum"])
+def test_the_others_go_through_the_peaks(fields: dict[str, Any]) -> None:
+    task = tiny.task(**fields)
+    for name in ("cosine", "constant"):
+        tried = candidates(name, task)
+        assert [candidate.initial_lr for candidate in tried] == peaks(task)
+        assert all(candidate.contestant.identity["options"] == {} for candidate in tried)
+    tried = candidates("one-cycle", task)
+    assert [c.contestant.identity["options"] for c in tried] == [{"peak_lr": peak} for peak in peaks(task)]
+    assert [c.initial_lr for c in tried] == pytest.approx([peak / 25 for peak in peaks(task)])
+
+
+@pytest.mark.parametrize("place", [0, 4, 7])
+def test_one_cycles_go_up_to_their_peak(place: int) -> None:
+    """From a 25th of it, without the jump that another start would make, and down to nearly nothing."""
+    task = tiny.task()
+    peak = peaks(task)[place]
+    record = episode(candidates("one-cycle", task)[place])
+    top = 0.3 * 40 - 1  # PyTorch's last update of the rise
+    assert len(record.lrs) == 40
+    assert record.lrs[0] == pytest.approx(peak / 25, rel=EXACT)
+    assert max(record.lrs) == pytest.approx(peak, rel=EXACT)
+    assert record.lrs.index(max(record.lrs)) == top
+    assert record.lrs[: int(top) + 1] == sorted(record.lrs[: int(top) + 1])
+    assert record.lrs[int(top) :] == sorted(record.lrs[int(top) :], reverse=True)
+    assert record.lrs[-1] == pytest.approx(max(1e-7, peak / 25 / 1e4), rel=1e-3)
+    assert record.cost == 1  # no range test: the peak is given
+
+
+def test_one_cycles_of_sgd_go_up_to_its_peaks() -> None:
+    record = episode(candidates("one-cycle", tiny.task(**MOMENTUM))[5], **MOMENTUM)
+    assert max(record.lrs) == pytest.approx(0.3, rel=EXACT)
+
+
+def test_cosines_and_constants_start_at_their_peak() -> None:
+    task = tiny.task()
+    cosine, constant = (episode(candidates(name, task)[3]).lrs for name in ("cosine", "constant"))
+    assert cosine == pytest.approx([3e-3 * (1 + math.cos(math.pi * u / 40)) / 2 for u in range(40)], rel=1e-5)
+    assert constant == [3e-3] * 40
+
+
+def test_step_decays_decay() -> None:
+    tried = candidates("step", tiny.task())
+    (chosen,) = (
+        c for c in tried if c.initial_lr == 1e-3 and c.contestant.identity["options"] == {"every": 10, "factor": 0.88}
+    )
+    assert episode(chosen).lrs == pytest.approx([1e-3 * 0.88 ** (u // 10) for u in range(40)], rel=1e-5)
+
+
+def test_candidates_share_nothing_with_each_other() -> None:
+    """They are run in any order, by any process: one's episode does not change another's."""
+    task = tiny.task()
+    tried = candidates("one-cycle", task)
+    first = episode(tried[4]).lrs
+    episode(tried[2])
+    assert episode(tried[4]).lrs == first
+    assert len({id(candidate.contestant.agent) for candidate in tried}) == len(tried)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "cosin",
+            "no tunable schedule is named 'cosin'. Did you mean 'cosine'? Known: constant, cosine, one-cycle, step.",
+        ),
+        ("", "no tunable schedule is named ''. Known: constant, cosine, one-cycle, step."),
+        ("kim-yu", "no tunable schedule is named 'kim-yu'. Known: constant, cosine, one-cycle, step."),
+    ],
+)
+def test_unknown_names(name: str, message: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        candidates(name, tiny.task())
+    assert str(caught.value) == message
+
+
+def test_a_whole_tuning_by_rollouts() -> None:
+    """A candidate is an agent like any other: its cell is its rollout in the env that it asks for."""
+    task = tiny.task()
+    candidate = candidates("cosine", task)[4]
+    env = LRTrainingEnv(task, **candidate.contestant.env_options)
+    expected = rollout(env, candidate.contestant.agent, seed=3, initial_lr=1e-2)
+    assert Cell(task, candidate.contestant, candidate.initial_lr, 3).run() == expected
