@@ -54,9 +54,17 @@ def bug(what: str, raises: type[BaseException] = AssertionError) -> pytest.MarkD
     return pytest.mark.xfail(strict=True, raises=raises, reason=f"BUG: {what}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.finished_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def here(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what a comparison of that controller leaves, made in this process; not to be changed."""
+    out = tmp_path_factory.mktemp("here")
+    tiny.run_main(eval_transfer, "--controller", str(finished / "controller"), *ARGUMENTS, "--out", str(out))
+    return out
 
 
 @pytest.fixture
@@ -149,9 +157,48 @@ def trained(folder: Path, seed: int = 0, decay: tuple[float, int, float] | None 
     return folder
 
 
-def test_end_to_end(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a process with a worker; then here without one, which gives the same; then again, which computes nothing."""
-    out, here = tmp_path / "out", tmp_path / "here"
+def test_the_controllers_rows_are_its_rollouts(finished: Path, here: Path) -> None:
+    learned = Controller.load(finished)
+    task = tiny.task(**dict(cli.assignment(word) for word in OVERRIDE[1:]))
+    env = LRTrainingEnv(task, **learned.description.env_options())
+    for row in rows(here)[:2]:
+        seeds = results(here)["seeds"]
+        expected = [rollout(env, learned, seed=seed, initial_lr=row["initial_lr"]).result for seed in seeds]
+        assert [result["test_loss"] for result in row["results"]] == [result["test_loss"] for result in expected]
+
+
+def test_what_is_left(finished: Path, here: Path) -> None:
+    assert {path.name for path in here.iterdir()} == FILES | {"episodes"}
+    values = results(here)
+    assert len(values["seeds"]) == len(set(values["seeds"])) == 2
+    assert values["provenance"]["settings"]["seeds"] == values["seeds"]
+    best = results(finished)["comparison"]["best_step_decay"]
+    agents = [(row["agent"], row["initial_lr"]) for row in values["rows"]]
+    assert agents[:-1] == [(name, lr) for name in ("controller", "constant", "step") for lr in (1e-2, 1e-3)]
+    assert agents[-1][0].startswith(f"transferred step decay (lr {best['initial_lr']:g}, ")
+    assert agents[-1][1] == best["initial_lr"]
+    for row in values["rows"]:
+        assert [result["seed"] for result in row["results"]] == values["seeds"]
+        assert (row["reference"] is None) == (row["agent"] == "controller" or row["own_start"])
+    assert [row["own_start"] for row in values["rows"]] == [False] * 6 + [True]
+
+    count, starts = 4, 2
+    tables = {"All tasks together": count, "Side by side": starts, "fashion-mnist-mini/mlp": count}
+    tables["fashion-mnist-mini/mlp: every row"] = len(values["rows"])
+    parts = (here / "table.md").read_text().split("\n## ")[1:]
+    assert {part.splitlines()[0]: part.count("\n| ") - 2 for part in parts} == tables  # less head and rule
+    for name in FIGURES:
+        assert matplotlib.image.imread(here / name)[..., :3].std() > 0.05
+    page = (here / "report.html").read_text()
+    assert page.count('<img src="data:image/png;base64,') == len(FIGURES)
+    assert page.count("<table>") == len(tables)
+    assert "transferred step decay (lr" in page
+    assert not any(word in page for word in ("<script", "http://", "https://", 'src="/'))
+
+
+def test_as_a_process_with_a_worker(finished: Path, here: Path, tmp_path: Path) -> None:
+    """It gives the same."""
+    out = tmp_path / "out"
     done = tiny.run_script(
         "eval_transfer.py", "--controller", str(finished), *ARGUMENTS, "--out", str(out), folder=tmp_path
     )
@@ -159,52 +206,23 @@ def test_end_to_end(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     message = f"Results, figures and a page that shows them (report.html) are in {out}"
     assert message in done.stdout.replace("\n", "")
     assert {path.name for path in out.iterdir()} == FILES | {"episodes"}
-    tiny.run_main(eval_transfer, "--controller", str(finished / "controller"), *ARGUMENTS, "--out", str(here))
-    assert rows(here) == rows(out)
-    assert (here / "losses.png").read_bytes() == (out / "losses.png").read_bytes()
-    monkeypatch.setattr(Cell, "run", None)
-    (here / "results.json").unlink()
-    tiny.run_main(eval_transfer, "--controller", str(finished), *ARGUMENTS, "--out", str(here))
-    assert rows(here) == rows(out)
-
-    values = json.loads((out / "results.json").read_text())
-    about = values["provenance"]
+    assert rows(out) == rows(here)
+    assert results(out)["standings"] == results(here)["standings"]
+    assert (out / "losses.png").read_bytes() == (here / "losses.png").read_bytes()
+    about = results(out)["provenance"]
     assert about["command"].startswith(f"eval_transfer.py --controller '{finished}' --task fashion-mnist-mini/mlp")
     assert {"commit", "python", "packages"} < about.keys()
-    assert len(about["settings"]["seeds"]) == len(set(about["settings"]["seeds"])) == 2
-    best = json.loads((finished / "results.json").read_text())["comparison"]["best_step_decay"]
-    agents = [(row["agent"], row["initial_lr"]) for row in values["rows"]]
-    assert agents[:-1] == [(name, lr) for name in ("controller", "constant", "step") for lr in (1e-2, 1e-3)]
-    assert agents[-1][0].startswith(f"transferred step decay (lr {best['initial_lr']:g}, ")
-    assert agents[-1][1] == best["initial_lr"]
-    for row in values["rows"]:
-        assert [result["seed"] for result in row["results"]] == about["settings"]["seeds"]
-        assert (row["reference"] is None) == (row["agent"] == "controller" or row["initial_lr"] not in (1e-2, 1e-3))
-    assert [row["own_start"] for row in values["rows"]] == [False] * 6 + [True]
-    count, starts = 4, 2
-    tables = {"All tasks together": count, "Side by side": starts, "fashion-mnist-mini/mlp": count}
-    tables["fashion-mnist-mini/mlp: every row"] = len(values["rows"])
-    parts = (out / "table.md").read_text().split("\n## ")[1:]
-    assert {part.splitlines()[0]: part.count("\n| ") - 2 for part in parts} == tables  # less head and rule
-    for name in FIGURES:
-        assert matplotlib.image.imread(out / name)[..., :3].std() > 0.05
-    page = (out / "report.html").read_text()
-    assert page.count('<img src="data:image/png;base64,') == len(FIGURES)
-    assert page.count("<table>") == len(tables)
-    assert "transferred step decay (lr" in page
-    assert not any(word in page for word in ("<script", "http://", "https://", 'src="/'))
 
 
-def test_the_controllers_rows_are_its_rollouts(finished: Path, tmp_path: Path) -> None:
-    tiny.run_main(eval_transfer, "--controller", str(finished), *ARGUMENTS, "--out", str(tmp_path / "out"))
-    learned = Controller.load(finished)
-    values = json.loads((tmp_path / "out" / "results.json").read_text())
-    task = tiny.task(**dict(cli.assignment(word) for word in OVERRIDE[1:]))
-    env = LRTrainingEnv(task, **learned.description.env_options())
-    for row in values["rows"][:2]:
-        seeds = values["provenance"]["settings"]["seeds"]
-        expected = [rollout(env, learned, seed=seed, initial_lr=row["initial_lr"]).result for seed in seeds]
-        assert [result["test_loss"] for result in row["results"]] == [result["test_loss"] for result in expected]
+def test_the_same_command_again_computes_nothing(
+    finished: Path, here: Path, episodes: Episodes, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(here, out)
+    (out / "results.json").unlink()
+    run("--controller", str(finished), *ARGUMENTS, "--out", str(out))
+    assert episodes.cells == []
+    assert rows(out) == rows(here)
 
 
 def prepared(*arguments: str) -> Any:

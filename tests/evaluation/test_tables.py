@@ -259,7 +259,8 @@ def test_names_reach_the_screen_as_they_are(name: str) -> None:
 )
 def test_names_that_read_like_richs_markup(name: str) -> None:
     assert name in printed(detail_lines([group(name, LOW)]))
-    assert name in printed([("agent",)], title=name)
+    assert name in printed(detail_lines([group("a", LOW)]), title=name, caption="a caption")
+    assert name in printed(detail_lines([group("a", LOW)]), caption=name)
 
 
 @bug("`markdown` leaves line breaks and bars in cells as they are")
