@@ -1216,7 +1216,12 @@ def test_an_agent_that_fails_and_is_mended(
 
     begun: list[str] = []
     real = Cell.run
-    monkeypatch.setattr(Cell, "run", lambda cell: begun.append(cell.contestant.name) or real(cell))
+
+    def remember(cell: Cell) -> Rollout:
+        begun.append(cell.contestant.name)
+        return real(cell)
+
+    monkeypatch.setattr(Cell, "run", remember)
     assert failed(*words) == 1
     assert begun == ["failing"] * 4
     assert sorted((out / "episodes").glob("*.failed.json")) == notes
