@@ -125,14 +125,14 @@ class Plan:
     tuning_seeds: list[int]
 
     def tuning_seeds_for(self, candidates: list[Candidate]) -> list[int]:
-        """Return as many seeds as the tuning's episodes allow for each candidate."""
-        return self.tuning_seeds[: len(self.tuning_seeds) // len(candidates)]
+        """Return the seeds of a candidate's runs, the last of which may be for some candidates only."""
+        return self.tuning_seeds[: -(-len(self.tuning_seeds) // len(candidates))]
 
     @property
     def tuning_episodes(self) -> int:
         """Episodes of all tuning together."""
         each = [candidates for of in self.tune.values() for candidates in of.values()]
-        return sum(len(candidates) * len(self.tuning_seeds_for(candidates)) for candidates in each)
+        return len(each) * len(self.tuning_seeds)
 
     def matrix(self, tuned: dict[str, dict[str, Tuned]], reference: str) -> Matrix:
         """Return the rows: what was tuned, what has a start of its own, and everybody from every start."""
@@ -169,15 +169,28 @@ def prepare(arguments: Arguments) -> Plan:
     own_start = [_optimizer(word) for word in arguments.optimizers]
     for decay in dict.fromkeys(d for d in map(_best_step_decay, map(Path, arguments.controller)) if d is not None):
         own_start.append((step_decay(decay, f"transferred step decay ({decay})"), decay.initial_lr))
-    if arguments.plugins:
-        contestants = [dataclasses.replace(c, identity=c.identity | code) for c in contestants]
-    names = [c.name for c in contestants] + [c.name for c, _ in own_start]
+    names = (
+        [c.name for c in contestants] + [c.name for c, _ in own_start] + [f"tuned {name}" for name in arguments.tune]
+    )
     if twice := {name for name in names if names.count(name) > 1}:
         raise InvalidArgumentError(f"two contestants are called {', '.join(sorted(twice))}; rename a folder or plugin")
     chosen = [tasks.get(name, **dict(arguments.override)) for name in arguments.task]
     starts = {task.name: arguments.initial_lrs or task.initial_lrs for task in chosen}
+
+    def marked(contestant: Contestant) -> Contestant:
+        identity = contestant.identity | (code if arguments.plugins else {})
+        return dataclasses.replace(contestant, identity=identity)
+
+    contestants = [marked(contestant) for contestant in contestants]
+    own_start = [(marked(contestant), lr) for contestant, lr in own_start]
     tune = {
-        task.name: {f"tuned {name}": spread(candidates(name, task), arguments.tuning_runs) for name in arguments.tune}
+        task.name: {
+            f"tuned {name}": [
+                dataclasses.replace(candidate, contestant=marked(candidate.contestant))
+                for candidate in spread(candidates(name, task), arguments.tuning_runs)
+            ]
+            for name in arguments.tune
+        }
         for task in chosen
     }
     env: dict[str, Any] = {"device": arguments.device}
@@ -217,17 +230,27 @@ def _controller(folder: str, several: bool) -> Contestant:
 
 
 def _optimizer(word: str) -> tuple[Contestant, float]:
-    """Return an optimizer in place of the task's, and its learning rate: `name` or `name:lr=x,option=value`."""
-    name, options = _parts(word)
+    """Return an optimizer in place of the task's, and its learning rate: `name` or `name:lr=x,option=value`.
+
+    The name may be a reference, `module:Class`.
+    """
+    pieces = word.split(":")
+    reference = len(pieces) > 1 and "=" not in pieces[1]
+    name, options = _parts(":".join(pieces[1:]) if reference else word)
+    name = f"{pieces[0]}:{name}" if reference else name
     lr = options.pop("lr", USUAL_LR.get(name))
     if lr is None:
         known = ", ".join(USUAL_LR)
         raise InvalidArgumentError(
             f"--optimizers {word} needs a learning rate, as {name}:lr=1e-3; known without: {known}"
         )
+    try:
+        rate = cli.learning_rate(str(lr))
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"--optimizers {word}: lr {error}") from error
     fields = {"optimizer": name, "optimizer_options": options}
     identity = {"agent": "constant", "options": {}}
-    return Contestant(word, identity, agents.make("constant"), fields), cli.learning_rate(str(lr))
+    return Contestant(word, identity, agents.make("constant"), fields), rate
 
 
 def _all_agents() -> list[str]:
@@ -254,23 +277,33 @@ def _parts(word: str) -> tuple[str, dict[str, Any]]:
 
 def _best_step_decay(folder: Path) -> StepDecay | None:
     """Return the step decay that was tuned on the controller's own task, if its training run is at hand."""
-    for results in (folder / "results.json", folder.parent / "results.json"):
-        if results.is_file():
-            try:
-                content = read_json(results)
-                if "family_comparison" in content:
-                    return None  # a family has no step decay of its own
-                return StepDecay(**content["comparison"]["best_step_decay"])
-            except (KeyError, TypeError) as error:
-                raise FileFormatError(f"{results} is not the result of a training run: {error}") from error
-    return None
+    run = folder.resolve().parent if folder.resolve().name == "controller" else folder
+    results = run / "results.json"
+    if not (results.is_file() and (run / "controller").is_dir()):
+        return None
+    try:
+        content = read_json(results)
+        if "family_comparison" in content:
+            return None  # a family has no step decay of its own
+        return StepDecay(**content["comparison"]["best_step_decay"])
+    except (KeyError, TypeError) as error:
+        raise FileFormatError(f"{results} is not the result of a training run: {error}") from error
 
 
 def run_tuning(plan: Plan, pool: Workers, folder: Path, advance: Callable[..., None]) -> dict[str, dict[str, Tuned]]:
     """Tune what is to be tuned, on every task."""
     return {
         task.name: {
-            name: tune(task, of, plan.tuning_seeds_for(of), pool, env=plan.env, folder=folder, advance=advance)
+            name: tune(
+                task,
+                of,
+                plan.tuning_seeds_for(of),
+                pool,
+                episodes=len(plan.tuning_seeds),
+                env=plan.env,
+                folder=folder,
+                advance=advance,
+            )
             for name, of in plan.tune[task.name].items()
         }
         for task in plan.tasks
@@ -306,7 +339,7 @@ def main() -> None:
             episodes = bar.add_task("episodes", total=len(matrix.entries) * len(matrix.seeds))
             groups = matrix.run(pool, folder, lambda *_: bar.advance(episodes))
     except KeyboardInterrupt:
-        console.print(f"\nStopped. The same command with --out {out} continues.")
+        console.print(f"\nStopped. The same command with --out {out} continues.", markup=False)
         sys.exit(cli.INTERRUPTED)
     settings = dataclasses.asdict(arguments) | {"seeds": matrix.seeds}
     if not any(group.runs for group in groups):
@@ -323,8 +356,8 @@ def main() -> None:
     console.print(f"Reference: {reference}. {LEGEND}")
     failures = [failure for group in groups for failure in group.failures]
     if failures:
-        console.print(f"[red]{len(failures)} episodes failed[/red], the first: {failures[0]}")
-    console.print(f"Results, figures and a page that shows them (report.html) are in {out}")
+        console.print(f"{len(failures)} episodes failed, the first: {failures[0]}", markup=False, style="red")
+    console.print(f"Results, figures and a page that shows them (report.html) are in {out}", markup=False)
     if failures:
         sys.exit(1)
 

@@ -8,7 +8,7 @@
 | constant | the same 8 |
 
 The peaks span the optimizer's usual range: 1e-4 to 0.3 for Adam and its kin, 10 times that for SGD with momentum, and
-30 times for SGD without (up to the env's largest learning rate, 10).
+30 times for SGD without and for optimizers whose authors advise 1 (up to the env's largest learning rate, 10).
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ LARGEST_LR = 10.0
 def peaks(task: Task) -> list[float]:
     """Return eight learning rates, half a decade apart, around what is usual for the task's optimizer."""
     scale = 1.0
-    if task.optimizer == "SGD":
+    if USUAL_LR.get(str(task.optimizer)) == 1.0:
+        scale = 30.0
+    elif str(task.optimizer).rpartition(":")[2] == "SGD":
         scale = 10.0 if task.optimizer_options.get("momentum", 0) > 0 else 30.0
     return [float(f"{min(LARGEST_LR, scale * peak):.3g}") for peak in PEAKS]
 

@@ -19,6 +19,10 @@ from lr_gym.errors import LRGymError
 T = TypeVar("T")
 
 
+class WorkerDiedError(LRGymError):
+    """A worker process died."""
+
+
 def available_cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -66,7 +70,7 @@ def as_they_come(pool: ProcessPoolExecutor, calls: Sequence[Callable[[], T]]) ->
         calls: Picklable, without arguments.
 
     Raises:
-        LRGymError: A process died.
+        WorkerDiedError: A process died.
     """
     futures: dict[Future[T], int] = {}
     try:
@@ -77,7 +81,7 @@ def as_they_come(pool: ProcessPoolExecutor, calls: Sequence[Callable[[], T]]) ->
             for future in done:
                 yield futures[future], future.result()
     except BrokenProcessPool as error:
-        raise LRGymError(
+        raise WorkerDiedError(
             "a worker process died (out of memory, or killed); free some memory or use fewer workers, then run the "
             "same command again: what is finished is kept"
         ) from error

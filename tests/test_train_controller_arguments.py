@@ -16,7 +16,6 @@ from agents.ppo.config import PROFILES
 from agents.ppo.controller import Controller
 from agents.ppo.train import TrainingCallback
 from lr_gym import cli, tasks
-from lr_gym.errors import InvalidArgumentError
 
 
 @pytest.fixture
@@ -131,7 +130,6 @@ def test_further_settings() -> None:
     assert (config.replicas, config.final_lr_factor, config.episodes) == (8, 1, 99)
 
 
-@pytest.mark.xfail(strict=True, raises=InvalidArgumentError, reason="it chooses a population, and is then refused")
 def test_replicas_of_one_task_settle_the_backend() -> None:
     assert configured("--override", SMALL, "--settings", "replicas=4").backend == "workers"
 
@@ -288,7 +286,6 @@ def test_arguments_that_make_no_sense(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged", "file", "foreign"]
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="a traceback")
 @pytest.mark.parametrize("setting", ["trainees=many", "seed=x", "observation=[1]"])
 def test_settings_of_another_type(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert setting.partition("=")[0] in tiny.refused(train_controller, capsys, "--settings", setting)

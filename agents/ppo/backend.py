@@ -14,7 +14,7 @@ from agents.ppo.config import TrainConfig
 from lr_gym import LRTrainingEnv, LRTrainingVectorEnv
 from lr_gym.envs.replay import ReplayEnv
 from lr_gym.envs.worker_process import MakeEnv
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import EpisodeError, InvalidArgumentError
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee import Population, Trainee
 from lr_gym.trainee.arithmetic import Arithmetic
@@ -34,8 +34,8 @@ def choose_backend(config: TrainConfig) -> str:
     Args:
         config: The settings of the run.
     """
-    if isinstance(config.task, TaskFamily):
-        return "workers"  # tasks that differ cannot be computed at once
+    if isinstance(config.task, TaskFamily) or config.replicas > 1:
+        return "workers"  # tasks that differ cannot be computed at once, and replicas wait for those that diverged
     arithmetic = Arithmetic(config.precision)
     pair = [Trainee(config.task, seed, device=config.device, arithmetic=arithmetic) for seed in (0, 1)]
     if pair[0].device.type == "cpu" and config.trainees < 2 * CPU_POPULATION:
@@ -96,6 +96,8 @@ class FullLength(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the env, or do nothing where its episode has ended early; only the last step says `terminated`."""
         reward: Any = 0.0
+        if self._left == 0:
+            raise EpisodeError("the episode has ended or none was started; call env.reset() before env.step()")
         if self._last is None:
             observation, reward, terminated, truncated, info = self.env.step(action)
             if terminated or truncated:

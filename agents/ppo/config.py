@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 
-from lr_gym.checks import check_choice, check_number
+from lr_gym.checks import check_choice, check_number, check_whole
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee.arithmetic import PRECISIONS
 
 BACKENDS = ("workers", "population")
+#: Smallest and largest value of the settings that are numbers.
+_RANGES = {
+    "gamma": (0.0, 1.0),
+    "gae_lambda": (0.0, 1.0),
+    "clip_range": (1e-6, math.inf),
+    "actor_lr": (1e-12, math.inf),
+    "critic_lr": (1e-12, math.inf),
+    "entropy_coefficient": (0.0, math.inf),
+    "log_std": (-20.0, 5.0),
+}
 Purpose = Literal["training", "selection", "tuning", "final"]
 
 
@@ -107,9 +118,11 @@ class TrainConfig:
             "evaluation_runs",
         )
         for name in (*whole, "tuning_runs", "final_runs"):
-            if getattr(self, name) < 1:
-                raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.seed < 2**32 - 1:  # NumPy's global generator, which SB3 seeds, takes no other
+            check_whole(name, getattr(self, name))
+        for name, (low, high) in _RANGES.items():
+            check_number(name, getattr(self, name), low, high)
+        check_whole("seed", self.seed, 0)
+        if not self.seed < 2**32 - 1:  # NumPy's global generator, which SB3 seeds, takes no other
             raise InvalidArgumentError(f"seed must not be negative, and below {2**32 - 1}, got {self.seed}")
         check_number("final_lr_factor", self.final_lr_factor, 0, 1, low_open=True)
         if self.trainees % self.replicas:
@@ -171,7 +184,7 @@ class TrainConfig:
             FileFormatError: A field is missing or unknown.
         """
         try:
-            task, validation = values["task"], values["validation"]
+            task, validation = values["task"], values.get("validation")
             read = {
                 "task": TaskFamily.from_dict(task) if "base" in task else Task.from_dict(task),
                 "validation": None if validation is None else TaskFamily.from_dict(validation),

@@ -96,7 +96,12 @@ def compare_on_family(
     contestants = [Contestant(name, {"agent": name, "options": {}}, agents.make(name)) for name in SCHEDULES]
     contestants.append(Contestant("controller", {"controller": controller.fingerprint}, controller))
     for contestant in contestants:
-        cells.append([Cell(task, contestant, task.initial_lrs[0], number, device) for number, task in draws])
+        cells.append(
+            [
+                Cell(task, contestant, task.initial_lrs[number % len(task.initial_lrs)], number, device)
+                for number, task in draws
+            ]
+        )
     records = iter(pool.run([cell for of in cells for cell in of], folder, advance))
     cosines, *others = ([next(records) for _ in of] for of in cells)
     best = [

@@ -117,7 +117,7 @@ def selection_cells(config: TrainConfig, contestant: Contestant) -> list[tuple[s
         ]
     cells = []
     for number, task in enumerate((config.validation or config.task).draws(runs)):
-        lr = task.initial_lrs[0]
+        lr = task.initial_lrs[number % len(task.initial_lrs)]
         cells.append((f"1e{math.floor(math.log10(lr)):+d}...", Cell(task, contestant, lr, number, env)))
     return sorted(cells, key=lambda entry: -entry[1].initial_lr)
 

@@ -28,18 +28,17 @@ def _wrapped(agent: str) -> str:
 def draw_starts(by_task: Mapping[str, list[Group]]) -> Figure:
     """Draw the mean test loss by agent and initial lr: who finds a good learning rate from a bad start?
 
-    Agents with an initial lr of their own are left out: they have one number, in the table.
+    Agents with an initial lr of their own stand in a column of their own.
     """
-    by_task = {name: [group for group in groups if not group.own_start] for name, groups in by_task.items()}
     agents = list(dict.fromkeys(group.agent for groups in by_task.values() for group in groups))
-    width = max(1, *(len(starts(groups)) for groups in by_task.values()))
+    width = max(len(_columns(groups)) for groups in by_task.values())
     lines = sum(_wrapped(agent).count("\n") + 1 for agent in agents)
     figure = new_figure(2 + (1 + 0.8 * width) * len(by_task), 1.2 + 0.3 * max(len(agents), lines))
     for axes, (name, groups) in zip(figure.subplots(1, len(by_task), squeeze=False)[0], by_task.items(), strict=True):
-        lrs = starts(groups)
+        lrs = _columns(groups)
         losses = np.full((len(agents), len(lrs)), np.nan)
         for group in groups:
-            losses[agents.index(group.agent), lrs.index(group.initial_lr)] = group.summary("test_loss").mean
+            losses[agents.index(group.agent), lrs.index(_column(group))] = group.summary("test_loss").mean
         finite = losses[np.isfinite(losses) & (losses > 0)]
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.log(losses / (finite.min() if len(finite) else 1.0))
@@ -48,7 +47,7 @@ def draw_starts(by_task: Mapping[str, list[Group]]) -> Figure:
             shade = "white" if ratio[row, column] > np.log(1.35) else "black"
             text = f"{losses[row, column]:.3f}"
             axes.text(column, row, text, ha="center", va="center", color=shade, fontsize="small")
-        axes.set_xticks(range(len(lrs)), [f"{lr:g}" for lr in lrs])
+        axes.set_xticks(range(len(lrs)), ["own" if lr is None else f"{lr:g}" for lr in lrs])
         labels = [_wrapped(agent) for agent in agents] if axes.get_subplotspec().is_first_col() else []
         axes.set_yticks(range(len(agents)), labels, fontsize="small")
         axes.set(title=name, xlabel="initial lr")
@@ -68,21 +67,38 @@ def draw_curves(by_task: Mapping[str, list[Group]], what: Curve, note: str) -> F
     return (_panels_by_agent if len(agents) > FEW else _panels_by_start)(by_task, what, note)
 
 
+def _column(group: Group) -> float | None:
+    """Return the initial lr, or None for an agent that has its own."""
+    return None if group.own_start else group.initial_lr
+
+
+def _columns(groups: Sequence[Group]) -> list[float | None]:
+    """Return the initial lrs, the largest first, and None if any agent has its own."""
+    return [*starts(groups), *([None] if any(group.own_start for group in groups) else [])]
+
+
 def _panels_by_start(by_task: Mapping[str, list[Group]], what: Curve, note: str) -> Figure:
     """Return a figure with a row per task and a column per initial lr, every agent in each panel."""
-    lrs = starts([group for groups in by_task.values() for group in groups])
-    figure = new_figure(1 + 4.5 * len(lrs), 1 + 3.5 * len(by_task))
-    panels = figure.subplots(len(by_task), len(lrs), squeeze=False)
+    agents = dict.fromkeys(group.agent for groups in by_task.values() for group in groups)
+    numbers = {agent: number for number, agent in enumerate(agents)}
+    columns = max(1, *(len(starts(groups)) for groups in by_task.values()))
+    figure = new_figure(1 + 4.5 * columns, 1 + 3.5 * len(by_task))
+    panels = figure.subplots(len(by_task), columns, squeeze=False)
     for row, (name, groups) in zip(panels, by_task.items(), strict=True):
-        for axes, lr in zip(row, lrs, strict=True):
+        lrs: list[float | None] = [*starts(groups)] or [None]
+        for axes, lr in zip(row, lrs, strict=False):
             here = {g.agent: g.runs for g in groups if g.runs and (g.own_start or g.initial_lr == lr)}
-            plot_runs(here, what, f"{name} from {lr:g}", axes)
+            plot_runs(here, what, name if lr is None else f"{name} from {lr:g}", axes, numbers)
+        for axes in row[len(lrs) :]:
+            axes.set_visible(False)
     figure.suptitle(note)
     return figure
 
 
 def _panels_by_agent(by_task: Mapping[str, list[Group]], what: Curve, note: str) -> Figure:
     """Return a figure with a panel per task and agent, every initial lr in each panel, all on one scale per task."""
+    from matplotlib.lines import Line2D  # here: worker processes, which never draw, start sooner without
+
     columns = 6
     agents = list(dict.fromkeys(group.agent for groups in by_task.values() for group in groups))
     rows = math.ceil(len(agents) / columns)
@@ -100,13 +116,12 @@ def _panels_by_agent(by_task: Mapping[str, list[Group]], what: Curve, note: str)
             runs = {"own" if g.own_start else f"{g.initial_lr:g}": g.runs for g in mine}
             plot_runs(runs, what, _wrapped(agents[number]), axes, numbers)
             axes.label_outer()
-            if number:
-                axes.get_legend().remove()
-            else:
-                owns = any(g.own_start for g in groups)
-                for label in numbers.keys() - runs.keys() - (set() if owns else {"own"}):  # one legend for all panels
-                    axes.plot([], [], color=f"C{numbers[label] % 10}", label=label)
-                axes.legend(fontsize="small")
+            if (legend := axes.get_legend()) is not None:
+                legend.remove()
+            if number == 0:  # one legend for all panels
+                shown = [label for label in numbers if label != "own" or any(g.own_start for g in groups)]
+                lines = [Line2D([], [], color=f"C{numbers[label] % 10}") for label in shown]
+                axes.legend(lines, shown, fontsize="small")
     return figure
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import FileFormatError, LRGymError
 from lr_gym.evaluation.rollout import Rollout, rollout
 from lr_gym.files import read_json, write_json
-from lr_gym.processes import as_they_come, worker_pool
+from lr_gym.processes import WorkerDiedError, as_they_come, worker_pool
 from lr_gym.tasks import Task
 
 #: Part of every cell's hash: raised when episodes come out differently, so that old records are not taken for new.
@@ -145,7 +146,7 @@ class _Job:
             return known
         try:
             record = self.cell.run()
-        except Exception as error:  # whatever a user's agent, model or data raise
+        except (Exception, SystemExit) as error:  # whatever a user's agent, model or data raise
             return self.failed(f"{type(error).__name__}: {error}")
         if self.record is not None and self.failure is not None:
             write_json(self.record, record.to_dict(), indent=None)
@@ -244,11 +245,15 @@ class Workers:
         if self._pool is None:
             for index in missing:
                 take(index, jobs[index]())
+        for index in missing if self._pool is not None else ():
+            if (problem := _not_sendable(jobs[index])) is not None:
+                take(index, jobs[index].failed(problem))
+        missing = [index for index in missing if index not in outcomes]
         while self._pool is not None and missing:
             try:
                 for place, outcome in as_they_come(self._pool, [jobs[index] for index in missing]):
                     take(missing[place], outcome)
-            except LRGymError:  # a process died: whose cell it was only a process of its own can tell
+            except WorkerDiedError:  # whose cell it was only a process of its own can tell
                 self._pool = worker_pool(self.count, self._modules)
                 left = [index for index in missing if index not in outcomes]
                 for index in left[: 2 * self.count]:
@@ -261,5 +266,14 @@ class Workers:
         with worker_pool(1, self._modules) as pool:
             try:
                 return next(iter(as_they_come(pool, [job])))[1]
-            except LRGymError:
+            except WorkerDiedError:
                 return job.failed("its worker process died (out of memory, or killed)")
+
+
+def _not_sendable(job: _Job) -> str | None:
+    """Return why a cell cannot be sent to a worker process, or None."""
+    try:
+        pickle.dumps(job)
+    except Exception as error:  # whatever a user's agent raises
+        return f"it cannot be sent to a worker process: {type(error).__name__}: {error}"
+    return None

@@ -75,7 +75,8 @@ def plot_runs(
     label = {"lrs": "learning rate", "val_losses": "validation loss", "train_losses": "training loss"}[what]
     axes.set(yscale="log", xlabel="updates", ylabel=label, title=title)
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize="small")
+    if groups:
+        axes.legend(fontsize="small")
 
 
 def plot_learning_curve(

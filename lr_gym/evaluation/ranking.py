@@ -70,19 +70,24 @@ def yardsticks(groups: Sequence[Group], name: str | None) -> dict[str, float]:
 
     Args:
         groups: The rows of all tasks.
-        name: The agent that sets it; of several starts its lowest mean. None for the lowest mean of any agent.
+        name: The agent that sets it; of several starts its lowest mean. None for the lowest mean of any agent, which
+            also counts where the agent has no result. Tasks on which nobody has one are left out.
 
     Raises:
-        UnknownNameError: There is no such agent, or it has no results on a task.
+        UnknownNameError: There is no such agent.
     """
+    agents = {group.agent for group in groups}
+    if name is not None and name not in agents:
+        raise UnknownNameError.of("agent of the comparison", name, agents)
+    chosen: dict[str, float] = {}
     lowest: dict[str, float] = {}
     for group in groups:
-        mean = group.summary("test_loss").mean
-        if name in (None, group.agent) and math.isfinite(mean):
-            lowest[group.task] = min(mean, lowest.get(group.task, math.inf))
-    if missing := {group.task for group in groups} - lowest.keys():
-        raise UnknownNameError(f"the yardstick {name!r} has no result on {', '.join(sorted(missing))}")
-    return lowest
+        loss = _loss(group)
+        if math.isfinite(loss):
+            lowest[group.task] = min(loss, lowest.get(group.task, math.inf))
+            if group.agent == name:
+                chosen[group.task] = min(loss, chosen.get(group.task, math.inf))
+    return lowest | chosen
 
 
 def standings(groups: Sequence[Group], yardstick: str | None = None) -> list[Standing]:
@@ -113,14 +118,14 @@ def standings(groups: Sequence[Group], yardstick: str | None = None) -> list[Sta
     for agent in agents:
         pairs = {pair: row[agent] for pair, row in by_pair.items() if agent in row}
         own = {id(group): group for group in pairs.values()}.values()  # one of its own start counts once
-        improvements = [group.improvement for group in own if group.improvement is not None]
+        improvements = [
+            group.improvement for group in own if group.improvement is not None and not math.isnan(group.improvement)
+        ]
         found.append(
             Standing(
                 agent,
-                {pair: _loss(group) / unit[pair[0]] for pair, group in pairs.items()},
-                interquartile_mean_interval(
-                    [[loss / unit[group.task] for loss in group.values("test_loss")] for group in own]
-                ),
+                {pair: _ratio(_loss(group), unit[pair[0]]) for pair, group in pairs.items()},
+                interquartile_mean_interval([_ratios(group, unit[group.task]) for group in own]),
                 summarise(ranks[agent]).mean,
                 summarise(improvements).mean if improvements else None,
                 summarise([group.cost for group in own if group.runs]).mean,
@@ -129,6 +134,16 @@ def standings(groups: Sequence[Group], yardstick: str | None = None) -> list[Sta
             )
         )
     return sorted(found, key=lambda standing: standing.quantile(0.5))
+
+
+def _ratio(loss: float, unit: float) -> float:
+    """Return a loss over the yardstick's, which may be zero."""
+    return loss / unit if unit > 0 else 1.0 if loss == 0 else math.inf
+
+
+def _ratios(group: Group, unit: float) -> list[float]:
+    """Return the ratio of every run; infinity for one that failed."""
+    return [_ratio(loss, unit) for loss in group.values("test_loss")] + [math.inf] * len(group.failures)
 
 
 def _loss(group: Group) -> float:

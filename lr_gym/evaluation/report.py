@@ -120,7 +120,7 @@ def _sections(
     for task, of in tuned.items():
         for name, outcome in of.items():
             options = outcome.best.contestant.identity.get("options") or {}
-            chosen = ", ".join(f"{key}={value:g}" for key, value in options.items()) or "defaults"
+            chosen = ", ".join(f"{key}={value}" for key, value in options.items()) or "defaults"
             lr, tried = f"{outcome.best.initial_lr:g}", str(len(outcome.tried))
             lines.append((task, name, chosen, lr, tried, str(outcome.episodes)))
     if len(lines) > 1:
@@ -187,8 +187,8 @@ def _page(preface: str, about: Mapping[str, Any], sections: Sequence[Section], p
 def _table(lines: Lines) -> str:
     def cell(text: str, tag: str) -> str:
         inner = html.escape(text)
-        if text.startswith("**"):
-            inner = f"<b>{html.escape(text.strip('*') if text.count('**') == 2 else text)}</b>"
+        if text.startswith("**") and text.endswith("**"):
+            inner = f"<b>{html.escape(text[2:-2])}</b>"
         return f"<{tag}>{inner}</{tag}>"
 
     head, *rows = lines

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from lr_gym.evaluation.groups import Group
@@ -174,15 +175,16 @@ def screen(lines: Lines, title: str, caption: str = "") -> Table:
         title: Above it.
         caption: Below it.
     """
-    table = Table(title=title, caption=caption, caption_justify="left")
+    table = Table(title=escape(title), caption=escape(caption), caption_justify="left")
     for column in lines[0]:
-        table.add_column(column, justify="left" if column == "agent" else "right", overflow="fold")
+        table.add_column(escape(column), justify="left" if column == "agent" else "right", overflow="fold")
     for row in lines[1:]:
-        table.add_row(*(cell.replace("**", "") for cell in row))
+        table.add_row(*(escape(cell.replace("**", "")) for cell in row))
     return table
 
 
 def markdown(lines: Lines) -> str:
     """Return a table in Markdown."""
     rows = [lines[0], ("---",) * len(lines[0]), *lines[1:]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    safe = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in safe) + "\n"

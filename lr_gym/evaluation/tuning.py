@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,17 +74,20 @@ def tune(
     seeds: Sequence[int],
     pool: Workers,
     *,
+    episodes: int | None = None,
     env: dict[str, Any] | None = None,
     folder: Path | None = None,
     advance: Callable[[Cell, Rollout], None] | None = None,
 ) -> Tuned:
-    """Run every candidate with every seed and choose the best on validation data.
+    """Run every candidate with the same seeds and choose the best on validation data.
 
     Args:
         task: What is trained.
         candidates: What is tried.
         seeds: Of the runs of each; others than those of the comparison that follows.
         pool: Where episodes run.
+        episodes: How many in all; where the candidates do not divide it the first ones run once more. By default every
+            candidate runs with every seed.
         env: Keyword arguments of `LRTrainingEnv` beyond the task.
         folder: Where records are kept and found again.
         advance: Called with every episode that is done.
@@ -91,8 +95,17 @@ def tune(
     Raises:
         LRGymError: An episode failed.
     """
-    cells = [Cell(task, c.contestant, c.initial_lr, seed, env or {}) for c in candidates for seed in seeds]
-    losses = np.array([run.result["best_val_loss"] for run in pool.run(cells, folder, advance)])
-    means = losses.reshape(len(candidates), -1).mean(axis=1)
-    tried = [(candidate, float(mean)) for candidate, mean in zip(candidates, means, strict=True)]
-    return Tuned(min(tried, key=lambda entry: entry[1])[0], tried, len(cells))
+    each, rest = divmod(len(seeds) * len(candidates) if episodes is None else episodes, len(candidates))
+    runs = [each + (place < rest) for place in range(len(candidates))]
+    cells = [
+        Cell(task, c.contestant, c.initial_lr, seed, env or {})
+        for c, count in zip(candidates, runs, strict=True)
+        for seed in seeds[:count]
+    ]
+    records = iter(pool.run(cells, folder, advance))
+    tried = [
+        (candidate, float(np.mean([next(records).result["best_val_loss"] for _ in range(count)])))
+        for candidate, count in zip(candidates, runs, strict=True)
+    ]
+    best = min(tried, key=lambda entry: math.inf if math.isnan(entry[1]) else entry[1])[0]
+    return Tuned(best, tried, len(cells))

@@ -113,7 +113,8 @@ class Portable:
 
     def begin(self, val_loss: float) -> None:
         """Begin an episode, whose untrained network has this validation loss."""
-        self._untrained = self._best = self._val_loss = val_loss
+        self._untrained = self._val_loss = val_loss
+        self._best = math.inf if math.isnan(val_loss) else val_loss
         self._train_loss = self._lr = math.nan
 
     def observe(self, measured: Features, train_losses: npt.NDArray[np.float32]) -> Vector:
@@ -126,7 +127,7 @@ class Portable:
         half = len(losses) // 2
         with np.errstate(all="ignore"):  # of a training that has blown up
             trend = _ratio(float(losses[-half:].mean()), float(losses[:half].mean())) if half else 0.0
-            spread = features.log10(float(losses.std() / losses.mean()))
+            spread = features.log10(float(losses.std() / losses.mean()) if losses.any() else 0.0)
         entries = (
             _ratio(m.val_loss, self._untrained),
             _ratio(m.val_loss, self._best),

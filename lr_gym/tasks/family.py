@@ -95,7 +95,9 @@ class TaskFamily:
                 f"{entry!r}"
             )
         checked = self.base.replace(**{field: value for field, value in entry.items() if field in REFERENCES})
-        fields = {field: getattr(checked, field) if field in REFERENCES else value for field, value in entry.items()}
+        fields = {
+            field: getattr(checked, field) if field in REFERENCES else _plain(value) for field, value in entry.items()
+        }
         if RANGE in fields:
             fields[RANGE] = _checked_range(fields[RANGE])
         return fields
@@ -118,7 +120,8 @@ class TaskFamily:
         label = ",".join(f"{field}={value}" for field, value in drawn.items())
         if lrs is not None:
             low, high = np.log(lrs)
-            drawn["initial_lrs"] = (float(np.exp(rng.uniform(low, high))),)
+            # The exponential of a logarithm rounds, at the ends to beyond them.
+            drawn["initial_lrs"] = (min(max(float(np.exp(rng.uniform(low, high))), lrs[0]), lrs[1]),)
         return self.base.replace(**drawn, name=f"{self.name}[{label}]")
 
     def draws(self, count: int, seed: int = 0) -> list[Task]:
@@ -145,6 +148,14 @@ class TaskFamily:
             return cls(**{**values, "base": Task.from_dict(values["base"])})
         except (TypeError, KeyError) as error:
             raise FileFormatError(f"not a family of this version of lr_gym: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON gives it back, lists for tuples, so that a family that was saved is the same family."""
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError):
+        return value  # the task refuses it, with its own words
 
 
 def _checked_range(ends: Any) -> tuple[float, float]:

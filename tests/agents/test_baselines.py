@@ -23,11 +23,6 @@ PEAKED = ("cosine", "one-cycle", "constant")
 MOMENTUM = {"optimizer": "SGD", "optimizer_options": {"momentum": 0.9}}
 
 
-def bug(what: str) -> pytest.MarkDecorator:
-    """Mark a test of what does not work yet; once it works the mark must go, because the test then counts as failed."""
-    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=f"BUG: {what}")
-
-
 def episode(candidate: Candidate, **fields: Any) -> Rollout:
     """Run a candidate as a comparison does, with a decision after each update."""
     task = tiny.task(**({"decision_interval": 1, "validation_size": 20} | fields))
@@ -56,9 +51,7 @@ def test_constants() -> None:
         ({"optimizer": "SGD", "optimizer_options": {"momentum": 0.5, "nesterov": True}}, 10),
         ({"optimizer": "SGD"}, 30),
         ({"optimizer": "SGD", "optimizer_options": {"momentum": 0, "weight_decay": 0.1}}, 30),
-        pytest.param(
-            {"optimizer": "torch.optim:SGD"}, 30, marks=bug("SGD by reference has the peaks of Adam, not those of SGD")
-        ),
+        pytest.param({"optimizer": "torch.optim:SGD"}, 30),
     ],
 )
 def test_peaks(fields: dict[str, Any], scale: float) -> None:
@@ -72,10 +65,7 @@ def test_peaks(fields: dict[str, Any], scale: float) -> None:
     "name",
     [
         "schedule-free-adamw",
-        *(
-            pytest.param(name, marks=bug(f"the peaks of {name} end at 0.3, its authors advise 1"))
-            for name in ("prodigy", "dadapt-adam", "dadapt-sgd", "schedule-free-sgd")
-        ),
+        *(pytest.param(name) for name in ("prodigy", "dadapt-adam", "dadapt-sgd", "schedule-free-sgd")),
     ],
 )
 def test_peaks_are_around_what_the_authors_advise(name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pytest
 import tiny
 from hypothesis import strategies as st
 
@@ -17,11 +16,6 @@ from lr_gym.evaluation.transfer import Entry, Matrix
 
 #: Test losses, run by run, that differ from each other significantly.
 LOW, MIDDLE, HIGH = [1.0, 1.1, 1.05], [1.5, 1.6, 1.4], [2.0, 2.2, 2.1]
-
-
-def bug(what: str, raises: Any = AssertionError) -> pytest.MarkDecorator:
-    """Mark a test of what does not work yet; once it works the mark must go, because the test then counts as failed."""
-    return pytest.mark.xfail(strict=True, raises=raises, reason=f"BUG: {what}")
 
 
 def group(agent: str, test_losses: Sequence[float], *, failed: int = 0, **fields: Any) -> Group:

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import os
-import pickle
 import tempfile
 import threading
 from collections import Counter
@@ -19,7 +18,6 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from rows import bug
 
 import agents
 from lr_gym import LRTrainingEnv, rollout
@@ -404,7 +402,7 @@ def test_without_a_folder_nothing_is_written(here: Workers, tmp_path: Path, monk
         (MemoryError(), "MemoryError: "),
         (EpisodeError("over"), "EpisodeError: over"),
         (BrokenProcessPool("its own pool"), "BrokenProcessPool: its own pool"),
-        pytest.param(SystemExit(3), "SystemExit: 3", marks=bug("an agent that calls sys.exit stops all", SystemExit)),
+        pytest.param(SystemExit(3), "SystemExit: 3"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
@@ -493,7 +491,6 @@ def test_only_cells_that_kill_their_process_fail(
         assert files == {f"{one.key}.failed.json" if one.seed in lost else f"{one.key}.json" for one in cells}
 
 
-@bug("an LRGymError of the callback is taken for the death of a process, and swallowed", pytest.fail.Exception)
 def test_an_error_of_the_callback_surfaces(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise LRGymError("the callback's own")
@@ -523,7 +520,6 @@ def test_failures_in_worker_processes(pool: Workers, tmp_path: Path) -> None:
     assert pool.run([cell()]) == [cell().run()] == outcomes[:1]  # and the pool is still good
 
 
-@bug("one agent that cannot be pickled stops all others", (AttributeError, pickle.PicklingError))
 def test_an_agent_that_cannot_be_sent_to_a_worker(pool: Workers) -> None:
     outcomes = pool.attempt([named("unpicklable", Unpicklable()), cell()])
     assert [type(outcome) for outcome in outcomes] == [Failure, Rollout]

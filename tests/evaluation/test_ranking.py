@@ -10,7 +10,7 @@ import pytest
 import tiny
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from rows import bug, comparisons, group, with_p_values
+from rows import comparisons, group, with_p_values
 
 from lr_gym.errors import UnknownNameError
 from lr_gym.evaluation.groups import Group
@@ -59,7 +59,7 @@ def test_a_yardstick_ignores_losses_that_are_not_finite() -> None:
 
 def test_a_yardstick_that_is_no_agent(rows: list[Group]) -> None:
     for function in (yardsticks, standings):
-        with pytest.raises(UnknownNameError, match="yardstick 'c' has no result on one, two"):
+        with pytest.raises(UnknownNameError, match="no agent of the comparison is named 'c'"):
             function(rows, "c")
 
 
@@ -110,7 +110,6 @@ def test_improvement_is_the_mean_over_pairs(rows: list[Group]) -> None:
     assert found["own"].improvement is None  # a has no such start
 
 
-@bug("one row without runs makes the mean improvement NaN, 'nan%' in the table")
 def test_improvement_where_a_row_has_no_runs(rows: list[Group]) -> None:
     """The reference has failed on one of the four pairs: nothing can be said about that one."""
     assert by_agent(rows)["b"].improvement == pytest.approx((0.75 + 0 + 0) / 3)
@@ -132,7 +131,6 @@ def test_interquartile_mean_is_that_of_single_runs(rows: list[Group]) -> None:
     assert found["own"].iqm == (2.5, 2.5, 2.5)  # runs that do not vary
 
 
-@bug("failed runs do not count in the IQM, where they should be infinite as in the other columns")
 def test_failing_does_not_better_the_interquartile_mean() -> None:
     """Half of its runs fail, from the start that the other finds hard."""
     rows = [group("a", [1.0] * 3), group("a", [3.0] * 3, initial_lr=0.1)]
@@ -178,7 +176,6 @@ def test_dictionary(rows: list[Group]) -> None:
 # -- what should not stop a report -------------------------------------------------------------------------------------
 
 
-@bug("a task on which nobody has a result makes `standings` raise, and no report is written", UnknownNameError)
 @pytest.mark.parametrize("yardstick", [None, "a"])
 def test_a_task_on_which_every_agent_failed(yardstick: str | None) -> None:
     rows = [group(agent, [], failed=2, task="lost") for agent in "ab"]
@@ -187,14 +184,12 @@ def test_a_task_on_which_every_agent_failed(yardstick: str | None) -> None:
     assert [found[agent].ratios["one", 1e-2] for agent in "ab"] == [1.0, 2.0]
 
 
-@bug("a yardstick that failed on one task makes `standings` raise after hours of runs", UnknownNameError)
 def test_a_yardstick_that_failed_on_one_task() -> None:
     rows = [group("a", [], failed=2, task="lost"), group("b", [1.0], task="lost")]
     rows += [group("a", [1.0], task="one"), group("b", [2.0], task="one")]
     assert by_agent(rows, "a")["b"].ratios["one", 1e-2] == 2.0
 
 
-@bug("a yardstick of zero (a loss can be zero) divides by zero", ZeroDivisionError)
 def test_a_loss_of_zero() -> None:
     found = by_agent([group("a", [0.0, 0.0]), group("b", [1.0, 1.0])])
     assert [found[agent].rank for agent in "ab"] == [1.0, 2.0]

@@ -5,12 +5,11 @@ import io
 import math
 
 import pytest
-import rich.errors
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from rows import HIGH, LOW, MIDDLE, bug, comparisons, group, with_p_values
+from rows import HIGH, LOW, MIDDLE, comparisons, group, with_p_values
 
 from lr_gym.evaluation.groups import Group
 from lr_gym.evaluation.ranking import Standing, standings
@@ -252,9 +251,8 @@ def test_names_reach_the_screen_as_they_are(name: str) -> None:
     [
         pytest.param(
             "ppo:controller=[/tmp/x]",
-            marks=bug("`screen` hands rich text as markup: it raises", rich.errors.MarkupError),
         ),
-        pytest.param("a [bold]", marks=bug("`screen` hands rich text as markup: words in brackets vanish")),
+        pytest.param("a [bold]"),
     ],
 )
 def test_names_that_read_like_richs_markup(name: str) -> None:
@@ -263,7 +261,6 @@ def test_names_that_read_like_richs_markup(name: str) -> None:
     assert name in printed(detail_lines([group("a", LOW)]), caption=name)
 
 
-@bug("`markdown` leaves line breaks and bars in cells as they are")
 @pytest.mark.parametrize("text", ["two\nlines", "a | b"])
 def test_text_does_not_break_a_markdown_table(text: str) -> None:
     table = markdown([("episode", "error"), ("one", text)])

@@ -177,7 +177,6 @@ def test_a_bad_range_of_an_entry_is_refused(ends: Any) -> None:
         ranged([{"optimizer": "SGD", "initial_lr_range": ends}])
 
 
-@pytest.mark.xfail(strict=True, reason="exp(log(x)) rounds: beyond the range, and beyond what the env allows")
 @given(low=st.floats(1e-7, 10.0), high=st.floats(1e-7, 10.0), one=st.booleans(), seed=st.integers(0, 2**32))
 def test_no_draw_is_beyond_its_range(low: float, high: float, one: bool, seed: int) -> None:
     low, high = (low, low) if one else sorted((low, high))
@@ -237,7 +236,6 @@ def test_a_family_survives_json(family: TaskFamily) -> None:
     assert (again.decisions, again.initial_lr_ends) == (family.decisions, family.initial_lr_ends)
 
 
-@pytest.mark.xfail(strict=True, reason="entries keep tuples where a task has JSON's lists")
 @pytest.mark.parametrize(
     "entry", [{"initial_lrs": (0.5, 0.1)}, {"optimizer": "Adam", "optimizer_options": {"betas": (0.9, 0.99)}}]
 )

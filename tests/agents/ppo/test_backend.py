@@ -286,7 +286,6 @@ def test_a_family_is_trained_one_after_another(monkeypatch: pytest.MonkeyPatch) 
     assert choose_backend(tiny.family_config(trainees=64)) == "workers"
 
 
-@pytest.mark.xfail(strict=True, reason="it says 'population', which the settings then refuse")
 def test_replicas_are_trained_one_after_another() -> None:
     assert choose_backend(sixteen()) == "population"
     assert choose_backend(sixteen(replicas=4)) == "workers"
@@ -456,7 +455,6 @@ def test_saved_while_it_goes_on(cut: int) -> None:
     assert toys.same(*(one.reset() for one in (env, other)))
 
 
-@pytest.mark.xfail(strict=True, reason="it goes on for ever, as if the episode had not ended")
 @pytest.mark.parametrize("action", [0.0, 1.0])
 def test_after_its_end_an_episode_has_ended(action: float) -> None:
     env = full_length()

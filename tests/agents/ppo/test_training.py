@@ -196,7 +196,6 @@ def test_the_validation_family_evaluates() -> None:
     assert [cell.task for _, cell in sorted(cells, key=lambda entry: entry[1].seed)] == validation.draws(3)
 
 
-@pytest.mark.xfail(strict=True, reason="the first of them alone")
 def test_a_family_without_a_range_is_evaluated_from_all_its_initial_lrs() -> None:
     """An env draws one of them for every episode."""
     family = tiny.family(axes=(), base=tiny.task(initial_lrs=(1e-1, 1e-2)))
