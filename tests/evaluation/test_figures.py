@@ -86,7 +86,7 @@ def test_starts() -> None:
     assert shades[1, 0] == pytest.approx(math.log(2.5 / 1.5))  # over the lowest of the task
     assert np.isnan(shades[3, :2]).all()
     assert image.get_clim() == pytest.approx((0, math.log(2)))
-    assert [text.get_color() for text in second.texts] == ["black", "black", "white", "white", "white"]
+    assert [text.get_color() for text in second.texts] == ["black", "black", "white", "white", "black", "white"]
     picture_of(figure)
 
 
