@@ -162,7 +162,7 @@ def make_observation(kind: str, min_lr: float, max_lr: float, observe_progress: 
     Raises:
         InvalidArgumentError: There is no such kind.
     """
-    if kind not in OBSERVATIONS:
+    if not isinstance(kind, str) or kind not in OBSERVATIONS:
         raise InvalidArgumentError(f"observation must be 'absolute' or 'portable', got {kind!r}")
     return OBSERVATIONS[kind](min_lr, max_lr, observe_progress)
 

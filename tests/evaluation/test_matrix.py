@@ -535,5 +535,7 @@ def test_a_worker_that_dies_at_work(pool: Workers, tmp_path: Path) -> None:
         ),
         cell().run(),
     ]
-    assert {file.name for file in tmp_path.iterdir()} == {f"{cells[0].key}.failed.json", f"{cells[1].key}.json"}
+    # A worker that ends with the pool may leave a file that it was about to rename.
+    written = {file.name for file in tmp_path.iterdir() if not file.name.startswith(".")}
+    assert written == {f"{cells[0].key}.failed.json", f"{cells[1].key}.json"}
     assert pool.run(cells[1:], tmp_path) == outcomes[1:]
