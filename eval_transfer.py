@@ -67,7 +67,11 @@ class Arguments:
         f"schedules to tune on each task's validation data: {', '.join(TUNABLE)}", (), many=True, metavar="NAME"
     )
     tuning_runs: int = cli.option(
-        "episodes to tune each of them on each task", 48, type=cli.whole_number(1), metavar="N"
+        "at most so many episodes to tune each of them on each task; the same number for each at multiples of 48, at 8 and "
+        "below",
+        48,
+        type=cli.whole_number(1),
+        metavar="N",
     )
     optimizers: tuple[str, ...] = cli.option(
         "optimizers in place of the task's, at a constant learning rate of their own: prodigy schedule-free-adamw, or "
@@ -125,14 +129,14 @@ class Plan:
     tuning_seeds: list[int]
 
     def tuning_seeds_for(self, candidates: list[Candidate]) -> list[int]:
-        """Return the seeds of a candidate's runs, the last of which may be for some candidates only."""
-        return self.tuning_seeds[: -(-len(self.tuning_seeds) // len(candidates))]
+        """Return as many seeds as the tuning's episodes allow for each candidate."""
+        return self.tuning_seeds[: len(self.tuning_seeds) // len(candidates)]
 
     @property
     def tuning_episodes(self) -> int:
         """Episodes of all tuning together."""
         each = [candidates for of in self.tune.values() for candidates in of.values()]
-        return len(each) * len(self.tuning_seeds)
+        return sum(len(candidates) * len(self.tuning_seeds_for(candidates)) for candidates in each)
 
     def matrix(self, tuned: dict[str, dict[str, Tuned]], reference: str) -> Matrix:
         """Return the rows: what was tuned, what has a start of its own, and everybody from every start."""
@@ -235,7 +239,7 @@ def _optimizer(word: str) -> tuple[Contestant, float]:
     The name may be a reference, `module:Class`.
     """
     pieces = word.split(":")
-    reference = len(pieces) > 1 and "=" not in pieces[1]
+    reference = len(pieces) > 2 and "=" not in pieces[1]
     name, options = _parts(":".join(pieces[1:]) if reference else word)
     name = f"{pieces[0]}:{name}" if reference else name
     lr = options.pop("lr", USUAL_LR.get(name))
@@ -279,7 +283,7 @@ def _best_step_decay(folder: Path) -> StepDecay | None:
     """Return the step decay that was tuned on the controller's own task, if its training run is at hand."""
     run = folder.resolve().parent if folder.resolve().name == "controller" else folder
     results = run / "results.json"
-    if not (results.is_file() and (run / "controller").is_dir()):
+    if not results.is_file():
         return None
     try:
         content = read_json(results)
@@ -299,7 +303,6 @@ def run_tuning(plan: Plan, pool: Workers, folder: Path, advance: Callable[..., N
                 of,
                 plan.tuning_seeds_for(of),
                 pool,
-                episodes=len(plan.tuning_seeds),
                 env=plan.env,
                 folder=folder,
                 advance=advance,

@@ -826,8 +826,6 @@ def spent_on(plan: Any) -> dict[str, int]:
         24,
         48,
         96,
-        pytest.param(20),
-        pytest.param(60),
     ],
 )
 def test_each_schedule_is_tuned_with_as_many_episodes(runs: int) -> None:

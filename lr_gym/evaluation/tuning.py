@@ -74,7 +74,6 @@ def tune(
     seeds: Sequence[int],
     pool: Workers,
     *,
-    episodes: int | None = None,
     env: dict[str, Any] | None = None,
     folder: Path | None = None,
     advance: Callable[[Cell, Rollout], None] | None = None,
@@ -86,8 +85,6 @@ def tune(
         candidates: What is tried.
         seeds: Of the runs of each; others than those of the comparison that follows.
         pool: Where episodes run.
-        episodes: How many in all; where the candidates do not divide it the first ones run once more. By default every
-            candidate runs with every seed.
         env: Keyword arguments of `LRTrainingEnv` beyond the task.
         folder: Where records are kept and found again.
         advance: Called with every episode that is done.
@@ -95,17 +92,9 @@ def tune(
     Raises:
         LRGymError: An episode failed.
     """
-    each, rest = divmod(len(seeds) * len(candidates) if episodes is None else episodes, len(candidates))
-    runs = [each + (place < rest) for place in range(len(candidates))]
-    cells = [
-        Cell(task, c.contestant, c.initial_lr, seed, env or {})
-        for c, count in zip(candidates, runs, strict=True)
-        for seed in seeds[:count]
-    ]
-    records = iter(pool.run(cells, folder, advance))
-    tried = [
-        (candidate, float(np.mean([next(records).result["best_val_loss"] for _ in range(count)])))
-        for candidate, count in zip(candidates, runs, strict=True)
-    ]
+    cells = [Cell(task, c.contestant, c.initial_lr, seed, env or {}) for c in candidates for seed in seeds]
+    losses = np.array([run.result["best_val_loss"] for run in pool.run(cells, folder, advance)])
+    means = losses.reshape(len(candidates), -1).mean(axis=1)
+    tried = [(candidate, float(mean)) for candidate, mean in zip(candidates, means, strict=True)]
     best = min(tried, key=lambda entry: math.inf if math.isnan(entry[1]) else entry[1])[0]
     return Tuned(best, tried, len(cells))
