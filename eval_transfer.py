@@ -67,8 +67,7 @@ class Arguments:
         f"schedules to tune on each task's validation data: {', '.join(TUNABLE)}", (), many=True, metavar="NAME"
     )
     tuning_runs: int = cli.option(
-        "at most so many episodes to tune each of them on each task; the same number for each at multiples of 48, at 8 and "
-        "below",
+        "at most so many episodes to tune each of them on each task; equal for all at 8 and multiples of 48",
         48,
         type=cli.whole_number(1),
         metavar="N",
