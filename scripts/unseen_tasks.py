@@ -17,12 +17,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from arc_unseen import Arrays, Words, digits, resnet, words  # the folder of a plugin is on the path
+from image_parts import part
 
 from lr_gym import tasks
 from lr_gym.tasks import Task
-from lr_gym.tasks.sources import data_root, find
 
 INTERVALS = 50
 ADAM: dict[str, Any] = {"optimizer": "Adam", "initial_lrs": (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)}
@@ -33,38 +32,19 @@ MOMENTUM: dict[str, Any] = {
 }
 
 
-def _part(name: str, seed: int, train: int, val: int, test: int, halved: bool) -> Arrays:
-    """Return a random part of a data set's images, halved in height and width by averaging if so wished."""
-    arrays = find(name, data_root())
-    rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(arrays["x_train"]))[: train + val]
-    tested = rng.permutation(len(arrays["x_test"]))[:test]
-    parts = {"train": ("train", chosen[:train]), "val": ("train", chosen[train:]), "test": ("test", tested)}
-    result = {}
-    for split, (source, places) in parts.items():
-        images = arrays[f"x_{source}"][places]
-        if halved:
-            count, height, width = images.shape[:3]
-            cut = images.reshape(count, height // 2, 2, width // 2, 2, *images.shape[3:])
-            images = cut.mean((2, 4)).round().astype(np.uint8)
-        result[f"x_{split}"] = images
-        result[f"y_{split}"] = arrays[f"y_{source}"][places].reshape(-1).astype(np.int64)
-    return result
-
-
 def mnist_small() -> Arrays:
     """Return 3,000 + 300 + 2,000 images (14, 14)."""
-    return _part("mnist", 31, 3000, 300, 2000, halved=True)
+    return part("mnist", 31, 3000, 300, 2000, halved=True)
 
 
 def mnist_large() -> Arrays:
     """Return 10,000 + 300 + 2,000 images (28, 28), others than the small ones but for chance."""
-    return _part("mnist", 32, 10_000, 300, 2000, halved=False)
+    return part("mnist", 32, 10_000, 300, 2000, halved=False)
 
 
 def cifar() -> Arrays:
     """Return 5,000 + 300 + 2,000 images (16, 16, 3)."""
-    return _part("cifar10-20k", 33, 5000, 300, 2000, halved=True)
+    return part("cifar10-20k", 33, 5000, 300, 2000, halved=True)
 
 
 def _register(name: str, data: str, budget: int, fields: dict[str, Any], **more: Any) -> None:

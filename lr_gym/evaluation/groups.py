@@ -98,6 +98,7 @@ class Group:
             **{name: getattr(self, name) for name in fields},
             "improvement": self.improvement,
             **{key: dataclasses.asdict(self.summary(key)) for key in keys},
+            "final_train_loss": dataclasses.asdict(summarise([run.train_losses[-1] for run in self.runs])),
             "test_loss_interval": bootstrap_interval(self.values("test_loss")),
             "failures": [str(failure) for failure in self.failures],
             "diverged": self.diverged,
@@ -106,6 +107,7 @@ class Group:
                 {
                     "seed": run.seed,
                     **run.result,
+                    "final_train_loss": run.train_losses[-1],
                     "extra_forward": run.extra_forward,
                     "extra_backward": run.extra_backward,
                 }
