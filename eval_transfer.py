@@ -356,7 +356,8 @@ def main() -> None:
         lines = brief(standing_lines(standings(groups, yardstick)))
         console.print(screen(lines, f"All tasks: test loss over that of {unit}"))
     console.print(f"Reference: {reference}. {LEGEND}")
-    failures = [failure for group in groups for failure in group.failures]
+    failures = [failure for of in tuned.values() for outcome in of.values() for failure in outcome.failures]
+    failures += [str(failure) for group in groups for failure in group.failures]
     if failures:
         console.print(f"{len(failures)} episodes failed, the first: {failures[0]}", markup=False, style="red")
     console.print(f"Results, figures and a page that shows them (report.html) are in {out}", markup=False)

@@ -127,7 +127,9 @@ class Arguments:
         if twice := sorted(further.keys() & {key for key, value in given.items() if value is not None}):
             raise InvalidArgumentError(f"--settings repeats another option: {', '.join(twice)}")
         config = TrainConfig(task=task, validation=validation, **(settings | further))
-        LRTrainingEnv(task, **config.env_options).reset(seed=0)  # what cannot be trained shows here, not in a worker
+        for trained in (task, validation):  # what cannot be trained shows here, not in a worker
+            if trained is not None:
+                LRTrainingEnv(trained, **config.env_options).reset(seed=0)
         if self.backend in (None, "auto"):
             return dataclasses.replace(config, backend=choose_backend(config))
         config = dataclasses.replace(config, backend=self.backend)
@@ -164,7 +166,7 @@ class Arguments:
                     "family says (docs/tasks.md shows how to write your own)"
                 )
         name = self.validation or f"{family.name}-validation"
-        if self.validation is None and name not in tasks.TASKS:
+        if self.validation is None and not (name in tasks.TASKS and isinstance(tasks.TASKS[name], tasks.TaskFamily)):
             return "family", family, None
         validation = tasks.find(name)
         if not isinstance(validation, tasks.TaskFamily):

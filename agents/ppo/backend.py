@@ -56,15 +56,14 @@ def env_makers(config: TrainConfig, modules: Sequence[str] = ()) -> list[MakeEnv
         config: The run's settings.
         modules: What a worker imports first, because it registers something that the task needs.
     """
+    options = config.training_options
     if config.backend == "workers":
         full_length = config.replicas > 1
-        make = functools.partial(make_env, config.task, config.env_options, full_length, tuple(modules))
+        make = functools.partial(make_env, config.task, options, full_length, tuple(modules))
         return [make] * config.trainees
     size = CPU_POPULATION if torch.device(config.device).type == "cpu" else config.trainees
     counts = [min(size, config.trainees - start) for start in range(0, config.trainees, size)]
-    return [
-        functools.partial(make_population, count, config.task, config.env_options, tuple(modules)) for count in counts
-    ]
+    return [functools.partial(make_population, count, config.task, options, tuple(modules)) for count in counts]
 
 
 def make_env(

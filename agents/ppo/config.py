@@ -129,6 +129,10 @@ class TrainConfig:
             raise InvalidArgumentError(f"replicas={self.replicas} must divide trainees={self.trainees}")
         if self.replicas > 1 and self.backend == "population":
             raise InvalidArgumentError("replicas need the backend 'workers'")
+        if isinstance(self.task, TaskFamily) and self.backend == "population":
+            raise InvalidArgumentError(
+                "a family's tasks differ from episode to episode and cannot be computed at once; use backend='workers'"
+            )
         if self.task.decisions is None:
             raise InvalidArgumentError(
                 f"the tasks of the family {self.task.name!r} differ in their number of decisions; make budget / "
@@ -160,6 +164,11 @@ class TrainConfig:
             "device": self.device,
             "precision": self.precision,
         }
+
+    @property
+    def training_options(self) -> dict[str, Any]:
+        """The same for training and selecting the controller, which test data are no part of."""
+        return self.env_options | {"score_test": False}
 
     def seeds(self, purpose: Purpose, count: int) -> list[int]:
         """Return seeds for one purpose; those of different purposes and runs have nothing in common.

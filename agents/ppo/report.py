@@ -49,7 +49,8 @@ def write_report(
 def family_table(config: TrainConfig, rows: Sequence[Row]) -> Table:
     """Return the comparison on a family for the terminal."""
     table = Table(
-        title=f"{config.task.name}: test loss over that of the {rows[0].agent}, {config.final_runs} draws",
+        title=f"{(config.validation or config.task).name}: test loss over that of the {rows[0].agent}, "
+        f"{config.final_runs} draws",
     )
     for column in ("agent", "median", "90th percentile", "worst", "lower in"):
         table.add_column(column, justify="left" if column == "agent" else "right")

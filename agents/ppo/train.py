@@ -107,7 +107,7 @@ def selection_cells(config: TrainConfig, contestant: Contestant) -> list[tuple[s
     On one task the same runs from every initial lr; of a family always the same draws, grouped by the decade of the
     initial lr.
     """
-    env, runs = config.env_options, config.evaluation_runs
+    env, runs = config.training_options, config.evaluation_runs
     if isinstance(config.task, Task):
         seeds = config.seeds("selection", runs)
         return [

@@ -100,6 +100,9 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         precision: Of products in the trainee's forward and backward passes: `"float32"`, `"tf32"` (NVIDIA GPUs),
             `"bfloat16"`. Coarser ones may be faster, and change the results (docs/performance.md).
         channels_last: Lay out images with the channels last; may be faster for convolutions, rounds differently.
+        score_test: Score the test data at the end of an episode. Without it `test_loss`, `test_accuracy`,
+            `final_test_loss` and `final_test_accuracy` are None: training and tuning have no business with test data,
+            and where these are many, scoring them takes a good part of the time.
         render_mode: `"rgb_array"` or None; `"human"` through `gymnasium.make` (it wraps the env in a pygame window).
 
     Raises:
@@ -132,6 +135,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         device: str = "cpu",
         precision: str = "float32",
         channels_last: bool = False,
+        score_test: bool = True,
         render_mode: str | None = None,
     ) -> None:
         if not (0 < min_lr < max_lr and math.isfinite(max_lr)):
@@ -153,6 +157,7 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         self.device = _checked_device(device)
         self._arithmetic = Arithmetic(precision, channels_last)
         self._arithmetic.check_device(torch.device(self.device))
+        self._score_test = bool(score_test)
         self.render_mode = render_mode
         self.actions = make_actions(action, max_multiplier)
         self._max_multiplier = float(max_multiplier)
@@ -376,17 +381,19 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
 
     def _result(self, last: Measurement) -> dict[str, Any]:
         trainee = self.trainee
-        test_loss, test_accuracy = trainee.test_best()
-        last_is_best = trainee.best.update == trainee.updates
-        final_test_loss, final_test_accuracy = (test_loss, test_accuracy) if last_is_best else trainee.test_final()
+        best: tuple[float | None, float | None] = (None, None)
+        final = best
+        if self._score_test:
+            best = trainee.test_best()
+            final = best if trainee.best.update == trainee.updates else trainee.test_final()
         return {
             "best_val_loss": trainee.best.val_loss,
             "best_update": trainee.best.update,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
+            "test_loss": best[0],
+            "test_accuracy": best[1],
             "final_val_loss": last.features.val_loss,
-            "final_test_loss": final_test_loss,
-            "final_test_accuracy": final_test_accuracy,
+            "final_test_loss": final[0],
+            "final_test_accuracy": final[1],
             "diverged": last.diverged,
         }
 

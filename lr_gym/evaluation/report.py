@@ -125,7 +125,8 @@ def _sections(
             lines.append((task, name, chosen, lr, tried, str(outcome.episodes)))
     if len(lines) > 1:
         sections.append(("Tuning", "On validation data, before anything above was run.", lines))
-    failures = [str(failure) for group in groups for failure in group.failures]
+    failures = [failure for of in tuned.values() for outcome in of.values() for failure in outcome.failures]
+    failures += [str(failure) for group in groups for failure in group.failures]
     if failures:
         sections.append(("Failed", "", [("episode and error",), *((failure,) for failure in failures)]))
     return sections

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from lr_gym.checks import check_whole
-from lr_gym.evaluation.matrix import Cell, Contestant, Workers
+from lr_gym.errors import LRGymError
+from lr_gym.evaluation.matrix import Cell, Contestant, Failure, Workers
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.tasks import Task
 
@@ -35,19 +36,22 @@ class Tuned:
 
     Attributes:
         best: The candidate with the lowest mean of the best validation losses of its runs.
-        tried: Every candidate with that mean.
+        tried: Every candidate with that mean; NaN, and never chosen, if one of its episodes failed.
         episodes: Episodes spent.
+        failures: Episodes that failed, in words.
     """
 
     best: Candidate
     tried: list[tuple[Candidate, float]]
     episodes: int
+    failures: list[str] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
             "best": {"agent": self.best.contestant.identity, "initial_lr": self.best.initial_lr},
             "episodes": self.episodes,
+            "failures": self.failures,
             "tried": [
                 {"agent": c.contestant.identity, "initial_lr": c.initial_lr, "mean_best_val_loss": loss}
                 for c, loss in self.tried
@@ -76,7 +80,7 @@ def tune(
     *,
     env: dict[str, Any] | None = None,
     folder: Path | None = None,
-    advance: Callable[[Cell, Rollout], None] | None = None,
+    advance: Callable[[Cell, Rollout | Failure], None] | None = None,
 ) -> Tuned:
     """Run every candidate with the same seeds and choose the best on validation data.
 
@@ -90,11 +94,16 @@ def tune(
         advance: Called with every episode that is done.
 
     Raises:
-        LRGymError: An episode failed.
+        LRGymError: Episodes of every candidate failed.
     """
-    cells = [Cell(task, c.contestant, c.initial_lr, seed, env or {}) for c in candidates for seed in seeds]
-    losses = np.array([run.result["best_val_loss"] for run in pool.run(cells, folder, advance)])
+    env = {**(env or {}), "score_test": False}
+    cells = [Cell(task, c.contestant, c.initial_lr, seed, env) for c in candidates for seed in seeds]
+    outcomes = pool.attempt(cells, folder, advance)
+    failures = [str(outcome) for outcome in outcomes if isinstance(outcome, Failure)]
+    losses = np.array([math.nan if isinstance(o, Failure) else o.result["best_val_loss"] for o in outcomes], float)
     means = losses.reshape(len(candidates), -1).mean(axis=1)
+    if failures and np.isnan(means).all():
+        raise LRGymError(f"no candidate could be run, the first: {failures[0]}")
     tried = [(candidate, float(mean)) for candidate, mean in zip(candidates, means, strict=True)]
     best = min(tried, key=lambda entry: math.inf if math.isnan(entry[1]) else entry[1])[0]
-    return Tuned(best, tried, len(cells))
+    return Tuned(best, tried, len(cells), failures)

@@ -3,8 +3,8 @@
 `universal`: small classification problems in wide variety, all of them made from the data inside the package or drawn
 by a program, so that anybody can train on it again. It varies
 
-* data: Fashion-MNIST at 14x14; the same with 15 % wrong labels; the same in three coarse classes; points labelled by a
-  random network; 1,000, 3,000 or 10,000 training examples;
+* data: Fashion-MNIST at 14x14; the same with 15 % of the labels drawn anew; the same in three coarse classes; points
+  labelled by a random network; 1,000, 3,000 or 10,000 training examples;
 * network: perceptrons of one to three hidden layers, 32 to 128 wide, some with batch normalisation, and LeNet-5;
 * optimizer: Adam, AdamW, SGD with momentum, SGD; each with its own range of initial learning rates, 4.3 decades wide;
 * mini-batches of 32, 64 and 128; budgets of 100 to 600 updates, in 50 intervals whatever the budget.

@@ -181,6 +181,8 @@ def test_dictionary(rows: list[Group]) -> None:
     assert math.isnan(values["final_test_loss"]["mean"])  # one of the runs diverged
     low, high = values["test_loss_interval"]
     assert 1.5 <= low < 2.0 < high <= 2.5
+    assert math.isnan(values["final_train_loss"]["mean"])
+    assert [run["final_train_loss"] for run in values["results"]] == [run.train_losses[-1] for run in runs]
     assert values["failures"] == ["low from 0.01, seed 0: ValueError: no luck"]
     assert values["diverged"] == 1
     assert values["cost"] == pytest.approx((1 + (1 + (12 + 2 * 24.5) / (3 * 20))) / 2)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,7 @@ def test_dictionary() -> None:
     assert values == {
         "best": {"agent": identities[1], "initial_lr": 0.01},
         "episodes": 6,
+        "failures": [],
         "tried": [
             {"agent": identities[0], "initial_lr": 0.1, "mean_best_val_loss": 2.0},
             {"agent": identities[1], "initial_lr": 0.01, "mean_best_val_loss": 1.0},
@@ -180,11 +182,22 @@ class Faulty:
         raise ZeroDivisionError("no luck")
 
 
-def test_a_candidate_that_fails_is_named(tmp_path: Path) -> None:
+def test_no_candidate_that_works(tmp_path: Path) -> None:
+    with Workers(1, in_process=True) as pool, pytest.raises(LRGymError, match=r"no candidate .*ZeroDivisionError: no"):
+        tune(tiny.task(), [candidate("faulty", 0.1, Faulty())], [1, 2], pool, folder=tmp_path)
+
+
+def test_a_candidate_that_fails_is_named_and_not_chosen(tmp_path: Path) -> None:
     """The others are kept."""
     good = candidate("constant", 0.01, agents.make("constant"))
-    with Workers(1, in_process=True) as pool, pytest.raises(LRGymError, match=r"faulty on .*: ZeroDivisionError: no l"):
-        tune(tiny.task(), [candidate("faulty", 0.1, Faulty()), good], [1], pool, folder=tmp_path)
+    with Workers(1, in_process=True) as pool:
+        outcome = tune(tiny.task(), [candidate("faulty", 0.1, Faulty()), good], [1], pool, folder=tmp_path)
+    assert outcome.best is good
+    assert math.isnan(outcome.tried[0][1])
+    assert math.isfinite(outcome.tried[1][1])
+    assert len(outcome.failures) == 1
+    assert re.search("faulty on .*: ZeroDivisionError: no luck", outcome.failures[0])
+    assert outcome.to_dict()["failures"] == outcome.failures
     records = [file for file in tmp_path.iterdir() if not file.name.endswith(".failed.json")]
     assert [file.stem for file in records] == [Cell(tiny.task(), good.contestant, 0.01, 1).key]
     assert Failure(**json.loads(next(tmp_path.glob("*.failed.json")).read_text())).error == "ZeroDivisionError: no luck"
