@@ -22,6 +22,38 @@ RESULT_KEYS = {
 }
 
 
+def test_without_test_scores_everything_else_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And test data are not looked at."""
+    task = tasks.get("fashion-mnist-mini/mlp", budget=40)
+    full = toys.episode(LRTrainingEnv(task), [0.5] * 3, lr=1e-2)
+    for name in ("test_best", "test_final"):
+        monkeypatch.setattr(f"lr_gym.trainee.Trainee.{name}", None)
+    bare = toys.episode(LRTrainingEnv(task, score_test=False), [0.5] * 3, lr=1e-2)
+    scores = {"test_loss", "test_accuracy", "final_test_loss", "final_test_accuracy"}
+    for one, other in zip(full, bare, strict=True):
+        assert np.array_equal(one[0], other[0])
+        assert one[1:4] == other[1:4]
+    expected, result = full[-1][4]["result"], bare[-1][4]["result"]
+    assert result == expected | dict.fromkeys(scores)
+    assert None not in [expected[name] for name in scores]
+
+
+@pytest.mark.parametrize("make", ["sync", "population"])
+def test_vector_envs_without_test_scores(make: str) -> None:
+    options: dict[str, object] = {"task": tasks.get("fashion-mnist-mini/mlp", budget=20), "score_test": False}
+    if make == "sync":
+        envs: gymnasium.vector.VectorEnv[Any, Any, Any] = gymnasium.make_vec(
+            "lr_gym/LRTraining-v0", num_envs=2, vectorization_mode="sync", **options
+        )
+    else:
+        envs = LRTrainingVectorEnv(2, stack=2, **options)  # type: ignore[arg-type]
+    envs.reset(seed=0)
+    *_, infos = envs.step(np.zeros((2, 1), np.float32))
+    result = infos.get("final_info", infos)["result"]
+    assert all(value is None for value in result["test_loss"])
+    assert all(math.isfinite(value) for value in result["best_val_loss"])
+
+
 def test_quick_profile_has_29_decisions() -> None:
     env = LRTrainingEnv("fashion-mnist-mini/mlp")
     steps = toys.episode(env, [0.0] * 29, lr=1e-2)

@@ -156,7 +156,7 @@ def test_every_candidate_runs_with_every_seed() -> None:
         *[("a", 0.1, 5), ("a", 0.1, 7)],
         *[("b", 0.2, 5), ("b", 0.2, 7)],
     ]
-    assert all((cell.task, cell.env) == (tiny.task(), {"max_multiplier": 3.0}) for cell in cells)
+    assert all((cell.task, cell.env) == (tiny.task(), {"max_multiplier": 3.0, "score_test": False}) for cell in cells)
     assert [cell for cell, _ in calls] == cells
 
 
@@ -199,5 +199,5 @@ def test_a_candidate_that_fails_is_named_and_not_chosen(tmp_path: Path) -> None:
     assert re.search("faulty on .*: ZeroDivisionError: no luck", outcome.failures[0])
     assert outcome.to_dict()["failures"] == outcome.failures
     records = [file for file in tmp_path.iterdir() if not file.name.endswith(".failed.json")]
-    assert [file.stem for file in records] == [Cell(tiny.task(), good.contestant, 0.01, 1).key]
+    assert [file.stem for file in records] == [Cell(tiny.task(), good.contestant, 0.01, 1, {"score_test": False}).key]
     assert Failure(**json.loads(next(tmp_path.glob("*.failed.json")).read_text())).error == "ZeroDivisionError: no luck"
