@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import paper_tasks  # noqa: F401  registers the tasks; the folder of a script is on the path
-from matplotlib.figure import Figure
 
 import agents
 from agents.autolr import best_epsilon, fit_quadratic
 from lr_gym import cli, tasks
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.evaluation import rollout
+from lr_gym.evaluation.plots import new_figure, save_figure
 from lr_gym.files import write_bytes
 
 Floats = npt.NDArray[np.float64]
@@ -131,9 +131,9 @@ def overhead() -> list[str]:
     return lines
 
 
-def draw_parabolas(found: dict[str, list[list[Parabola]]]) -> Figure:
+def draw_parabolas(found: dict[str, list[list[Parabola]]], picture: Path) -> None:
     """Draw the first seed's: samples, the others, the fit."""
-    figure = Figure(figsize=(12, 7), layout="constrained")
+    figure = new_figure(12, 7)
     axes: Any = figure.subplots(len(OPTIMIZERS), len(CHECKPOINTS), squeeze=False)
     for row, optimizer in zip(axes, OPTIMIZERS, strict=True):
         for axis, share, parabola in zip(row, CHECKPOINTS, found[optimizer][0], strict=True):
@@ -141,19 +141,19 @@ def draw_parabolas(found: dict[str, list[list[Parabola]]]) -> Figure:
             axis.plot(BETWEEN, parabola.fitted, color="C0", label="parabola")
             axis.plot(BETWEEN[known], parabola.losses[known], "^", color="C1", label="fitted")
             axis.plot(BETWEEN[~known], parabola.losses[~known], ".", color="C2", label="not fitted")
-            axis.set_title(f"{optimizer}, {share:.0%} of the budget", fontsize=9)
+            axis.set_title(f"{optimizer}, {share:.0%} of the budget", fontsize=8)
             axis.tick_params(labelsize=7)
     for axis in axes[-1]:
         axis.set_xlabel("perturbation / learning rate", fontsize=8)
     for axis in axes[:, 0]:
         axis.set_ylabel("loss", fontsize=8)
     axes[0, 0].legend(fontsize=7)
-    return figure
+    save_figure(figure, picture)
 
 
-def draw_deviations(spread: Floats) -> Figure:
+def draw_deviations(spread: Floats, picture: Path) -> None:
     """Draw the median deviation over superbatch size for every optimizer, at the last checkpoint and the first."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = new_figure(6, 4)
     axis = figure.subplots()
     for number, optimizer in enumerate(OPTIMIZERS):
         for place, style in ((0, "--"), (-1, "-")):
@@ -164,7 +164,7 @@ def draw_deviations(spread: Floats) -> Figure:
     axis.set_xlabel("mini-batches in a superbatch")
     axis.set_ylabel("standard deviation of the loss / loss")
     axis.legend(fontsize=8)
-    return figure
+    save_figure(figure, picture)
 
 
 def main(out: Path) -> None:
@@ -193,8 +193,8 @@ def main(out: Path) -> None:
     text = "\n\n".join(f"{title}:\n\n" + "\n".join(table) for title, table in parts.items()) + "\n"
     cli.make_folder(out)
     write_bytes(out / "measurements.md", text.encode())
-    draw_parabolas(found).savefig(out / "parabola.png", dpi=110)
-    draw_deviations(spread).savefig(out / "superbatch.png", dpi=110)
+    draw_parabolas(found, out / "parabola.png")
+    draw_deviations(spread, out / "superbatch.png")
     print(text)
 
 
