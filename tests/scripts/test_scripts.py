@@ -1,0 +1,95 @@
+"""The scripts behind the pages of results, as far as they go without data sets that are not in the package."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import quadratics
+
+import agents
+from agents.ppo.checkpoint import Checkpoint
+from lr_gym import LRTrainingEnv, rollout, tasks
+from lr_gym.errors import InvalidArgumentError
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import what is in `scripts`, as a script does, and leave what it registers out of other tests' sight."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    for registry in (tasks.TASKS, agents.base.AGENTS):
+        monkeypatch.setattr(registry, "_things", dict(registry._things))
+
+
+def test_explore_then_step() -> None:
+    """Table 1 of the paper: 40 of 100 epochs at 0.1, 30 at 0.01, 30 at 0.001."""
+    import paper_tasks
+
+    task = tasks.get("fashion-mnist-mini/mlp", budget=100, decision_interval=10, train_size=100, validation_size=20)
+    agent = pickle.loads(pickle.dumps(paper_tasks.explore_then_step(0.4)))
+    env = LRTrainingEnv(task, score_test=False, **agent.env_options)
+    record = rollout(env, agent, seed=0, initial_lr=0.1)
+    assert record.lrs == pytest.approx([0.1] * 4 + [0.01] * 3 + [0.001] * 3)
+    with pytest.raises(InvalidArgumentError, match=r"explore must lie in \[0, 1\], got 2"):
+        paper_tasks.explore_then_step(2)
+
+
+def test_a_parabola_is_a_parabola_on_a_quadratic() -> None:
+    import autolr_measurements as measurements
+
+    env = LRTrainingEnv(quadratics.task(3))
+    env.reset(seed=0, options={"initial_lr": 1e-2})
+    parabola = measurements.measure(env)
+    assert parabola.error < 1e-9
+    assert parabola.error_at_minimum < 1e-9
+    assert len(parabola.losses) == len(parabola.fitted) == 17
+
+
+def run(script: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / script), *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=SCRIPTS.parent, check=False)
+
+
+def row(agent: str, losses: list[float]) -> dict[str, Any]:
+    mean = sum(losses) / len(losses)
+    keys = ("final_train_loss", "final_test_accuracy", "test_accuracy", "test_loss")
+    return {
+        "agent": agent,
+        "task": "toy",
+        **{key: {"mean": mean, "std": 0.5, "n": len(losses)} for key in keys},
+        "results": [dict.fromkeys(keys, loss) for loss in losses],
+    }
+
+
+def test_autolr_tables(tmp_path: Path) -> None:
+    rows = [row("constant", [0.1, 0.2, 0.3]), row("autolr", [0.5, 0.6, 0.7])]
+    (tmp_path / "results.json").write_text(json.dumps({"rows": rows}))
+    printed = run("autolr_tables.py", str(tmp_path))
+    assert printed.returncode == 0, printed.stderr
+    assert "| constant | 0.2 (0.5) |\n| autolr | 0.6 (0.5), p = 0.008 |" in printed.stdout
+    assert "| constant | 20.00 (50.00) |" in printed.stdout
+    assert run("autolr_tables.py", str(tmp_path / "none")).stderr.startswith("error: ")
+
+
+def test_training_curves(tmp_path: Path) -> None:
+    curve = [{"episodes": 0, "val_loss": 1.0}, {"episodes": 32, "val_loss": 0.5}]
+    values = {
+        "config": {"seed": 7, "task": {}, "validation": None},
+        "provenance": {"commit": "c0ffee"},
+        "progression": {"curve": curve},
+    }
+    Checkpoint(values, {}).write(tmp_path / "run")
+    printed = run("training_curves.py", str(tmp_path / "out"), f"mine={tmp_path / 'run'}")
+    assert printed.returncode == 0, printed.stderr
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written == {"mine": {"commit": "c0ffee", "settings": {"seed": 7}, "curve": curve}}
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    assert "nothing to resume" in run("training_curves.py", "out", f"mine={tmp_path}").stderr
+    assert "OUT NAME=DIR" in run("training_curves.py", "out").stderr
