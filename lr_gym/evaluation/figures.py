@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ FEW = 8
 
 def _wrapped(agent: str) -> str:
     """Return a name with one line for each of its options."""
-    return agent.replace(":", ":\n").replace(",", ",\n")
+    return re.sub(r",(?=\w+=)", ",\n", agent.replace(":", ":\n"))
 
 
 def draw_starts(by_task: Mapping[str, list[Group]]) -> Figure:

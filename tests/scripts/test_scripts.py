@@ -68,14 +68,16 @@ def row(agent: str, losses: list[float]) -> dict[str, Any]:
     }
 
 
-def test_autolr_tables(tmp_path: Path) -> None:
+def test_score_tables(tmp_path: Path) -> None:
     rows = [row("constant", [0.1, 0.2, 0.3]), row("autolr", [0.5, 0.6, 0.7])]
     (tmp_path / "results.json").write_text(json.dumps({"rows": rows}))
-    printed = run("autolr_tables.py", str(tmp_path))
+    printed = run("score_tables.py", str(tmp_path))
     assert printed.returncode == 0, printed.stderr
     assert "| constant | 0.2 (0.5) |\n| autolr | 0.6 (0.5), p = 0.008 |" in printed.stdout
     assert "| constant | 20.00 (50.00) |" in printed.stdout
-    assert run("autolr_tables.py", str(tmp_path / "none")).stderr.startswith("error: ")
+    assert "| constant | 0.2 (0.5), p = 0.008 |" in run("score_tables.py", str(tmp_path), "autolr").stdout
+    assert "'nobody'" in run("score_tables.py", str(tmp_path), "nobody").stderr
+    assert run("score_tables.py", str(tmp_path / "none")).stderr.startswith("error: ")
 
 
 def test_training_curves(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Print AutoLR's Tables 8 and 9, or 1 and 2, from the results of eval_transfer.py on `scripts/paper_tasks.py`.
+"""Print tables of several scores from the results of eval_transfer.py, as the papers have them.
 
-uv run scripts/autolr_tables.py DIR
+uv run scripts/score_tables.py DIR [FIRST]
 
-Mean (standard deviation) of the last weights, as in the paper: mean training loss of the last half epoch, test accuracy
-in per cent; then the test accuracy and loss of the weights at the best validation loss, as elsewhere here.
+A row for every agent, a column for every task: mean (standard deviation) over the runs, and the p-value of Welch's test
+against the agent FIRST, by default that of the first row. Training loss (mean of the last interval) and test accuracy
+(per cent) are those of the last weights; then test accuracy and loss of the weights at the best validation loss.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from scipy.stats import ttest_ind
 
 from lr_gym import cli
+from lr_gym.errors import UnknownNameError
 from lr_gym.files import read_json
 
 #: Fields of a run, with what they are multiplied by and the digits shown.
@@ -39,19 +41,22 @@ def cell(row: dict[str, Any], reference: dict[str, Any], field: str) -> str:
     return text if math.isnan(p) else f"{text}, p = {p:.2g}"
 
 
-def main(folder: str) -> None:
-    """Print the tables: a column for every task, a row for every agent."""
+def main(folder: str, first: str | None = None) -> None:
+    """Print the tables."""
     rows = read_json(Path(folder) / "results.json")["rows"]
     agents, tasks = (list(dict.fromkeys(row[name] for row in rows)) for name in ("agent", "task"))
     of = {(row["agent"], row["task"]): row for row in rows}
+    first = agents[0] if first is None else first
+    if first not in agents:
+        raise UnknownNameError.of("FIRST", first, agents)
     for field in FIELDS:
         print(f"\n{field}:\n\n| agent | " + " | ".join(tasks) + " |\n|---|" + "---|" * len(tasks))
         for agent in agents:
-            cells = [cell(of[agent, task], of[agents[0], task], field) for task in tasks]
+            cells = [cell(of[agent, task], of[first, task], field) for task in tasks]
             print(f"| {agent} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: {Path(sys.argv[0]).name} DIR")
-    cli.run(lambda: main(sys.argv[1]))
+    if len(sys.argv) not in (2, 3):
+        sys.exit(f"usage: {Path(sys.argv[0]).name} DIR [FIRST]")
+    cli.run(lambda: main(*sys.argv[1:]))
