@@ -79,18 +79,26 @@ def _columns(groups: Sequence[Group]) -> list[float | None]:
 
 
 def _panels_by_start(by_task: Mapping[str, list[Group]], what: Curve, note: str) -> Figure:
-    """Return a figure with a row per task and a column per initial lr, every agent in each panel."""
+    """Return a figure with a row per task and a column per initial lr, every agent in each panel.
+
+    With one initial lr per task three of them share a row.
+    """
     agents = dict.fromkeys(group.agent for groups in by_task.values() for group in groups)
     numbers = {agent: number for number, agent in enumerate(agents)}
-    columns = max(1, *(len(starts(groups)) for groups in by_task.values()))
-    figure = new_figure(1 + 4.5 * columns, 1 + 3.5 * len(by_task))
-    panels = figure.subplots(len(by_task), columns, squeeze=False)
-    for row, (name, groups) in zip(panels, by_task.items(), strict=True):
-        lrs: list[float | None] = [*starts(groups)] or [None]
-        for axes, lr in zip(row, lrs, strict=False):
-            here = {g.agent: g.runs for g in groups if g.runs and (g.own_start or g.initial_lr == lr)}
+    rows: list[list[tuple[str, float | None]]] = [
+        [(name, lr) for lr in starts(groups)] or [(name, None)] for name, groups in by_task.items()
+    ]
+    columns = max(len(row) for row in rows)
+    if columns == 1:
+        columns = min(3, len(rows))
+        flat = [panel for row in rows for panel in row]
+        rows = [flat[start : start + columns] for start in range(0, len(flat), columns)]
+    figure = new_figure(1 + 4.5 * columns, 1 + 3.5 * len(rows))
+    for line, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        for axes, (name, lr) in zip(line, row, strict=False):
+            here = {g.agent: g.runs for g in by_task[name] if g.runs and (g.own_start or g.initial_lr == lr)}
             plot_runs(here, what, name if lr is None else f"{name} from {lr:g}", axes, numbers)
-        for axes in row[len(lrs) :]:
+        for axes in line[len(row) :]:
             axes.set_visible(False)
     figure.suptitle(note)
     return figure
