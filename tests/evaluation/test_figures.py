@@ -233,6 +233,17 @@ def test_tasks_with_different_starts() -> None:
     picture_of(draw_curves(by_task(rows), "lrs", ""))
 
 
+@pytest.mark.parametrize(("tasks", "layout"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (4, (2, 3)), (7, (3, 3))])
+def test_three_tasks_with_one_start_share_a_row(tasks: int, layout: tuple[int, int]) -> None:
+    names = [f"task {number}" for number in range(tasks)]
+    rows = [group("a", [1.0], task=name, initial_lr=0.1) for name in names]
+    figure = draw_curves(by_task(rows), "lrs", "")
+    picture_of(figure)
+    assert [axes.get_title() for axes in panels(figure)] == [f"{name} from 0.1" for name in names]
+    grid = figure.axes[0].get_subplotspec().get_gridspec()
+    assert (grid.nrows, grid.ncols) == layout
+
+
 def test_curves_where_every_agent_has_its_own_start() -> None:
     picture_of(draw_curves({"toy": OWN}, "lrs", ""))
 
