@@ -95,3 +95,25 @@ def test_training_curves(tmp_path: Path) -> None:
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     assert "nothing to resume" in run("training_curves.py", "out", f"mine={tmp_path}").stderr
     assert "OUT NAME=DIR" in run("training_curves.py", "out").stderr
+
+
+def test_hindsight(tmp_path: Path) -> None:
+    """From the second interval on the learning rates are those of the tuned cosine."""
+    import hindsight
+
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({"tuned": {"toy": {"tuned cosine": {"best": {"initial_lr": 0.03}}}}}))
+    options: dict[str, Any] = {"budget": 50, "decision_interval": 10, "train_size": 100, "validation_size": 20}
+    options["optimizer"] = "SGD"
+    task = tasks.get("fashion-mnist-mini/mlp", **options).replace(name="toy")
+    agent = pickle.loads(pickle.dumps(hindsight.Hindsight(str(file))))
+    env = LRTrainingEnv(task, score_test=False, **agent.env_options)
+    lrs = rollout(env, agent, seed=0, initial_lr=0.1).lrs
+    cosine = rollout(env, agents.make("cosine"), seed=0, initial_lr=0.03).lrs
+    assert lrs[0] == 0.1
+    assert lrs[1:] == pytest.approx(cosine[1:])
+    with pytest.raises(InvalidArgumentError, match="no cosine was tuned on 'other'; there are toy"):
+        rollout(LRTrainingEnv(task.replace(name="other")), agent, seed=0)
+    file.write_text("{}")
+    with pytest.raises(InvalidArgumentError, match="has no tuned cosine"):
+        hindsight.Hindsight(str(file))
