@@ -1,4 +1,4 @@
-"""An agent that knows the best cosine of the task and goes over to it when it is first asked: eval_transfer.py --plugins.
+"""An agent that goes over to the best cosine of the task when it is first asked, for eval_transfer.py --plugins.
 
 `hindsight:results=FILE`, with the `results.json` of a comparison that had `--tune cosine`. The first interval of an
 episode is trained at the initial lr before anybody is asked; what this agent reaches says how much can be had after it.
