@@ -17,6 +17,7 @@ from agents.ppo.controller import Controller
 from agents.schedules import STEP_DECAY_GRID, StepDecay, step
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.evaluation.groups import Group, tested
+from lr_gym.evaluation.matrix import Failure
 from lr_gym.evaluation.tuning import Candidate, tune
 from lr_gym.tasks import Task
 
@@ -75,7 +76,7 @@ def compare(
     controller: Controller,
     folder: Path,
     pool: Workers,
-    advance: Callable[[Cell, Rollout], None],
+    advance: Callable[[Cell, Rollout | Failure], None],
 ) -> Comparison:
     """Tune the step decays, then run both sides.
 
