@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: With more agents than this a panel shows one agent from every initial lr, with fewer one initial lr and every agent.
 FEW = 8
+#: So many tasks share a row where each has one panel.
+COLUMNS = 3
 
 
 def _wrapped(agent: str) -> str:
@@ -34,8 +36,13 @@ def draw_starts(by_task: Mapping[str, list[Group]]) -> Figure:
     agents = list(dict.fromkeys(group.agent for groups in by_task.values() for group in groups))
     width = max(len(_columns(groups)) for groups in by_task.values())
     lines = sum(_wrapped(agent).count("\n") + 1 for agent in agents)
-    figure = new_figure(2 + (1 + 0.8 * width) * len(by_task), 1.2 + 0.3 * max(len(agents), lines))
-    for axes, (name, groups) in zip(figure.subplots(1, len(by_task), squeeze=False)[0], by_task.items(), strict=True):
+    columns = min(COLUMNS, len(by_task))
+    rows = math.ceil(len(by_task) / columns)
+    figure = new_figure(2 + (1 + 0.8 * width) * columns, (1.2 + 0.3 * max(len(agents), lines)) * rows)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[len(by_task) :]:
+        axes.set_visible(False)
+    for axes, (name, groups) in zip(panels, by_task.items(), strict=False):
         lrs = _columns(groups)
         losses = np.full((len(agents), len(lrs)), np.nan)
         for group in groups:
@@ -90,7 +97,7 @@ def _panels_by_start(by_task: Mapping[str, list[Group]], what: Curve, note: str)
     ]
     columns = max(len(row) for row in rows)
     if columns == 1:
-        columns = min(3, len(rows))
+        columns = min(COLUMNS, len(rows))
         flat = [panel for row in rows for panel in row]
         rows = [flat[start : start + columns] for start in range(0, len(flat), columns)]
     figure = new_figure(1 + 4.5 * columns, 1 + 3.5 * len(rows))

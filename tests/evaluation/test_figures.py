@@ -233,6 +233,16 @@ def test_tasks_with_different_starts() -> None:
     picture_of(draw_curves(by_task(rows), "lrs", ""))
 
 
+@pytest.mark.parametrize(("tasks", "layout"), [(1, (1, 1)), (3, (1, 3)), (5, (2, 3))])
+def test_starts_of_many_tasks_share_rows(tasks: int, layout: tuple[int, int]) -> None:
+    names = [f"task {number}" for number in range(tasks)]
+    figure = draw_starts(by_task([group("a", [1.0], task=name) for name in names]))
+    picture_of(figure)
+    assert [axes.get_title() for axes in panels(figure)] == names
+    grid = figure.axes[0].get_subplotspec().get_gridspec()
+    assert (grid.nrows, grid.ncols) == layout
+
+
 @pytest.mark.parametrize(("tasks", "layout"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (4, (2, 3)), (7, (3, 3))])
 def test_three_tasks_with_one_start_share_a_row(tasks: int, layout: tuple[int, int]) -> None:
     names = [f"task {number}" for number in range(tasks)]
