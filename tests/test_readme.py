@@ -57,3 +57,16 @@ def test_local_links_and_pictures_exist() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "agents").rglob("*.md"))],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(
+        r"\]\(([^)#]+)(?:#[^)]*)?\)", re.sub(r"`[^`]*`|^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    )
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
