@@ -164,7 +164,7 @@ def test_what_evaluates_a_controller_of_one_task() -> None:
     lrs = [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
     assert [(group, cell.initial_lr) for group, cell in cells] == [(f"{lr:g}", lr) for lr in lrs]
     assert [cell.seed for _, cell in cells] == seeds * 3
-    assert all((cell.task, cell.env) == (config.task, config.env_options) for _, cell in cells)
+    assert all((cell.task, cell.env) == (config.task, config.training_options) for _, cell in cells)
 
 
 def test_what_evaluates_a_controller_of_a_family() -> None:
@@ -175,7 +175,7 @@ def test_what_evaluates_a_controller_of_a_family() -> None:
     assert sorted(cell.task.name for _, cell in cells) == sorted(task.name for task in draws)
     for _, cell in cells:
         assert cell.task == draws[cell.seed]
-        assert (cell.initial_lr, cell.env) == (cell.task.initial_lrs[0], config.env_options)
+        assert (cell.initial_lr, cell.env) == (cell.task.initial_lrs[0], config.training_options)
     assert sorted(cell.seed for _, cell in cells) == list(range(20))
     lrs = [cell.initial_lr for _, cell in cells]
     assert lrs == sorted(lrs, reverse=True)
