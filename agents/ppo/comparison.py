@@ -15,6 +15,7 @@ from typing import Any
 from agents.ppo.config import TrainConfig
 from agents.ppo.controller import Controller
 from agents.schedules import STEP_DECAY_GRID, StepDecay, step
+from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.evaluation.groups import Group, tested
 from lr_gym.evaluation.matrix import Failure
@@ -86,6 +87,9 @@ def compare(
         folder: Where records of episodes are kept and found again.
         pool: Where episodes run.
         advance: Called with every episode that is done.
+
+    Raises:
+        LRGymError: An episode failed.
     """
     task, env = _task(config), config.env_options
 
@@ -93,6 +97,8 @@ def compare(
     tuned = tune(
         task, candidates, config.seeds("tuning", config.tuning_runs), pool, env=env, folder=folder, advance=advance
     )
+    if tuned.failures:  # the paper's grid is 48 step decays, not those that happened to run
+        raise LRGymError(f"an episode failed: {tuned.failures[0]}. Finished episodes are kept: --resume goes on")
     grid = [(decay, loss) for decay, (_, loss) in zip(STEP_DECAY_GRID, tuned.tried, strict=True)]
     best = min(grid, key=lambda entry: entry[1])[0]
 

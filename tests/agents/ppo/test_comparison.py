@@ -18,7 +18,9 @@ from agents.ppo.report import comparison_table, write_report
 from agents.ppo.train import Progression
 from agents.schedules import StepDecay
 from lr_gym import LRTrainingEnv, rollout
+from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell, Rollout, Workers
+from lr_gym.evaluation.matrix import Failure
 
 GRID = (StepDecay(0.1, 10, 0.99), StepDecay(0.01, 20, 0.9), StepDecay(0.001, 20, 0.9), StepDecay(0.01, 50, 0.88))
 
@@ -94,6 +96,16 @@ def test_seeds_have_nothing_in_common() -> None:
     assert set(tiny.config(seed=1).seeds("final", 200)).isdisjoint(purposes[3])
     assert config.seeds("final", 200)[:4] == config.seeds("final", 4)
     assert all(0 <= seed < 2**31 for purpose in purposes for seed in purpose)
+
+
+def test_a_grid_with_a_hole_is_no_grid() -> None:
+    """A step decay whose episode failed might have been the best."""
+
+    def faulty(cell: Cell) -> Any:
+        return Failure(str(cell), "no luck") if cell.initial_lr == 0.1 else tiny.record(seed=cell.seed)
+
+    with pytest.raises(LRGymError, match=r"an episode failed: .* from 0\.1, seed \d+: no luck\. .*--resume goes on"):
+        run(tiny.StubPool(faulty))
 
 
 def test_both_sides_run_in_the_same_way() -> None:
