@@ -20,6 +20,7 @@ import agents
 from agents.autolr import best_epsilon, fit_quadratic
 from lr_gym import cli, tasks
 from lr_gym.envs import LRTrainingEnv
+from lr_gym.errors import LRGymError
 from lr_gym.evaluation import rollout
 from lr_gym.evaluation.plots import new_figure, save_figure
 from lr_gym.files import write_bytes
@@ -65,7 +66,7 @@ def measure(env: LRTrainingEnv) -> Parabola:
     known = np.isin(BETWEEN, FITTED)
     fit = fit_quadratic(eta * BETWEEN[known], losses[known])
     if fit is None:
-        raise RuntimeError("fewer than three finite losses")
+        raise LRGymError("fewer than three finite losses along the update: there is no parabola to measure")
     fitted = fit.k0 + fit.k1 * eta * BETWEEN + fit.k2 * (eta * BETWEEN) ** 2
     minimum = best_epsilon(fit, BEYOND * eta)
     there = float(trainee.probe([eta + minimum], superbatch, direction)[0])
@@ -127,7 +128,9 @@ def overhead() -> list[str]:
         agent = agents.make("autolr", every=1000, superbatch=100, samples=5, explore=explore)
         run = rollout(LRTrainingEnv(task), agent, seed=0, initial_lr=1e-3)
         extra = (run.extra_forward + 2 * run.extra_backward) / (3 * task.budget)
-        lines.append(f"| {explore:g} | 9 | {run.extra_forward:g} | {run.extra_backward:g} | {100 * extra:.1f} % |")
+        lines.append(
+            f"| {explore:g} | {len(run.rewards)} | {run.extra_forward:g} | {run.extra_backward:g} | {100 * extra:.1f} % |"
+        )
     return lines
 
 
@@ -169,6 +172,7 @@ def draw_deviations(spread: Floats, picture: Path) -> None:
 
 def main(out: Path) -> None:
     """Measure and write."""
+    cli.make_folder(out)  # now, because the measurements take minutes
     found, spread = parabolas()
     lines = ["| optimizer | " + " | ".join(f"{share:.0%}" for share in CHECKPOINTS) + " |"]
     lines.append("|---|" + "---|" * len(CHECKPOINTS))
@@ -191,7 +195,6 @@ def main(out: Path) -> None:
         "Passes with a window of 1,000 updates, a superbatch of 100 and 5 samples, budget 10,000": overhead(),
     }
     text = "\n\n".join(f"{title}:\n\n" + "\n".join(table) for title, table in parts.items()) + "\n"
-    cli.make_folder(out)
     write_bytes(out / "measurements.md", text.encode())
     draw_parabolas(found, out / "parabola.png")
     draw_deviations(spread, out / "superbatch.png")
@@ -201,4 +204,4 @@ def main(out: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(f"usage: {Path(sys.argv[0]).name} OUT")
-    main(Path(sys.argv[1]))
+    cli.run(lambda: main(Path(sys.argv[1])))
