@@ -128,9 +128,8 @@ def overhead() -> list[str]:
         agent = agents.make("autolr", every=1000, superbatch=100, samples=5, explore=explore)
         run = rollout(LRTrainingEnv(task), agent, seed=0, initial_lr=1e-3)
         extra = (run.extra_forward + 2 * run.extra_backward) / (3 * task.budget)
-        lines.append(
-            f"| {explore:g} | {len(run.rewards)} | {run.extra_forward:g} | {run.extra_backward:g} | {100 * extra:.1f} % |"
-        )
+        counts = (explore, len(run.rewards), run.extra_forward, run.extra_backward)
+        lines.append(f"| {' | '.join(f'{count:g}' for count in counts)} | {100 * extra:.1f} % |")
     return lines
 
 
