@@ -1,4 +1,6 @@
-"""Tasks and an agent for the tables of Kim & Yu (2024) and AutoLR (2019), for eval_transfer.py --plugins.
+"""Tasks, a network and an agent for the tables of the papers, for --plugins of both programs.
+
+Kim & Yu (2024) and AutoLR (2019):
 
 | task | data | network | optimizer | epochs |
 |---|---|---|---|---|
@@ -6,6 +8,8 @@
 | paper/cifar-lenet5 | the same | LeNet-5 | SGD | 30 of 80 updates |
 | paper/mnist-{sgd,momentum,adam} | 3,200 images of MNIST, 14x14 | LeNet-5 | all three | 50 of 50 updates |
 | paper/fashion-{sgd,momentum,adam} | 3,200 images of Fashion-MNIST, 14x14 | LeNet-5 | all three | 50 of 50 updates |
+
+Xu et al. (2019): the network `small-resnet`, which goes with every data set of images: `fashion-mnist/small-resnet`.
 
 `explore-then-step:explore=0.4` is the schedule of AutoLR's Table 1: the initial learning rate for that share of the
 budget, a tenth of it for the first half of the rest, a hundredth for the second.
@@ -68,6 +72,7 @@ def _register(name: str, data: str, updates: int, epochs: int, **fields: Any) ->
     tasks.register(Task(**{"name": f"paper/{name}", "data": data, **common, **fields}), replace=True)
 
 
+tasks.register_model("small-resnet", resnet, replace=True)
 tasks.register_data("paper-cifar", cifar, replace=True)
 tasks.register_data("paper-mnist", mnist, replace=True)
 agents.register("explore-then-step", explore_then_step, replace=True)
