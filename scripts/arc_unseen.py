@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lr_gym import tasks
 from lr_gym.tasks import Task
-from lr_gym.tasks.sources import data_root, find
+from lr_gym.tasks.sources import data_root, find, halved
 
 Arrays = dict[str, npt.NDArray[Any]]
 EPOCHS, DECISIONS = 30, 3
@@ -46,7 +46,7 @@ def cifar() -> Arrays:
     """Return 1,920 + 640 + 2,000 images (16, 16, 3), averaged over 2x2 pixels."""
     arrays = find("cifar10-20k", data_root())
     chosen = np.random.default_rng(10).permutation(len(arrays["x_train"]))[:4560]
-    images = arrays["x_train"][chosen].reshape(-1, 16, 2, 16, 2, 3).mean((2, 4)).astype(np.float32)
+    images = halved(arrays["x_train"][chosen]).astype(np.float32)
     return _split(images, arrays["y_train"][chosen].astype(np.int64), 1920, 640)
 
 

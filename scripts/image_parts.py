@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from lr_gym.tasks import sources
 from lr_gym.tasks.data import Arrays
-from lr_gym.tasks.sources import data_root, find
 
 
 def part(name: str, seed: int, train: int, val: int, test: int, halved: bool) -> Arrays:
@@ -19,7 +19,7 @@ def part(name: str, seed: int, train: int, val: int, test: int, halved: bool) ->
         test: Test images, from its own.
         halved: Average 2x2 pixels.
     """
-    arrays = find(name, data_root())
+    arrays = sources.find(name, sources.data_root())
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(arrays["x_train"]))[: train + val]
     tested = rng.permutation(len(arrays["x_test"]))[:test]
@@ -28,9 +28,7 @@ def part(name: str, seed: int, train: int, val: int, test: int, halved: bool) ->
     for split, (source, places) in parts.items():
         images = arrays[f"x_{source}"][places]
         if halved:
-            count, height, width = images.shape[:3]
-            cut = images.reshape(count, height // 2, 2, width // 2, 2, *images.shape[3:])
-            images = cut.mean((2, 4)).round().astype(np.uint8)
+            images = sources.halved(images).round().astype(np.uint8)
         result[f"x_{split}"] = images
         result[f"y_{split}"] = arrays[f"y_{source}"][places].reshape(-1).astype(np.int64)
     return result

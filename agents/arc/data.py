@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from lr_gym.errors import DataNotFoundError, InvalidArgumentError
 from lr_gym.tasks import register_data
-from lr_gym.tasks.sources import data_root, find
+from lr_gym.tasks.sources import data_root, find, halved
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -55,20 +55,12 @@ def _rng(name: str) -> np.random.Generator:
     return np.random.default_rng([SEED, *name.encode()])
 
 
-def _halved(images: Array) -> Array:
-    """Average 2x2 pixels."""
-    count, height, width = images.shape
-    pooled: Array = images.reshape(count, height // 2, 2, width // 2, 2).mean((2, 4)).astype(np.float32)
-    return pooled
-
-
 def _images(source: str, name: str, count: int, skip: int = 0) -> tuple[Array, Array]:
     """Return images (count - skip, 14, 14) and classes of a data set's training split, in random order."""
     arrays = find(source, data_root())
     chosen = _rng(name).permutation(len(arrays["x_train"]))[skip:count]
-    return _halved(np.asarray(arrays["x_train"]).squeeze()[chosen]), np.asarray(arrays["y_train"])[chosen].astype(
-        np.int64
-    )
+    images, classes = (np.asarray(arrays[key])[chosen] for key in ("x_train", "y_train"))
+    return halved(images.squeeze()).astype(np.float32), classes.astype(np.int64)
 
 
 def fashion() -> Arrays:

@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lr_gym.tasks import sources
 from lr_gym.tasks.data import Arrays
@@ -32,17 +31,13 @@ SEED = 2019
 COARSE = np.array([0, 1, 0, 1, 0, 2, 0, 2, 1, 2])
 
 
-def _halved(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Average 2x2 pixels: (n, 28, 28) to (n, 14, 14)."""
-    count, height, width = images.shape
-    means: npt.NDArray[np.float64] = images.reshape(count, height // 2, 2, width // 2, 2).mean((2, 4))
-    return means.round().astype(np.uint8)
-
-
 def fashion() -> Arrays:
     """Return `fashion-mnist-mini` at 14x14."""
     arrays = sources.find(sources.MINI, "")
-    return {name: _halved(array) if name.startswith("x") else array for name, array in arrays.items()}
+    return {
+        name: sources.halved(array).round().astype(np.uint8) if name.startswith("x") else array
+        for name, array in arrays.items()
+    }
 
 
 def noisy() -> Arrays:

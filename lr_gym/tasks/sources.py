@@ -35,6 +35,17 @@ def data_root() -> Path:
     return Path(os.environ.get("LR_GYM_DATA") or Path.home() / ".cache" / "lr_gym").expanduser()
 
 
+def halved(images: Array) -> npt.NDArray[np.float64]:
+    """Return images of half the height and width, each pixel the mean of 2x2.
+
+    Args:
+        images: (examples, height, width), or with channels last; height and width even.
+    """
+    count, height, width, *channels = images.shape
+    means: npt.NDArray[np.float64] = images.reshape(count, height // 2, 2, width // 2, 2, *channels).mean((2, 4))
+    return means
+
+
 def find(name: str, root: str | Path) -> dict[str, Array]:
     """Return the arrays of the data set `name`, as `Data.from_arrays` takes them.
 

@@ -24,7 +24,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Import what is in `scripts`, as a script does, and leave what it registers out of other tests' sight."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    for registry in (tasks.TASKS, agents.base.AGENTS):
+    for registry in (tasks.TASKS, tasks.MODELS, tasks.data.DATA, agents.base.AGENTS):
         monkeypatch.setattr(registry, "_things", dict(registry._things))
 
 
@@ -39,6 +39,17 @@ def test_explore_then_step() -> None:
     assert record.lrs == pytest.approx([0.1] * 4 + [0.01] * 3 + [0.001] * 3)
     with pytest.raises(InvalidArgumentError, match=r"explore must lie in \[0, 1\], got 2"):
         paper_tasks.explore_then_step(2)
+
+
+def test_parts_of_the_universal_family() -> None:
+    import small_families
+
+    assert {task.optimizer for task in small_families.ONE_OPTIMIZER.draws(50)} == {"Adam"}
+    networks = {(task.data, task.model, str(task.model_options)) for task in small_families.ONE_NETWORK.draws(50)}
+    assert networks == {("family-fashion", "mlp", "{'width': 64, 'depth': 2, 'batch_norm': False}")}
+    assert {task.optimizer for task in small_families.ONE_NETWORK.draws(50)} == {"Adam", "AdamW", "SGD"}
+    for family in (small_families.ONE_OPTIMIZER, small_families.ONE_NETWORK):
+        assert family.decisions == tasks.families.UNIVERSAL.decisions
 
 
 def test_a_parabola_is_a_parabola_on_a_quadratic() -> None:

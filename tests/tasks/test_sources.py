@@ -257,3 +257,15 @@ def test_damaged_torchvision_file_is_refused(root: Path) -> None:
     (root / "MNIST" / "raw" / IDX_NAMES["x_test"]).write_bytes(b"\x00\x00\x08\x03cut")
     with pytest.raises(InvalidArgumentError, match=r"'mnist' in .* are damaged"):
         sources.find("mnist", root)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_halved_images_hold_the_means_of_their_pixels(channels: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(256, size=(5, 6, 4, *channels)).astype(np.uint8)
+    got = sources.halved(images)
+    assert got.shape == (5, 3, 2, *channels)
+    assert got.dtype == np.float64
+    for row in range(3):
+        for column in range(2):
+            four = images[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].astype(float)
+            assert got[:, row, column] == pytest.approx(four.sum((1, 2)) / 4)
