@@ -2,7 +2,8 @@
 
 uv run scripts/training_curves.py OUT NAME=DIR [NAME=DIR ...]
 
-Writes `OUT.png` and `OUT.json`, which has the settings, commit and curve of every run, from the runs' checkpoints.
+Runs of the same name, other seeds for instance, share a colour. Writes `OUT.png` and `OUT.json`, which has the task,
+settings, commit and curve of every run, from the runs' checkpoints.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from agents.ppo.checkpoint import Checkpoint
 from lr_gym import cli
@@ -19,28 +21,30 @@ from lr_gym.files import write_json
 
 def main(out: str, words: Sequence[str]) -> None:
     """Read, write and draw."""
-    runs = {}
+    variants: dict[str, list[dict[str, Any]]] = {}
     for word in words:
         name, _, folder = word.partition("=")
         checkpoint = Checkpoint.read(Path(folder))
-        settings = {
-            key: value for key, value in checkpoint.value("config").items() if key not in ("task", "validation")
-        }
-        runs[name] = {
+        config = checkpoint.value("config")
+        run = {
             "commit": checkpoint.value("provenance")["commit"],
-            "settings": settings,
+            "task": config["task"]["name"],
+            "settings": {key: value for key, value in config.items() if key not in ("task", "validation")},
             "curve": checkpoint.value("progression")["curve"],
         }
+        variants.setdefault(name, []).append(run)
     figure = new_figure(8, 4.5)
     axes = figure.subplots()
-    for name, run in runs.items():
-        episodes = [entry["episodes"] for entry in run["curve"]]
-        axes.plot(episodes, [entry["val_loss"] for entry in run["curve"]], marker=".", label=name)
+    for number, (name, runs) in enumerate(variants.items()):
+        for run in runs:
+            episodes = [entry["episodes"] for entry in run["curve"]]
+            losses = [entry["val_loss"] for entry in run["curve"]]
+            axes.plot(episodes, losses, marker=".", color=f"C{number}", label=None if run is not runs[0] else name)
     axes.set(xlabel="training episodes", ylabel="validation loss, without exploration noise", yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
     save_figure(figure, Path(f"{out}.png"))
-    write_json(Path(f"{out}.json"), runs)
+    write_json(Path(f"{out}.json"), variants)
 
 
 def arguments() -> tuple[str, list[str]]:

@@ -94,15 +94,17 @@ def test_score_tables(tmp_path: Path) -> None:
 def test_training_curves(tmp_path: Path) -> None:
     curve = [{"episodes": 0, "val_loss": 1.0}, {"episodes": 32, "val_loss": 0.5}]
     values = {
-        "config": {"seed": 7, "task": {}, "validation": None},
+        "config": {"seed": 7, "task": {"name": "family"}, "validation": None},
         "provenance": {"commit": "c0ffee"},
         "progression": {"curve": curve},
     }
     Checkpoint(values, {}).write(tmp_path / "run")
-    printed = run("training_curves.py", str(tmp_path / "out"), f"mine={tmp_path / 'run'}")
+    mine = f"mine={tmp_path / 'run'}"
+    printed = run("training_curves.py", str(tmp_path / "out"), mine, mine)
     assert printed.returncode == 0, printed.stderr
     written = json.loads((tmp_path / "out.json").read_text())
-    assert written == {"mine": {"commit": "c0ffee", "settings": {"seed": 7}, "curve": curve}}
+    expected = {"commit": "c0ffee", "task": "family", "settings": {"seed": 7}, "curve": curve}
+    assert written == {"mine": [expected, expected]}
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     assert "nothing to resume" in run("training_curves.py", "out", f"mine={tmp_path}").stderr
     assert "OUT NAME=DIR" in run("training_curves.py", "out").stderr
