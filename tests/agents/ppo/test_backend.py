@@ -803,7 +803,7 @@ def test_a_worker_that_dies_between_its_reset_and_the_next_question(
     assert len(envs.get_states()) == 2
 
 
-@pytest.mark.slow  # tests/envs/test_worker_vec_env.py does it with environments that cost nothing
+@pytest.mark.slow  # tests/envs/test_worker_processes.py does it with environments that cost nothing
 @TOLD
 def test_a_killed_process(train_apart: Train, undisturbed: Runs, log: Log, tmp_path: Path) -> None:
     """One of two, by SIGKILL in the middle of training; until then the run is that of no process."""

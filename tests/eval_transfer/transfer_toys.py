@@ -1,0 +1,112 @@
+"""Words of small comparisons, and short ways to prepare or run one and to read what it leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+import eval_transfer
+from lr_gym import cli
+from lr_gym.evaluation import Cell, Rollout
+
+OVERRIDE = (
+    "--override",
+    "budget=20",
+    "batch_size=8",
+    "train_size=100",
+    "validation_size=50",
+    'model_options={"width":4}',
+)
+ARGUMENTS = (
+    *("--task", "fashion-mnist-mini/mlp", "--agents", "constant", "step", "--initial-lrs", "1e-2", "1e-3"),
+    *("--runs", "2", "--seed", "5", "--workers", "1", *OVERRIDE),
+)
+#: One task, small; with the width for `mlp` alone.
+MLP = ("--task", "fashion-mnist-mini/mlp", "--runs", "2", "--workers", "1", *OVERRIDE)
+TWO_TASKS = ("--task", "fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5", "--runs", "2", *OVERRIDE[:-1])
+FIGURES = ("standings.png", "starts.png", "schedules.png", "losses.png")
+FILES = {"results.json", "table.md", "report.html", *FIGURES}
+DATA_PLUGIN = """
+import numpy as np
+from lr_gym import tasks
+
+def waves():
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    return {"x_train": x[:48], "y_train": (x[:48, 0] > 0).astype("int64"),
+            "x_test": x[48:], "y_test": (x[48:, 0] > 0).astype("int64")}
+
+tasks.register_data("plugin waves", waves)
+tasks.register(tasks.Task(name="plugin waves/mlp", data="plugin waves", model_options={"width": 4},
+                          batch_size=8, budget=20, decision_interval=10))
+"""
+
+
+class Episodes:
+    """Stands in for `Cell.run`, where what an agent does does not matter: invents records and remembers the cells.
+
+    Attributes:
+        cells: Those that were run, or begun.
+        invent: Makes the record of a cell, or raises an error.
+        stop_after: How many are run before a Ctrl-C, or None.
+    """
+
+    def __init__(self) -> None:
+        self.cells: list[Cell] = []
+        self.invent: Callable[[Cell], Rollout] = lambda cell: tiny.record(seed=cell.seed)
+        self.stop_after: int | None = None
+
+    def run(self, cell: Cell) -> Rollout:
+        if len(self.cells) == self.stop_after:
+            raise KeyboardInterrupt
+        self.cells.append(cell)
+        return self.invent(cell)
+
+
+def valley(best: float) -> Callable[[Cell], Rollout]:
+    """Return a maker of records whose validation loss is lowest from one initial lr; of the test loss the opposite."""
+
+    def invent(cell: Cell) -> Rollout:
+        distance = abs(math.log10(cell.initial_lr / best))
+        return tiny.record(seed=cell.seed, best=1 + distance, test_loss=9 - distance)
+
+    return invent
+
+
+def results(out: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return values
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return list(results(out)["rows"])
+
+
+def row_of(out: Path, agent: str, lr: float | None = None) -> dict[str, Any]:
+    (found,) = (row for row in rows(out) if row["agent"] == agent and lr in (None, row["initial_lr"]))
+    return found
+
+
+def run(*words: str) -> None:
+    tiny.run_main(eval_transfer, *words)
+
+
+def failed(*words: str) -> int:
+    """Run a command that is to end with an exit status."""
+    with pytest.raises(SystemExit) as caught:
+        run(*words)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def prepared(*arguments: str) -> Any:
+    return eval_transfer.prepare(cli.parse(eval_transfer.Arguments, "", arguments)[0])
+
+
+def names(plan: Any) -> list[str]:
+    return [contestant.name for contestant in plan.contestants]
