@@ -24,7 +24,7 @@ from rich.progress import Progress
 import agents
 from agents.baselines import TUNABLE, USUAL_LR, candidates
 from agents.ppo.comparison import step_decay
-from agents.ppo.controller import Controller
+from agents.ppo.controller import Controller, is_shipped
 from agents.schedules import StepDecay
 from lr_gym import cli, tasks
 from lr_gym.envs import LRTrainingEnv
@@ -224,11 +224,11 @@ def _seeds(seed: int, purpose: int, count: int) -> list[int]:
 
 
 def _controller(folder: str, several: bool) -> Contestant:
-    """Return a controller as a contestant, named after its folder where there are several."""
+    """Return a controller as a contestant: one of the package by its name, others by their folders if several."""
     controller = Controller.load(folder)
     path = Path(folder).resolve()
     own = path.parent.name if path.name == "controller" else path.name
-    name = f"controller {own}" if several else "controller"
+    name = folder if is_shipped(folder) else f"controller {own}" if several else "controller"
     return Contestant(name, {"controller": controller.fingerprint}, controller)
 
 

@@ -139,6 +139,11 @@ def shipped() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
 
 
+def is_shipped(word: str | Path) -> bool:
+    """Return whether a word means a controller of the package; a folder of that name goes before."""
+    return not Path(word).exists() and str(word) in shipped()
+
+
 class Controller:
     """A trained controller as an agent.
 
@@ -243,7 +248,7 @@ class Controller:
         Raises:
             FileFormatError: The files are missing, damaged, of another version, or do not fit each other.
         """
-        if not Path(folder).exists() and str(folder) in shipped():
+        if is_shipped(folder):
             folder = SHIPPED / folder
         folder = Path(folder)
         if not (folder / CONFIG_FILE).exists() and (folder / "controller" / CONFIG_FILE).exists():

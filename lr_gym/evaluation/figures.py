@@ -170,8 +170,17 @@ def draw_standings(standings: Sequence[Standing], yardstick: str, runs: int) -> 
         title=f"Every dot a task and an initial lr ({pairs}), mean of {runs} runs; bars: median and 90th percentile",
     )
     axes.title.set_fontsize("medium")
-    ticks = [tick for tick in (0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 50) if tick <= limit]
+    ticks = _ratio_ticks(*axes.get_xlim())
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.3, axis="x")
     return figure
+
+
+def _ratio_ticks(low: float, high: float) -> list[float]:
+    """Return ticks of a logarithmic axis of ratios: 1, and as many round numbers as have room for their labels."""
+    ticks: list[float] = []
+    for tick in (1, 10, 100, 1000, 10_000, 2, 5, 20, 50, 0.5, 1.5, 3, 1.25, 0.75, 1.1, 0.9):
+        if low <= tick <= high and all(abs(math.log(tick / other)) > 0.04 * math.log(high / low) for other in ticks):
+            ticks.append(tick)
+    return sorted(ticks)

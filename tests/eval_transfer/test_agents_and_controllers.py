@@ -152,7 +152,8 @@ def test_a_controller_of_the_package_by_name(tmp_path: Path, monkeypatch: pytest
     tiny.controller(seed=1).save(tmp_path / "package" / "general")
     run_folder = trained(tmp_path / "special", seed=2, decay=(0.1, 10, 0.9))
     plan = prepared(*MLP, "--controller", "general", str(run_folder))
-    assert names(plan)[:2] == ["controller general", "controller special"]
+    assert names(plan)[:2] == ["general", "controller special"]
+    assert names(prepared(*MLP, "--controller", "general"))[0] == "general"
     learned = Controller.load(tmp_path / "package" / "general")
     assert plan.contestants[0].identity == {"controller": learned.fingerprint}
     assert len(plan.own_start) == 1

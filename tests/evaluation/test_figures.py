@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import sys
 from typing import Any
@@ -301,8 +302,17 @@ def test_infinite_ratios_stand_at_the_edge() -> None:
         "lost": [edge],
     }
     ticks = [tick.get_text() for tick in axes.get_xticklabels()]
-    assert ticks == ["0.9", "1", "1.1", "1.25", "1.5", "2", "3", "5", "10", "20"]
+    assert ticks == ["1", "1.25", "1.5", "2", "3", "5", "10", "20"]
     picture_of(axes.figure)
+
+
+@pytest.mark.parametrize("largest", [1.05, 1.3, 3.0, 30.0, 2e3])
+def test_labels_of_ratios_do_not_overlap(largest: float) -> None:
+    axes, _ = drawn([group("a", [1.0]), group("b", [largest]), group("c", [0.6])], "a")
+    picture_of(axes.figure)
+    boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
+    assert len(boxes) >= 3
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("losses", [[0.0], [1e-30], [1e30], [math.nan]])
