@@ -9,8 +9,8 @@
 | far/characters-gru | next character, GRU | cross entropy |
 | far/capitals-transformer | which characters are capitals, transformer | cross entropy |
 
-They are problems that ARC was trained on (`agents/arc/problems.py`), here with Adam, 250 updates of 64 examples in fifty
-intervals, from initial learning rates over three decades. Needs MNIST and `tinyshakespeare.txt`.
+They are problems that ARC was trained on (`agents/arc/problems.py`), here with Adam, 250 updates of 64 examples in
+fifty intervals, from initial learning rates over three decades. Needs MNIST and `tinyshakespeare.txt`.
 """
 
 from __future__ import annotations
