@@ -52,6 +52,15 @@ def test_parts_of_the_universal_family() -> None:
         assert family.decisions == tasks.families.UNIVERSAL.decisions
 
 
+def test_far_tasks_have_as_many_decisions_as_the_family() -> None:
+    import far_tasks  # noqa: F401 (registers them)
+
+    far = [tasks.get(name) for name in tasks.TASKS if name.startswith("far/")]
+    assert len(far) == 6
+    assert {task.decisions for task in far} == {tasks.families.UNIVERSAL.decisions}
+    assert not {task.loss for task in far} <= {"cross_entropy"}
+
+
 def test_a_parabola_is_a_parabola_on_a_quadratic() -> None:
     import autolr_measurements as measurements
 
