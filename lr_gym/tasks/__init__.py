@@ -105,7 +105,10 @@ def get(name: str, /, **overrides: Any) -> Task:
     """
     task = find(name)
     if isinstance(task, TaskFamily):
-        raise UnknownNameError(f"{name!r} is a family of tasks, not one task; get it with lr_gym.tasks.find")
+        raise UnknownNameError(
+            f"{name!r} is a family of tasks, not one task; lr_gym.tasks.find({name!r}) is the family, its draws(count) "
+            "are tasks, which can be registered under names of their own"
+        )
     return task.replace(**overrides) if overrides else task
 
 
