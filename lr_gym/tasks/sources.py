@@ -36,12 +36,17 @@ def data_root() -> Path:
 
 
 def halved(images: Array) -> npt.NDArray[np.float64]:
-    """Return images of half the height and width, each pixel the mean of 2x2.
+    """Return images of half the height and width, each pixel the mean of 2x2: (examples, height/2, width/2, ...).
 
     Args:
-        images: (examples, height, width), or with channels last; height and width even.
+        images: (examples, height, width), or with channels last.
+
+    Raises:
+        InvalidArgumentError: Height or width is odd.
     """
     count, height, width, *channels = images.shape
+    if height % 2 or width % 2:
+        raise InvalidArgumentError(f"images must have an even height and width to be halved, got {height}x{width}")
     means: npt.NDArray[np.float64] = images.reshape(count, height // 2, 2, width // 2, 2, *channels).mean((2, 4))
     return means
 

@@ -269,3 +269,8 @@ def test_halved_images_hold_the_means_of_their_pixels(channels: tuple[int, ...])
         for column in range(2):
             four = images[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].astype(float)
             assert got[:, row, column] == pytest.approx(four.sum((1, 2)) / 4)
+
+
+def test_images_of_odd_size_are_not_halved() -> None:
+    with pytest.raises(InvalidArgumentError, match="even height and width to be halved, got 4x5"):
+        sources.halved(np.zeros((2, 4, 5)))
