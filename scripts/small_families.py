@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,13 +21,16 @@ def part(name: str, **fields: Any) -> TaskFamily:
     Args:
         name: Of the smaller family.
         **fields: Values that an entry which sets the field must have.
+
+    Raises:
+        InvalidArgumentError: No entry of an axis agrees.
     """
 
     def agrees(entry: Mapping[str, Any]) -> bool:
         return all(entry.get(field, value) == value for field, value in fields.items())
 
     axes = tuple(tuple(entry for entry in axis if agrees(entry)) for axis in UNIVERSAL.axes)
-    return TaskFamily(name=name, base=UNIVERSAL.base.replace(name=name), axes=axes)
+    return dataclasses.replace(UNIVERSAL, name=name, base=UNIVERSAL.base.replace(name=name), axes=axes)
 
 
 ONE_NETWORK = part(

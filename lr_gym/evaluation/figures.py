@@ -179,7 +179,7 @@ def draw_standings(standings: Sequence[Standing], yardstick: str, runs: int) -> 
 
 def _ratio_ticks(low: float, high: float) -> list[float]:
     """Return ticks of a logarithmic axis of ratios: 1, and as many round numbers as have room for their labels."""
-    ticks: list[float] = []
+    ticks: list[float] = []  # the more important come first
     for tick in (1, 10, 100, 1000, 10_000, 2, 5, 20, 50, 0.5, 1.5, 3, 1.25, 0.75, 1.1, 0.9):
         if low <= tick <= high and all(abs(math.log(tick / other)) > 0.04 * math.log(high / low) for other in ticks):
             ticks.append(tick)

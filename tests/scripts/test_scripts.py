@@ -48,6 +48,8 @@ def test_parts_of_the_universal_family() -> None:
     networks = {(task.data, task.model, str(task.model_options)) for task in small_families.ONE_NETWORK.draws(50)}
     assert networks == {("family-fashion", "mlp", "{'width': 64, 'depth': 2, 'batch_norm': False}")}
     assert {task.optimizer for task in small_families.ONE_NETWORK.draws(50)} == {"Adam", "AdamW", "SGD"}
+    with pytest.raises(InvalidArgumentError, match="axis 4 of the family 'none' is empty"):
+        small_families.part("none", optimizer="Adagrad")
     for family in (small_families.ONE_OPTIMIZER, small_families.ONE_NETWORK):
         assert family.decisions == tasks.families.UNIVERSAL.decisions
 
@@ -58,7 +60,7 @@ def test_far_tasks_have_as_many_decisions_as_the_family() -> None:
     far = [tasks.get(name) for name in tasks.TASKS if name.startswith("far/")]
     assert len(far) == 6
     assert {task.decisions for task in far} == {tasks.families.UNIVERSAL.decisions}
-    assert not {task.loss for task in far} <= {"cross_entropy"}
+    assert {task.loss for task in far} == {"cross_entropy", "mse_loss", "multi_margin_loss"}
 
 
 def test_a_parabola_is_a_parabola_on_a_quadratic() -> None:
