@@ -21,12 +21,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-import agents
-from agents.baselines import TUNABLE, USUAL_LR, candidates
-from agents.ppo.comparison import step_decay
-from agents.ppo.controller import Controller, is_shipped
-from agents.schedules import StepDecay
-from lr_gym import cli, tasks
+from lr_gym import agents, cli, tasks
+from lr_gym.agents.baselines import TUNABLE, USUAL_LR, candidates
+from lr_gym.agents.ppo.comparison import step_decay
+from lr_gym.agents.ppo.controller import Controller, is_shipped
+from lr_gym.agents.schedules import StepDecay
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError, UnknownNameError
 from lr_gym.evaluation import Contestant, Workers

@@ -15,15 +15,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from agents.ppo import checkpoint as checkpoints
-from agents.ppo.backend import choose_backend, env_makers, make_population
-from agents.ppo.comparison import Comparison, compare, count_cells
-from agents.ppo.config import BACKENDS, PROFILES, TrainConfig
-from agents.ppo.family_comparison import compare_on_family
-from agents.ppo.family_comparison import count_cells as count_family_cells
-from agents.ppo.report import comparison_table, family_table, write_family_report, write_report
-from agents.ppo.train import train
 from lr_gym import cli, tasks
+from lr_gym.agents.ppo import checkpoint as checkpoints
+from lr_gym.agents.ppo.backend import choose_backend, env_makers, make_population
+from lr_gym.agents.ppo.comparison import Comparison, compare, count_cells
+from lr_gym.agents.ppo.config import BACKENDS, PROFILES, TrainConfig
+from lr_gym.agents.ppo.family_comparison import compare_on_family
+from lr_gym.agents.ppo.family_comparison import count_cells as count_family_cells
+from lr_gym.agents.ppo.report import comparison_table, family_table, write_family_report, write_report
+from lr_gym.agents.ppo.train import train
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Workers

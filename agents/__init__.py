@@ -1,38 +1,43 @@
-"""Agents that set learning rates, by name: `agents.make("cosine")`, `agents.make("ppo", controller=PATH)`."""
+"""Agents that set learning rates, by name: `agents.make("cosine")`, `agents.make("ppo", controller=PATH)`.
+
+The folder `agents/` at the top level of a checkout is the package `lr_gym.agents`: `lr_gym/agents` is a link to it, and
+a wheel holds it there only. `import agents` goes on working in a checkout, and gives the same modules.
+"""
 
 from pathlib import Path
 
-from agents import alr, arc, autolr, greedy, kim_yu, line_search, one_cycle, schedules
-from agents.base import AGENTS, FixedAgent, PeriodicAgent, make, names, register
-from agents.schedules import ScheduleAgent
-from lr_gym.evaluation import Agent, FunctionAgent
+if __name__ == "agents":  # `import agents` in a checkout
+    from lr_gym.alias import alias
 
-__all__ = [
-    "FixedAgent",
-    "FunctionAgent",
-    "PeriodicAgent",
-    "ScheduleAgent",
-    "alr",
-    "arc",
-    "autolr",
-    "greedy",
-    "kim_yu",
-    "line_search",
-    "make",
-    "names",
-    "one_cycle",
-    "register",
-    "schedules",
-]
+    alias("agents", "lr_gym.agents")
+else:
+    from lr_gym.agents import alr, arc, autolr, greedy, kim_yu, line_search, one_cycle, schedules
+    from lr_gym.agents.base import AGENTS, FixedAgent, PeriodicAgent, make, names, register
+    from lr_gym.agents.schedules import ScheduleAgent
+    from lr_gym.evaluation import Agent, FunctionAgent
 
+    __all__ = [
+        "FixedAgent",
+        "FunctionAgent",
+        "PeriodicAgent",
+        "ScheduleAgent",
+        "alr",
+        "arc",
+        "autolr",
+        "greedy",
+        "kim_yu",
+        "line_search",
+        "make",
+        "names",
+        "one_cycle",
+        "register",
+        "schedules",
+    ]
 
-def _ppo(controller: str | Path) -> Agent:
-    """Return a trained PPO controller from its folder, from that of its training run, or by its name in the package."""
-    from agents.ppo.controller import (
-        Controller,
-    )  # here, because it imports Stable-Baselines3, which takes seconds
+    def _ppo(controller: str | Path) -> Agent:
+        """Return a trained controller from its folder, from that of its training run, or by its name in the package."""
+        from lr_gym.agents.ppo.controller import Controller  # here: it imports Stable-Baselines3, which takes seconds
 
-    return Controller.load(controller)
+        return Controller.load(controller)
 
-
-AGENTS.register("ppo", _ppo)
+    AGENTS.register("ppo", _ppo)

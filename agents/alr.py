@@ -32,8 +32,8 @@ from typing import Any
 import gymnasium
 from torch import Tensor
 
-from agents.base import AGENTS, PeriodicAgent
-from agents.options import checked_factors
+from lr_gym.agents.base import AGENTS, PeriodicAgent
+from lr_gym.agents.options import checked_factors
 from lr_gym.checks import check_choice, check_whole
 from lr_gym.trainee import Batch, Snapshot, Trainee
 

@@ -35,7 +35,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import AGENTS, PeriodicAgent
+from lr_gym.agents.base import AGENTS, PeriodicAgent
 from lr_gym.checks import check_choice, check_number, check_whole
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.trainee import Snapshot

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from agents.base import make
-from agents.schedules import STEP_DECAY_GRID
+from lr_gym.agents.base import make
+from lr_gym.agents.schedules import STEP_DECAY_GRID
 from lr_gym.errors import UnknownNameError
 from lr_gym.evaluation import Contestant
 from lr_gym.evaluation.tuning import Candidate

@@ -21,8 +21,8 @@ from typing import Any
 
 import gymnasium
 
-from agents.base import AGENTS, FixedAgent
-from agents.schedules import Metric
+from lr_gym.agents.base import AGENTS, FixedAgent
+from lr_gym.agents.schedules import Metric
 from lr_gym.checks import check_choice, check_number, check_whole
 
 

@@ -31,8 +31,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import AGENTS, PeriodicAgent
-from agents.options import checked_factors
+from lr_gym.agents.base import AGENTS, PeriodicAgent
+from lr_gym.agents.options import checked_factors
 from lr_gym.checks import check_choice, check_whole
 from lr_gym.errors import InvalidArgumentError
 

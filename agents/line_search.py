@@ -24,7 +24,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from agents.base import AGENTS, FixedAgent
+from lr_gym.agents.base import AGENTS, FixedAgent
 from lr_gym.checks import check_choice, check_number, check_whole
 
 #: With a slope <g, d> below this nothing is searched, as in the authors' code.

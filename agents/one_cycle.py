@@ -17,9 +17,9 @@ from typing import Any
 
 from torch.optim import Optimizer, lr_scheduler
 
-from agents.base import AGENTS
-from agents.range_test import lr_range_test
-from agents.schedules import ScheduleAgent
+from lr_gym.agents.base import AGENTS
+from lr_gym.agents.range_test import lr_range_test
+from lr_gym.agents.schedules import ScheduleAgent
 from lr_gym.checks import check_number
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Task

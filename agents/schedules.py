@@ -17,7 +17,7 @@ import gymnasium
 import torch
 from torch.optim import Optimizer, lr_scheduler
 
-from agents.base import AGENTS, FixedAgent
+from lr_gym.agents.base import AGENTS, FixedAgent
 from lr_gym.checks import check_choice, check_number, check_whole
 from lr_gym.errors import InvalidArgumentError, LRGymError, reason
 from lr_gym.tasks import Task

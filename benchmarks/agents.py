@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-import agents
 import lr_gym
 from benchmarks.common import Row, row
+from lr_gym import agents
 from lr_gym.evaluation import Agent
 
 

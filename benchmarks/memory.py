@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import agents
 from benchmarks.common import Row, row
 from benchmarks.overhead import bare_intervals, env_intervals
 from benchmarks.population import SMALL
-from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, rollout, tasks
+from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, agents, rollout, tasks
 
 
 def peak() -> float:

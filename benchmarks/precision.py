@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-import agents
 from benchmarks.common import Row, paired, row
-from lr_gym import LRTrainingEnv, rollout, tasks
+from lr_gym import LRTrainingEnv, agents, rollout, tasks
 
 
 def measure(scale: float) -> Iterator[Row]:

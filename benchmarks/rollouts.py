@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from agents.ppo.config import TrainConfig
-from agents.ppo.train import make_algorithm, training_envs
 from benchmarks.common import Row, row
 from lr_gym import tasks
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.train import make_algorithm, training_envs
 from lr_gym.processes import available_cores
 
 

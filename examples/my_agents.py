@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium
 
-import agents
+from lr_gym import agents
 
 
 class Watchful(agents.FixedAgent):

@@ -1,12 +1,13 @@
-"""A training problem of your own for ARC.
+r"""A training problem of your own for ARC.
 
-uv run python -m agents.arc.generate --plugins examples/my_problem.py --problems my-problem --runs 2 --out runs/points
-uv run python -m agents.arc.train --points runs/points/points.jsonl.xz --candidates 1 --epochs 10 --runs 1
+uv run python -m lr_gym.agents.arc.generate --plugins examples/my_problem.py --problems my-problem --runs 2 \
+    --out runs/points
+uv run python -m lr_gym.agents.arc.train --points runs/points/points.jsonl.xz --candidates 1 --epochs 10 --runs 1
 """
 
 from __future__ import annotations
 
-from agents.arc.problems import Problem, register
+from lr_gym.agents.arc.problems import Problem, register
 from lr_gym.tasks import Task
 
 # An epoch should take a fraction of a second: a training has 10 to 100 of them, and each is done four times.

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.optim import lr_scheduler
 
-import agents
 import lr_gym
+from lr_gym import agents
 
 
 class Patient:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from stable_baselines3 import PPO
 
-import agents
 import lr_gym
+from lr_gym import agents
 
 CONTROLLER = "docs/results/fashion-mnist-mini-mlp/controller"
 

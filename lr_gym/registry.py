@@ -57,6 +57,10 @@ class Registry(Generic[T]):
         return iter(self._things)
 
 
+#: Modules that have moved: references in files of earlier versions still name the old place.
+MOVED = {"agents.arc.models": "lr_gym.agents.arc.models"}
+
+
 def reference_to(thing: Any, kind: str) -> str:
     """Return `"module:attribute"` for an importable class or function.
 
@@ -85,7 +89,7 @@ def resolve_reference(reference: str, kind: str) -> Any:
     """
     module_name, _, path = reference.partition(":")
     try:
-        thing: Any = importlib.import_module(module_name)
+        thing: Any = importlib.import_module(MOVED.get(module_name, module_name))
         for part in path.split("."):
             thing = getattr(thing, part)
     except (ImportError, AttributeError, ValueError) as error:

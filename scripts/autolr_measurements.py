@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import paper_tasks  # noqa: F401  registers the tasks; the folder of a script is on the path
 
-import agents
-from agents.autolr import best_epsilon, fit_quadratic
-from lr_gym import cli, tasks
+from lr_gym import agents, cli, tasks
+from lr_gym.agents.autolr import best_epsilon, fit_quadratic
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import LRGymError
 from lr_gym.evaluation import rollout

@@ -15,8 +15,8 @@ fifty intervals, from initial learning rates over three decades. Needs MNIST and
 
 from __future__ import annotations
 
-from agents.arc.problems import PROBLEMS
 from lr_gym import tasks
+from lr_gym.agents.arc.problems import PROBLEMS
 
 BUDGET, INTERVALS = 250, 50
 

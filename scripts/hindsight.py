@@ -11,7 +11,7 @@ import json
 import math
 from pathlib import Path
 
-import agents
+from lr_gym import agents
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.files import read_json
 

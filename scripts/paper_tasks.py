@@ -26,9 +26,8 @@ from image_parts import part
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 from torch.optim.optimizer import Optimizer
 
-import agents
-from agents.schedules import ScheduleAgent
-from lr_gym import tasks
+from lr_gym import agents, tasks
+from lr_gym.agents.schedules import ScheduleAgent
 from lr_gym.checks import check_number
 from lr_gym.tasks import Task
 from lr_gym.tasks.data import Arrays

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.ppo.checkpoint import Checkpoint
 from lr_gym import cli
+from lr_gym.agents.ppo.checkpoint import Checkpoint
 from lr_gym.evaluation.plots import new_figure, save_figure
 from lr_gym.files import write_json
 

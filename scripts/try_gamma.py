@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agents.ppo.config import TrainConfig
-from agents.ppo.train import train
 from lr_gym import tasks
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.train import train
 from lr_gym.evaluation import Workers
 
 

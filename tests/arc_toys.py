@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import quadratics
 
-from agents.arc.points import Point, write_points
-from agents.arc.problems import Problem
+from lr_gym.agents.arc.points import Point, write_points
+from lr_gym.agents.arc.problems import Problem
 
 #: Final losses after raising, keeping and lowering that teach each class.
 TEACHING = {0: (0.1, 0.2, 0.3), 1: (0.3, 0.1, 0.2), 2: (0.3, 0.2, 0.1)}

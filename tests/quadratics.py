@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from agents.base import FixedAgent
 from lr_gym import LRTrainingEnv, tasks
+from lr_gym.agents.base import FixedAgent
 from lr_gym.tasks import Task
 from lr_gym.trainee import Trainee
 

@@ -15,12 +15,11 @@ from types import ModuleType
 import pytest
 import tiny
 
-import agents
 import eval_transfer
-from agents.arc.generate import Training
-from agents.arc.problems import PROBLEMS
-from agents.base import AGENTS
-from lr_gym import LRTrainingEnv, cli, rollout
+from lr_gym import LRTrainingEnv, agents, cli, rollout
+from lr_gym.agents.arc.generate import Training
+from lr_gym.agents.arc.problems import PROBLEMS
+from lr_gym.agents.base import AGENTS
 
 EXAMPLES = tiny.ROOT / "examples"
 

@@ -29,7 +29,7 @@ def blocks(language: str, pages: Sequence[Path] = PAGES) -> list[pytest.param]:
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_blocks_run(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    from agents.base import AGENTS
+    from lr_gym.agents.base import AGENTS
     from lr_gym.tasks import MODELS, TASKS
     from lr_gym.tasks.data import DATA
 

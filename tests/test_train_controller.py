@@ -15,10 +15,10 @@ import pytest
 import tiny
 
 import train_controller
-from agents.ppo.checkpoint import FILE, Checkpoint
-from agents.ppo.controller import Controller
-from agents.ppo.train import Progression
 from lr_gym import cli
+from lr_gym.agents.ppo.checkpoint import FILE, Checkpoint
+from lr_gym.agents.ppo.controller import Controller
+from lr_gym.agents.ppo.train import Progression
 from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell
 

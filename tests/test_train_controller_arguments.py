@@ -11,11 +11,11 @@ import tiny
 import torchvision
 
 import train_controller
-from agents.ppo.checkpoint import FILE, Checkpoint
-from agents.ppo.config import PROFILES
-from agents.ppo.controller import Controller
-from agents.ppo.train import TrainingCallback
 from lr_gym import cli, tasks
+from lr_gym.agents.ppo.checkpoint import FILE, Checkpoint
+from lr_gym.agents.ppo.config import PROFILES
+from lr_gym.agents.ppo.controller import Controller
+from lr_gym.agents.ppo.train import TrainingCallback
 
 
 @pytest.fixture

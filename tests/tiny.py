@@ -21,8 +21,8 @@ from lr_gym.evaluation import Cell, Rollout, Workers
 from lr_gym.tasks import Task, TaskFamily
 
 if TYPE_CHECKING:  # worker processes that import this file start sooner without
-    from agents.ppo.config import TrainConfig
-    from agents.ppo.controller import Controller, Description
+    from lr_gym.agents.ppo.config import TrainConfig
+    from lr_gym.agents.ppo.controller import Controller, Description
     from lr_gym.envs.workers import WorkerVecEnv
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,7 +150,7 @@ def workers_here(count: int, *, modules: Sequence[str] = ()) -> Workers:
 
 def description(actor: str = "mlp", observation: str = "absolute", **changes: Any) -> Description:
     """Return the description of a controller of `LRTrainingEnv` with some normalisation."""
-    from agents.ppo.controller import Description
+    from lr_gym.agents.ppo.controller import Description
 
     env = LRTrainingEnv(task(), observation=observation)
     space, size = env.observation_space, len(env.observed)
@@ -176,7 +176,7 @@ def description(actor: str = "mlp", observation: str = "absolute", **changes: An
 
 def weights(about: Description, seed: int = 0) -> dict[str, torch.Tensor]:
     """Return random weights large enough for actions to differ."""
-    from agents.ppo.controller import build_policy
+    from lr_gym.agents.ppo.controller import build_policy
 
     generator = torch.Generator().manual_seed(seed)
     return {
@@ -187,7 +187,7 @@ def weights(about: Description, seed: int = 0) -> dict[str, torch.Tensor]:
 
 def controller(actor: str = "mlp", seed: int = 0, **changes: Any) -> Controller:
     """Return a controller that was never trained."""
-    from agents.ppo.controller import Controller
+    from lr_gym.agents.ppo.controller import Controller
 
     about = description(actor, **changes)
     return Controller(about, weights(about, seed))
@@ -195,7 +195,7 @@ def controller(actor: str = "mlp", seed: int = 0, **changes: Any) -> Controller:
 
 def config(**changes: Any) -> TrainConfig:
     """Return six iterations of two trainees."""
-    from agents.ppo.config import TrainConfig
+    from lr_gym.agents.ppo.config import TrainConfig
 
     values: dict[str, Any] = {
         "task": task(),
@@ -245,7 +245,7 @@ def run_script(name: str, *arguments: str, folder: Path) -> subprocess.Completed
 
 def run_main(module: ModuleType, *arguments: str, workers: Any = workers_here) -> None:
     """Run a command line to its end in this process, without any other."""
-    from agents.ppo import train
+    from lr_gym.agents.ppo import train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"{module.__name__}.py", *arguments])

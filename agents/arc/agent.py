@@ -33,9 +33,9 @@ import gymnasium
 import numpy as np
 import torch
 
-from agents.arc.network import DEFAULT_WEIGHTS, LOWER, MULTIPLIERS, ARCNetwork, load_weights
-from agents.arc.preprocessing import CYCLES, VARIANTS, Losses, encode
-from agents.base import AGENTS, PeriodicAgent
+from lr_gym.agents.arc.network import DEFAULT_WEIGHTS, LOWER, MULTIPLIERS, ARCNetwork, load_weights
+from lr_gym.agents.arc.preprocessing import CYCLES, VARIANTS, Losses, encode
+from lr_gym.agents.base import AGENTS, PeriodicAgent
 from lr_gym.checks import check_choice, check_number, check_whole
 from lr_gym.errors import InvalidArgumentError
 

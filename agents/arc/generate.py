@@ -1,6 +1,6 @@
 """Make the points that ARC learns from: trainings that branch three ways after every cycle (section 3.2).
 
-python -m agents.arc.generate --runs 120 --seed 0 --out runs/arc-points
+python -m lr_gym.agents.arc.generate --runs 120 --seed 0 --out runs/arc-points
 
 The procedure, with n epochs in a cycle and ten cycles in a training:
 
@@ -30,10 +30,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-from agents.arc.network import MULTIPLIERS
-from agents.arc.points import Point, survivors, write_points
-from agents.arc.problems import OPTIMIZERS, PROBLEMS, Problem
 from lr_gym import cli, tasks
+from lr_gym.agents.arc.network import MULTIPLIERS
+from lr_gym.agents.arc.points import Point, survivors, write_points
+from lr_gym.agents.arc.problems import OPTIMIZERS, PROBLEMS, Problem
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
 from lr_gym.files import read_json, write_json
 from lr_gym.processes import as_they_come, available_cores, worker_pool
@@ -147,7 +147,10 @@ class Arguments:
     runs: int = cli.option("trainings, of ten points each", 120, type=cli.whole_number(1), metavar="N")
     problems: list[str] = cli.option("which problems", ("all",), many=True, metavar="NAME")
     plugins: list[str] = cli.option(
-        "Python files that register problems of your own (agents.arc.problems.register)", (), many=True, metavar="FILE"
+        "Python files that register problems of your own (lr_gym.agents.arc.problems.register)",
+        (),
+        many=True,
+        metavar="FILE",
     )
     seed: int = cli.option("decides everything that is drawn", 0, type=cli.whole_number(0), metavar="N")
     out: str = cli.option(

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.arc.network import KEEP, LOWER, RAISE
-from agents.arc.preprocessing import CYCLES, encode
+from lr_gym.agents.arc.network import KEEP, LOWER, RAISE
+from lr_gym.agents.arc.preprocessing import CYCLES, encode
 from lr_gym.errors import FileFormatError
 from lr_gym.files import finite, write_bytes
 
@@ -75,7 +75,7 @@ class Point:
         run: Key of the training it comes from.
         index: Its place in that training, from 0; `index` - 1 and `index` - 2 are its history.
         problem: Name of the problem.
-        optimizer: A key of `agents.arc.problems.OPTIMIZERS`.
+        optimizer: A key of `lr_gym.agents.arc.problems.OPTIMIZERS`.
         epochs: n, epochs in the cycle.
         initial_lr: Learning rate of the training's first cycle.
         lr: Learning rate of this cycle.
@@ -172,7 +172,7 @@ def read_points(path: Path) -> tuple[list[Point], dict[str, Any]]:
         RecursionError,
     ) as error:
         raise FileFormatError(
-            f"{path} is not a file of ARC points ({error}); python -m agents.arc.generate makes one"
+            f"{path} is not a file of ARC points ({error}); python -m lr_gym.agents.arc.generate makes one"
         ) from error
     try:
         return [Point.from_dict(value) for value in values], header
@@ -193,7 +193,9 @@ def dataset(points: Sequence[Point], variant: str = "code") -> tuple[npt.NDArray
         FileFormatError: A cycle of a training is missing.
     """
     if not points:
-        raise FileFormatError("there are no points to learn from; generate some with python -m agents.arc.generate")
+        raise FileFormatError(
+            "there are no points to learn from; generate some with python -m lr_gym.agents.arc.generate"
+        )
     cycles = {(point.run, point.index): point for point in points}
     inputs, labels = [], []
     for point in points:

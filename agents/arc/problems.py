@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from agents.arc import data as data  # registers the data sets
+from lr_gym.agents.arc import data as data  # registers the data sets
 from lr_gym.registry import Registry
 from lr_gym.tasks import Task
 
-_MODELS = "agents.arc.models"
+_MODELS = "agents.arc.models"  # as records of earlier versions name it: `lr_gym.registry.MOVED`
 BATCH = 64
 
 #: Optimizers, their options, and the range of initial learning rates relative to Adam's. The paper has one range for
@@ -67,18 +67,18 @@ class Problem:
 
 
 def _problem(name: str, data: str, model: str, loss: str = "cross_entropy", **options: Any) -> Problem:
-    """Return a problem; a model or a loss with a dot in front is one of `agents.arc.models`."""
+    """Return a problem; a model or a loss with a dot in front is one of `lr_gym.agents.arc.models`."""
     model, loss = (f"{_MODELS}:{word[1:]}" if word.startswith(".") else word for word in (model, loss))
     return Problem(
         Task(name=name, data=data, model=model, model_options=options, loss=loss, batch_size=BATCH, loss_ceiling=1e4)
     )
 
 
-PROBLEMS: Registry[Problem] = Registry("problem", "Add one with agents.arc.problems.register(problem).")
+PROBLEMS: Registry[Problem] = Registry("problem", "Add one with lr_gym.agents.arc.problems.register(problem).")
 
 
 def register(problem: Problem) -> None:
-    """Make a problem known under its name, so that `python -m agents.arc.generate --problems NAME` finds it.
+    """Make a problem known under its name, so that `python -m lr_gym.agents.arc.generate --problems NAME` finds it.
 
     Raises:
         InvalidArgumentError: The name is taken.

@@ -1,6 +1,6 @@
 """Train ARC's network on labelled points, ten times, and choose the candidate that does best (sections 3.4 and 3.5).
 
-python -m agents.arc.train --points runs/arc-points/points.jsonl.xz --out runs/arc
+python -m lr_gym.agents.arc.train --points runs/arc-points/points.jsonl.xz --out runs/arc
 
 The loss is the mean of the cross-entropy and of a binary cross-entropy of the class "raise". The paper's: Adam with
 learning rate 1e-4, batches of 128, 300 epochs, the weights at the end. As in the authors' code the validation losses of
@@ -29,11 +29,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.nn import functional
 
-from agents.arc.network import KEEP, RAISE, ARCNetwork, load_weights, save_weights
-from agents.arc.points import dataset, read_points
-from agents.arc.preprocessing import VARIANTS
-from agents.arc.selection import PROXY, cells, draw_scores, scores
 from lr_gym import cli
+from lr_gym.agents.arc.network import KEEP, RAISE, ARCNetwork, load_weights, save_weights
+from lr_gym.agents.arc.points import dataset, read_points
+from lr_gym.agents.arc.preprocessing import VARIANTS
+from lr_gym.agents.arc.selection import PROXY, cells, draw_scores, scores
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
 from lr_gym.evaluation.matrix import Workers
 from lr_gym.evaluation.plots import new_figure, save_figure
@@ -196,7 +196,7 @@ def _smoothed(values: Sequence[float], width: int = 10) -> npt.NDArray[np.float6
 class Arguments:
     """The command line."""
 
-    points: str = cli.option("file of points, from agents.arc.generate", str(SHIPPED), metavar="FILE")
+    points: str = cli.option("file of points, from lr_gym.agents.arc.generate", str(SHIPPED), metavar="FILE")
     candidates: int = cli.option("networks to choose from", 10, type=cli.whole_number(1), metavar="N")
     epochs: int = cli.option("passes over the points", 300, type=cli.whole_number(1), metavar="N")
     held_out: int = cli.option(

@@ -19,7 +19,7 @@ Deviations:
 3. The controller that is kept is the one with the best deterministic evaluation on validation data during training.
 """
 
-from agents.ppo.config import TrainConfig
-from agents.ppo.controller import Controller
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.controller import Controller
 
 __all__ = ["Controller", "TrainConfig"]

@@ -10,8 +10,8 @@ from typing import Any, cast
 import gymnasium
 import torch
 
-from agents.ppo.config import TrainConfig
 from lr_gym import LRTrainingEnv, LRTrainingVectorEnv
+from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.envs.replay import ReplayEnv
 from lr_gym.envs.worker_process import MakeEnv
 from lr_gym.errors import EpisodeError, InvalidArgumentError
@@ -78,7 +78,7 @@ def make_env(
 class FullLength(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An episode that diverges goes on, without effect or reward, until its number of decisions is used up.
 
-    Replicas that are compared decision by decision (`agents.ppo.algorithm.relative_advantages`) stay in step.
+    Replicas that are compared decision by decision (`lr_gym.agents.ppo.algorithm.relative_advantages`) stay in step.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:

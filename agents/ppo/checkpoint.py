@@ -21,7 +21,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from agents.ppo.algorithm import TwoRatePPO, TwoRateRecurrentPPO
+from lr_gym.agents.ppo.algorithm import TwoRatePPO, TwoRateRecurrentPPO
 from lr_gym.envs.workers import WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.files import write_bytes

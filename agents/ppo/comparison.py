@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agents.ppo.config import TrainConfig
-from agents.ppo.controller import Controller
-from agents.schedules import STEP_DECAY_GRID, StepDecay, step
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.controller import Controller
+from lr_gym.agents.schedules import STEP_DECAY_GRID, StepDecay, step
 from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.evaluation.groups import Group, tested

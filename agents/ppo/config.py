@@ -48,7 +48,7 @@ class TrainConfig:
         backend: `"workers"`: trainees are computed one after another; `"population"`: many at once (`agents.ppo.
             backend`). Both in worker processes; they round differently.
         trainees: Episodes that are collected for each update of the controller.
-        replicas: How many of them begin alike, to be compared with each other (`agents.ppo.algorithm.
+        replicas: How many of them begin alike, to be compared with each other (`lr_gym.agents.ppo.algorithm.
             relative_advantages`); a divisor of `trainees`, 1 for no comparison.
         gamma: Discount of the return.
         gae_lambda: Of generalised advantage estimation.

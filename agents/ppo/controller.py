@@ -22,7 +22,7 @@ import safetensors.torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 
-from agents.ppo.algorithm import LstmPolicy, MlpPolicy, policy_kwargs
+from lr_gym.agents.ppo.algorithm import LstmPolicy, MlpPolicy, policy_kwargs
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
 from lr_gym.evaluation.rollout import training_env
 from lr_gym.files import read_json, write_bytes, write_json

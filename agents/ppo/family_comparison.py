@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import agents
-from agents.baselines import PEAKS, candidates
-from agents.ppo.config import TrainConfig
-from agents.ppo.controller import Controller
+from lr_gym import agents
+from lr_gym.agents.baselines import PEAKS, candidates
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.controller import Controller
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.tasks import TaskFamily
 

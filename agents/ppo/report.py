@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from agents.ppo.comparison import Comparison
-from agents.ppo.config import TrainConfig
-from agents.ppo.family_comparison import Row
-from agents.ppo.train import Progression
+from lr_gym.agents.ppo.comparison import Comparison
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.family_comparison import Row
+from lr_gym.agents.ppo.train import Progression
 from lr_gym.evaluation.groups import LEGEND
 from lr_gym.evaluation.plots import new_figure, plot_learning_curve, plot_runs, save_figure
 from lr_gym.evaluation.tables import brief, detail_lines, screen

@@ -22,12 +22,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 
-from agents.ppo.algorithm import LstmPolicy, MlpPolicy, TwoRatePPO, TwoRateRecurrentPPO, policy_kwargs
-from agents.ppo.backend import env_makers
-from agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, running_statistics
-from agents.ppo.config import TrainConfig
-from agents.ppo.controller import Controller, Description
 from lr_gym import LRTrainingEnv
+from lr_gym.agents.ppo.algorithm import LstmPolicy, MlpPolicy, TwoRatePPO, TwoRateRecurrentPPO, policy_kwargs
+from lr_gym.agents.ppo.backend import env_makers
+from lr_gym.agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, running_statistics
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.controller import Controller, Description
 from lr_gym.envs.workers import WorkerDiedWarning, WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Cell, Contestant, Workers

@@ -16,9 +16,8 @@ import torch
 import toys
 from torch import Tensor
 
-import agents
-from agents.alr import ALRAgent
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.agents.alr import ALRAgent
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.mdp.actions import DISCRETE_MULTIPLIERS
 from lr_gym.trainee import Batch, Snapshot, Trainee

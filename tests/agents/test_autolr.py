@@ -15,9 +15,8 @@ import toys
 from hypothesis import given
 from hypothesis import strategies as st
 
-import agents
-from agents.autolr import AutoLRAgent, Fit, best_epsilon, fit_quadratic
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.agents.autolr import AutoLRAgent, Fit, best_epsilon, fit_quadratic
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.trainee import Batch, Trainee
 

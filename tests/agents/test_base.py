@@ -14,9 +14,8 @@ from gymnasium.wrappers import FlattenObservation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import agents
-from agents.base import AGENTS, FixedAgent, PeriodicAgent
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.agents.base import AGENTS, FixedAgent, PeriodicAgent
 from lr_gym.errors import EpisodeError, InvalidArgumentError, UnknownNameError
 from lr_gym.evaluation import Agent
 from lr_gym.tasks import Task

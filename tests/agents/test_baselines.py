@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import tiny
 
-from agents.baselines import LARGEST_LR, PEAKS, TUNABLE, USUAL_LR, candidates, peaks
-from agents.schedules import STEP_DECAY_GRID
 from lr_gym import LRTrainingEnv, rollout
+from lr_gym.agents.baselines import LARGEST_LR, PEAKS, TUNABLE, USUAL_LR, candidates, peaks
+from lr_gym.agents.schedules import STEP_DECAY_GRID
 from lr_gym.errors import UnknownNameError
 from lr_gym.evaluation import Cell, Rollout
 from lr_gym.evaluation.tuning import Candidate

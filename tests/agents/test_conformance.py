@@ -13,8 +13,7 @@ import pytest
 import tiny
 import toys
 
-import agents
-from lr_gym import LRTrainingEnv, TaskFamily, rollout
+from lr_gym import LRTrainingEnv, TaskFamily, agents, rollout
 from lr_gym.evaluation import Agent, Rollout
 from lr_gym.tasks import Task
 

@@ -15,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import agents
-from agents.greedy import GreedyAgent
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.agents.greedy import GreedyAgent
 from lr_gym.errors import InvalidArgumentError
 
 LR = 1e-2

@@ -14,8 +14,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import agents
-from agents.kim_yu import (
+from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.agents.kim_yu import (
     FACTORS,
     SCORES,
     KimYuAgent,
@@ -23,7 +23,6 @@ from agents.kim_yu import (
     improvement_score,
     weighted_geometric_mean,
 )
-from lr_gym import LRTrainingEnv, rollout
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.trainee import Batch
 

@@ -14,9 +14,8 @@ import torch
 import toys
 from torch import Tensor
 
-import agents
-from agents.line_search import LineSearchAgent
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.agents.line_search import LineSearchAgent
 from lr_gym.errors import InvalidArgumentError
 
 EXACT = 1e-6  # actions are float32

@@ -12,10 +12,9 @@ import toys
 from torch import Tensor
 from torch.optim import lr_scheduler
 
-import agents
-from agents.one_cycle import OneCycleAgent
-from agents.range_test import lr_range_test
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.agents.one_cycle import OneCycleAgent
+from lr_gym.agents.range_test import lr_range_test
 from lr_gym.errors import InvalidArgumentError
 
 BUDGET, LR = 60, 1e-2

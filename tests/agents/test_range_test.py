@@ -9,7 +9,7 @@ import torch
 import toys
 from torch import Tensor
 
-from agents.range_test import SKIPPED, RangeTest, lr_range_test
+from lr_gym.agents.range_test import SKIPPED, RangeTest, lr_range_test
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.trainee import Trainee
 

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
-import agents
-from agents.schedules import STEP_DECAY_GRID, ScheduleAgent, StepDecay
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.agents.schedules import STEP_DECAY_GRID, ScheduleAgent, StepDecay
 from lr_gym.errors import EpisodeError, InvalidArgumentError
 from lr_gym.tasks import Task
 

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from transfer_toys import Episodes
 
-from agents.base import AGENTS
+from lr_gym.agents.base import AGENTS
 from lr_gym.evaluation import Cell, report
 from lr_gym.tasks import TASKS
 from lr_gym.tasks.data import DATA

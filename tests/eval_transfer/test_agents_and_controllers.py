@@ -10,10 +10,10 @@ import pytest
 import tiny
 from transfer_toys import ARGUMENTS, MLP, Episodes, names, prepared, rows, run
 
-import agents
 import eval_transfer
-from agents.ppo import controller as controller_module
-from agents.ppo.controller import Controller
+from lr_gym import agents
+from lr_gym.agents.ppo import controller as controller_module
+from lr_gym.agents.ppo.controller import Controller
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.evaluation import Cell
 

@@ -18,7 +18,7 @@ from lr_gym.evaluation import Cell, Rollout
 #: Fails as long as there is a file beside it.
 FAILING = """
 from pathlib import Path
-import agents
+from lr_gym import agents
 
 class Failing(agents.FixedAgent):
     def next_lr(self):

@@ -15,7 +15,7 @@ from lr_gym.errors import InvalidArgumentError
 from lr_gym.evaluation import Cell, Workers
 
 PLUGIN = """
-import agents
+from lr_gym import agents
 
 class Steady(agents.FixedAgent):
     def __init__(self, lr=0.5):

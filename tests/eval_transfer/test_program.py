@@ -25,8 +25,8 @@ from transfer_toys import (
 )
 
 import eval_transfer
-from agents.ppo.controller import Controller
 from lr_gym import LRTrainingEnv, cli, rollout
+from lr_gym.agents.ppo.controller import Controller
 from lr_gym.tasks import Task
 
 

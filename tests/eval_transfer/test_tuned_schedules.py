@@ -12,11 +12,10 @@ import pytest
 import tiny
 from transfer_toys import MLP, TWO_TASKS, Episodes, prepared, results, row_of, rows, run, valley
 
-import agents
 import eval_transfer
-from agents.baselines import PEAKS, TUNABLE
-from agents.schedules import STEP_DECAY_GRID
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.agents.baselines import PEAKS, TUNABLE
+from lr_gym.agents.schedules import STEP_DECAY_GRID
 from lr_gym.evaluation import Cell, Rollout, Workers
 from lr_gym.files import read_json
 

@@ -11,8 +11,8 @@ import pytest
 import tiny
 from transfer_toys import DATA_PLUGIN, FILES, MLP, TWO_TASKS, Episodes, prepared, results, rows, run
 
-import agents
 import eval_transfer
+from lr_gym import agents
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.evaluation import Cell, Rollout, report
 

@@ -19,8 +19,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-import agents
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
 from lr_gym.errors import EpisodeError, LRGymError
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.evaluation import matrix as matrix_module

@@ -18,9 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import PPO
 
-import agents
 import lr_gym
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
 from lr_gym.errors import EpisodeError, FileFormatError, InvalidArgumentError
 from lr_gym.evaluation import FunctionAgent, Rollout
 from lr_gym.evaluation.rollout import as_agent

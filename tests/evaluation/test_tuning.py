@@ -12,8 +12,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-import agents
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
 from lr_gym.errors import InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.evaluation.matrix import Failure

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import quadratics
 
-import agents
-from agents.ppo.checkpoint import Checkpoint
-from lr_gym import LRTrainingEnv, rollout, tasks
+from lr_gym import LRTrainingEnv, agents, rollout, tasks
+from lr_gym.agents.ppo.checkpoint import Checkpoint
 from lr_gym.errors import InvalidArgumentError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

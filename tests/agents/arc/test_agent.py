@@ -18,12 +18,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import agents
-from agents.arc import agent as module
-from agents.arc.agent import ARCAgent, decide
-from agents.arc.network import LOWER, MULTIPLIERS, ARCNetwork, load_weights, save_weights
-from agents.arc.preprocessing import VARIANTS, encode
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.agents.arc import agent as module
+from lr_gym.agents.arc.agent import ARCAgent, decide
+from lr_gym.agents.arc.network import LOWER, MULTIPLIERS, ARCNetwork, load_weights, save_weights
+from lr_gym.agents.arc.preprocessing import VARIANTS, encode
 from lr_gym.errors import EpisodeError, FileFormatError, InvalidArgumentError
 from lr_gym.tasks import Task
 

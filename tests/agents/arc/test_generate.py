@@ -18,13 +18,13 @@ import pytest
 import quadratics
 import toys
 
-from agents.arc import data as arc_data
-from agents.arc import generate
-from agents.arc.generate import CYCLES, Training
-from agents.arc.network import KEEP, LOWER, MULTIPLIERS, RAISE
-from agents.arc.points import Point, read_points, survivors
-from agents.arc.problems import OPTIMIZERS, PROBLEMS
 from lr_gym import cli
+from lr_gym.agents.arc import data as arc_data
+from lr_gym.agents.arc import generate
+from lr_gym.agents.arc.generate import CYCLES, Training
+from lr_gym.agents.arc.network import KEEP, LOWER, MULTIPLIERS, RAISE
+from lr_gym.agents.arc.points import Point, read_points, survivors
+from lr_gym.agents.arc.problems import OPTIMIZERS, PROBLEMS
 from lr_gym.errors import InvalidArgumentError, LRGymError, UnknownNameError
 from lr_gym.tasks import Task
 from lr_gym.tasks.data import DATA
@@ -514,7 +514,7 @@ def test_arguments_that_make_no_sense(
     (tmp_path / "file").write_text("")
     (tmp_path / "arc_raising.py").write_text("raise ValueError('no luck')")
     (tmp_path / "arc_taking.py").write_text(
-        "import dataclasses; from agents.arc import problems; task = problems.PROBLEMS['teacher-mlp'].task\n"
+        "import dataclasses; from lr_gym.agents.arc import problems; task = problems.PROBLEMS['teacher-mlp'].task\n"
         "problems.register(problems.Problem(task))"
     )
     before = sorted(tmp_path.rglob("*"))
@@ -528,7 +528,7 @@ def test_arguments_that_make_no_sense(
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        (("--problems", "nose"), UnknownNameError, "Add one with agents.arc.problems.register"),
+        (("--problems", "nose"), UnknownNameError, "Add one with lr_gym.agents.arc.problems.register"),
         (("--problems", "toy", "toy"), InvalidArgumentError, "must differ"),
         (("--problems", "toy", "--data", "/no/such"), InvalidArgumentError, "--data must be a folder"),
     ],
@@ -547,7 +547,7 @@ def test_data_is_looked_for_where_the_option_says(tmp_path: Path, monkeypatch: p
 
 PLUGIN = """
 import numpy as np
-from agents.arc.problems import Problem, register
+from lr_gym.agents.arc.problems import Problem, register
 from lr_gym import tasks
 from lr_gym.tasks import Task
 

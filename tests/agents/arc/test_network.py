@@ -19,8 +19,8 @@ import safetensors.torch
 import torch
 import toys
 
-from agents.arc.network import DEFAULT_WEIGHTS, MULTIPLIERS, ARCNetwork, load_weights, save_weights
-from agents.arc.preprocessing import encode
+from lr_gym.agents.arc.network import DEFAULT_WEIGHTS, MULTIPLIERS, ARCNetwork, load_weights, save_weights
+from lr_gym.agents.arc.preprocessing import encode
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.mdp.actions import DISCRETE_MULTIPLIERS
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.arc.network import MULTIPLIERS
-from agents.arc.points import (
+from lr_gym.agents.arc.network import MULTIPLIERS
+from lr_gym.agents.arc.points import (
     FORMAT,
     KEEP,
     LOWER,
@@ -30,7 +30,7 @@ from agents.arc.points import (
     survivors,
     write_points,
 )
-from agents.arc.preprocessing import encode
+from lr_gym.agents.arc.preprocessing import encode
 from lr_gym.errors import FileFormatError
 
 INF, NAN = math.inf, math.nan

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agents.arc.preprocessing import CYCLES, LENGTH, SEGMENT, VARIANTS, encode, resize_linear, resize_nearest, zscore
+from lr_gym.agents.arc.preprocessing import (
+    CYCLES,
+    LENGTH,
+    SEGMENT,
+    VARIANTS,
+    encode,
+    resize_linear,
+    resize_nearest,
+    zscore,
+)
 from lr_gym.errors import InvalidArgumentError
 
 EXACT = 1e-6  # the result is float32

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agents.arc import data as module
-from agents.arc import models
-from agents.arc.problems import BATCH, OPTIMIZERS, PROBLEMS, Problem, register
 from lr_gym import tasks
+from lr_gym.agents.arc import data as module
+from lr_gym.agents.arc import models
+from lr_gym.agents.arc.problems import BATCH, OPTIMIZERS, PROBLEMS, Problem, register
 from lr_gym.errors import DataNotFoundError, InvalidArgumentError
 from lr_gym.tasks import data as tasks_data
 from lr_gym.tasks import sources

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tiny
 
-from agents.arc import selection
-from agents.arc.network import ARCNetwork, save_weights
-from agents.arc.problems import PROBLEMS
-from agents.arc.selection import PROXY, Score, cells, draw_scores, scores
+from lr_gym.agents.arc import selection
+from lr_gym.agents.arc.network import ARCNetwork, save_weights
+from lr_gym.agents.arc.problems import PROBLEMS
+from lr_gym.agents.arc.selection import PROXY, Score, cells, draw_scores, scores
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Rollout
 

@@ -22,12 +22,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import agents
-from agents.arc import selection, train
-from agents.arc.network import KEEP, LOWER, RAISE, ARCNetwork, load_weights
-from agents.arc.points import dataset, read_points
-from agents.arc.train import BATCH_SIZE, Candidate, draw_learning, fit, hybrid_loss
-from lr_gym import cli
+from lr_gym import agents, cli
+from lr_gym.agents.arc import selection, train
+from lr_gym.agents.arc.network import KEEP, LOWER, RAISE, ARCNetwork, load_weights
+from lr_gym.agents.arc.points import dataset, read_points
+from lr_gym.agents.arc.train import BATCH_SIZE, Candidate, draw_learning, fit, hybrid_loss
 from lr_gym.evaluation import Cell
 
 # -- the loss ----------------------------------------------------------------------------------------------------------

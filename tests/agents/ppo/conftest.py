@@ -10,11 +10,11 @@ import pytest
 import tiny
 from rich.console import Console
 
-import agents.ppo.train as train_module
+import lr_gym.agents.ppo.train as train_module
 import lr_gym.envs.workers as workers_module
-from agents.ppo.checkpoint import Checkpoint
-from agents.ppo.config import TrainConfig
-from agents.ppo.train import Progression
+from lr_gym.agents.ppo.checkpoint import Checkpoint
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.train import Progression
 from lr_gym.envs.worker_process import Here, MakeEnv
 from lr_gym.evaluation import Workers
 

@@ -16,7 +16,8 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from agents.ppo.algorithm import (
+from lr_gym import LRTrainingEnv
+from lr_gym.agents.ppo.algorithm import (
     LstmPolicy,
     MlpPolicy,
     TwoRatePPO,
@@ -24,9 +25,8 @@ from agents.ppo.algorithm import (
     policy_kwargs,
     relative_advantages,
 )
-from agents.ppo.config import PROFILES, TrainConfig
-from agents.ppo.train import make_algorithm
-from lr_gym import LRTrainingEnv
+from lr_gym.agents.ppo.config import PROFILES, TrainConfig
+from lr_gym.agents.ppo.train import make_algorithm
 
 ACTOR_LR, CRITIC_LR = 0.001, 0.005
 NAMES = {

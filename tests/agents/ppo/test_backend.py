@@ -27,12 +27,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch import Tensor, nn
 
-from agents.ppo import backend as backend_module
-from agents.ppo.backend import CPU_POPULATION, FullLength, choose_backend, env_makers, make_env
-from agents.ppo.checkpoint import Checkpoint
-from agents.ppo.config import TrainConfig
-from agents.ppo.train import Progression, TrainingCallback
 from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, tasks
+from lr_gym.agents.ppo import backend as backend_module
+from lr_gym.agents.ppo.backend import CPU_POPULATION, FullLength, choose_backend, env_makers, make_env
+from lr_gym.agents.ppo.checkpoint import Checkpoint
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.train import Progression, TrainingCallback
 from lr_gym.envs.replay import ReplayEnv
 from lr_gym.envs.workers import WorkerVecEnv
 from lr_gym.errors import EpisodeError, InvalidArgumentError, LRGymError

@@ -14,11 +14,11 @@ import tiny
 import torch
 import toys
 
-import agents.ppo.train as train_module
-from agents.ppo.checkpoint import FILE, Checkpoint
-from agents.ppo.config import TrainConfig
-from agents.ppo.controller import Controller
-from agents.ppo.train import Progression
+import lr_gym.agents.ppo.train as train_module
+from lr_gym.agents.ppo.checkpoint import FILE, Checkpoint
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.controller import Controller
+from lr_gym.agents.ppo.train import Progression
 from lr_gym.errors import FileFormatError
 
 Train = Callable[..., Progression]

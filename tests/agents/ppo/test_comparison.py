@@ -11,13 +11,13 @@ import tiny
 from rich.console import Console
 from scipy import stats
 
-import agents.ppo.comparison as comparison_module
-from agents.ppo.comparison import Comparison, compare, count_cells, step_decay
-from agents.ppo.config import TrainConfig
-from agents.ppo.report import comparison_table, write_report
-from agents.ppo.train import Progression
-from agents.schedules import StepDecay
+import lr_gym.agents.ppo.comparison as comparison_module
 from lr_gym import LRTrainingEnv, rollout
+from lr_gym.agents.ppo.comparison import Comparison, compare, count_cells, step_decay
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.report import comparison_table, write_report
+from lr_gym.agents.ppo.train import Progression
+from lr_gym.agents.schedules import StepDecay
 from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell, Rollout, Workers
 from lr_gym.evaluation.matrix import Failure

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tiny
 
-from agents.ppo.config import PROFILES, TrainConfig
 from lr_gym import LRTrainingEnv, tasks
+from lr_gym.agents.ppo.config import PROFILES, TrainConfig
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 
 

@@ -12,11 +12,10 @@ import torch
 import toys
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-import agents
-from agents.ppo import controller as controller_module
-from agents.ppo.controller import Controller, shipped
-from agents.ppo.train import current_controller, make_algorithm
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.agents.ppo import controller as controller_module
+from lr_gym.agents.ppo.controller import Controller, shipped
+from lr_gym.agents.ppo.train import current_controller, make_algorithm
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.mdp.features import NAMES
 from lr_gym.mdp.observations import PORTABLE

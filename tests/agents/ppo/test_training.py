@@ -15,11 +15,11 @@ from rich.console import Console
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import agents.ppo.train as train_module
-from agents.ppo.checkpoint import Checkpoint
-from agents.ppo.controller import Controller
-from agents.ppo.train import Progression, mean_loss, selection_cells
+import lr_gym.agents.ppo.train as train_module
 from lr_gym import LRTrainingEnv, rollout
+from lr_gym.agents.ppo.checkpoint import Checkpoint
+from lr_gym.agents.ppo.controller import Controller
+from lr_gym.agents.ppo.train import Progression, mean_loss, selection_cells
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.evaluation import Contestant, Workers
 
