@@ -24,8 +24,8 @@ from rich.progress import Progress
 from lr_gym import agents, cli, tasks
 from lr_gym.agents.baselines import TUNABLE, USUAL_LR, candidates
 from lr_gym.agents.ppo.comparison import step_decay
-from lr_gym.agents.ppo.controller import Controller, is_shipped
 from lr_gym.agents.schedules import StepDecay
+from lr_gym.control.controller import Controller, is_shipped
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError, UnknownNameError
 from lr_gym.evaluation import Contestant, Workers

@@ -14,7 +14,7 @@ else:
     from lr_gym.agents import alr, arc, autolr, greedy, kim_yu, line_search, one_cycle, schedules
     from lr_gym.agents.base import AGENTS, FixedAgent, PeriodicAgent, make, names, register
     from lr_gym.agents.schedules import ScheduleAgent
-    from lr_gym.evaluation import Agent, FunctionAgent
+    from lr_gym.control import Controller, FunctionAgent
 
     __all__ = [
         "FixedAgent",
@@ -34,10 +34,8 @@ else:
         "schedules",
     ]
 
-    def _ppo(controller: str | Path) -> Agent:
+    def _ppo(controller: str | Path) -> Controller:
         """Return a trained controller from its folder, from that of its training run, or by its name in the package."""
-        from lr_gym.agents.ppo.controller import Controller  # here: it imports Stable-Baselines3, which takes seconds
-
         return Controller.load(controller)
 
     AGENTS.register("ppo", _ppo)

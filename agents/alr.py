@@ -29,12 +29,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 from torch import Tensor
 
 from lr_gym.agents.base import AGENTS, PeriodicAgent
 from lr_gym.agents.options import checked_factors
 from lr_gym.checks import check_choice, check_whole
+from lr_gym.control.watched import Watched
 from lr_gym.trainee import Batch, Snapshot, Trainee
 
 
@@ -57,6 +57,8 @@ class Leaf:
 
 class ALRAgent(PeriodicAgent):
     """Grow branches at several learning rates, follow the best, remember the runners-up."""
+
+    looks_ahead = "grows branches"
 
     def __init__(
         self,
@@ -84,9 +86,9 @@ class ALRAgent(PeriodicAgent):
         check_choice("score", score, ("after", "running"))
         self.beam, self.factors, self.score = beam, checked_factors(factors, 1), score
 
-    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
+    def reset(self, watched: Watched) -> None:
         """Begin an episode with a beam of one: the trainee."""
-        super().reset(env)
+        super().reset(watched)
         self._runners_up: list[tuple[float, Snapshot]] = []
 
     def decide(self) -> float:

@@ -31,12 +31,12 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 
 from lr_gym.agents.base import AGENTS, PeriodicAgent
 from lr_gym.checks import check_choice, check_number, check_whole
+from lr_gym.control.watched import Watched
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.trainee import Snapshot
 
@@ -106,6 +106,7 @@ class AutoLRAgent(PeriodicAgent):
     """
 
     epochs = 0.5
+    looks_ahead = "probes learning rates and rolls back"
 
     def __init__(
         self,
@@ -173,9 +174,9 @@ class AutoLRAgent(PeriodicAgent):
         self.min_factor, self.max_factor, self.direction_batches = min_factor, max_factor, direction_batches
         self.rollback, self.cooldown, self.replay = rollback, cooldown, replay
 
-    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
+    def reset(self, watched: Watched) -> None:
         """Begin an episode."""
-        super().reset(env)
+        super().reset(watched)
         self.exploring, self.rollbacks = True, 0
         self.threshold: float | None = None
         self._first_rate: float | None = None  # q0
@@ -186,7 +187,7 @@ class AutoLRAgent(PeriodicAgent):
     def decide(self) -> float:
         """Measure how the loss drops; roll back, keep the learning rate, or choose a new one."""
         trainee = self.trainee
-        self.exploring = trainee.updates < self.explore * trainee.task.budget
+        self.exploring = trainee.updates < self.explore * self.watched.budget
         superbatch = trainee.peek_batches(self.superbatch)
         loss = trainee.batch_loss(superbatch)
         rate = self._drop_rate(loss)

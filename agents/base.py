@@ -7,14 +7,15 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import gymnasium
-
-from lr_gym import LRTrainingEnv
 from lr_gym.checks import check_number
-from lr_gym.errors import EpisodeError, InvalidArgumentError
-from lr_gym.evaluation.rollout import Agent, training_env
+from lr_gym.control.agent import Agent
+from lr_gym.control.watched import Watched, as_watched
+from lr_gym.errors import EpisodeError, InvalidArgumentError, LookAheadError
 from lr_gym.registry import Registry
 from lr_gym.trainee import Trainee
+
+#: Agents that look ahead: they try what the training would do, and take it back.
+LOOKING_AHEAD = ("alr", "autolr", "kim-yu", "line-search", "one-cycle (but with a peak_lr)")
 
 AGENTS: Registry[Callable[..., Agent]] = Registry("agent", "Add one with agents.register(name, factory).")
 
@@ -25,76 +26,96 @@ class FixedAgent(abc.ABC):
     Attributes:
         env_options: Keyword arguments of `LRTrainingEnv` with which little holds it back: one action may multiply
             the learning rate by anything between 1e-4 and 1e4. Comparisons run it so.
+        looks_ahead: What it needs to look ahead for, in a few words; empty for an agent that only watches.
     """
 
     env_options: ClassVar[Mapping[str, Any]] = {"max_multiplier": 1e4}
+    looks_ahead: str = ""
 
     def __init__(self) -> None:
-        self._env: LRTrainingEnv | None = None
+        self._watched: Watched | None = None
 
     @property
-    def env(self) -> LRTrainingEnv:
-        """The env of the running episode.
+    def watched(self) -> Watched:
+        """What is watched of the running training.
 
         Raises:
             EpisodeError: `reset` was not called.
         """
-        if self._env is None:
-            raise EpisodeError(f"{type(self).__name__} needs reset(env) at the start of every episode")
-        return self._env
+        if self._watched is None:
+            raise EpisodeError(f"{type(self).__name__} needs reset(watched) at the start of every episode")
+        return self._watched
+
+    @property
+    def env(self) -> Watched:
+        """The same, by the name that it had when agents were given the environment."""
+        return self.watched
 
     @property
     def trainee(self) -> Trainee:
-        """The trainee of the running episode."""
-        return self.env.trainee
-
-    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
-        """Begin an episode; called after the env's own reset.
-
-        Args:
-            env: An `LRTrainingEnv`, wrapped or not.
+        """The handle to look ahead in the running training.
 
         Raises:
-            InvalidArgumentError: It is none.
+            EpisodeError: `reset` was not called.
+            LookAheadError: Nobody can look ahead there.
         """
-        self._env = training_env(env, "an agent")
+        return self.watched.look_ahead
+
+    def reset(self, watched: Watched) -> None:
+        """Begin an episode; called after the first interval, before the first decision.
+
+        Args:
+            watched: What is watched of the training; an `LRTrainingEnv`, wrapped or not, shows it too.
+
+        Raises:
+            InvalidArgumentError: It is neither.
+            LookAheadError: The agent looks ahead, and nobody can in this training.
+        """
+        watched = as_watched(watched)
+        if self.looks_ahead and not watched.can_look_ahead:
+            raise LookAheadError(
+                f"{type(self).__name__} {self.looks_ahead}, which needs a training that can be left and taken up "
+                "again, as LRTrainingEnv's; this one is not. Agents that only watch work here: all but "
+                f"{', '.join(LOOKING_AHEAD)}"
+            )
+        self._watched = watched
 
     @abc.abstractmethod
     def next_lr(self) -> float:
         """Return the learning rate wanted for the coming interval; called once per decision."""
 
     def bounded(self, lr: float) -> float:
-        """Return the nearest learning rate that the env allows.
+        """Return the nearest learning rate within the bounds.
 
         Raises:
             InvalidArgumentError: It is negative or not a number.
         """
         if not lr >= 0:
             raise InvalidArgumentError(f"{type(self).__name__} must name a learning rate of at least 0, got {lr!r}")
-        return min(self.env.max_lr, max(self.env.min_lr, lr))
+        return self.watched.settings.bounded(lr)
 
     def reachable(self, lr: float) -> float:
         """Return the learning rate that the coming interval will have if this one is asked for.
 
-        The nearest that the env allows and one action can reach, to the last bit: actions are single precision.
+        The nearest that is allowed and one action can reach, to the last bit: actions are single precision.
         """
-        actions, now = self.env.actions, self.trainee.lr
+        actions, now = self.watched.actions, self.watched.lr
         return self.bounded(now * actions.to_multiplier(actions.to_action(self.bounded(lr) / now)))
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[Any, Any]:
         """Return the action that brings the learning rate as near as possible to `next_lr()`, and the state."""
-        return self.env.actions.to_action(self.bounded(self.next_lr()) / self.trainee.lr), state
+        return self.watched.actions.to_action(self.bounded(self.next_lr()) / self.watched.lr), state
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_env": None}  # another process runs it in an env of its own
+        return self.__dict__ | {"_watched": None}  # another process runs it on another training
 
 
 class PeriodicAgent(FixedAgent):
     """An agent with a cadence of its own: it decides once per period and keeps its learning rate in between.
 
-    A decision is taken at the first decision of the env at or after its time, so any decision interval will do.
+    A decision is taken at the first decision at or after its time, so any decision interval will do.
     """
 
     #: By default there are at least so many periods in a budget, so that short trainings see decisions too.
@@ -121,17 +142,17 @@ class PeriodicAgent(FixedAgent):
             check_number("first", first, 0, high_open=True)
         self.every, self.first = every, first
 
-    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
-        """Begin an episode at the trainee's learning rate."""
-        super().reset(env)
-        task = self.trainee.task
+    def reset(self, watched: Watched) -> None:
+        """Begin an episode at the training's learning rate."""
+        super().reset(watched)
+        watched = self.watched
         if self.every is None:
-            self.period = max(1.0, min(self.epochs * self.trainee.updates_per_epoch, task.budget / self.PERIODS))
+            self.period = max(1.0, min(self.epochs * watched.updates_per_epoch, watched.budget / self.PERIODS))
         else:
-            self.period = self.trainee.updates_per_epoch if self.every == "epoch" else float(self.every)
+            self.period = watched.updates_per_epoch if self.every == "epoch" else float(self.every)
         self._start = self.period if self.first is None else self.first
         self._taken = -1  # number of the latest decision time, start + number * period, that is past
-        self._lr = self.trainee.lr
+        self._lr = watched.lr
 
     def next_lr(self) -> float:
         """Return the learning rate of the last decision, after taking a new one if it is due."""
@@ -146,7 +167,7 @@ class PeriodicAgent(FixedAgent):
 
     def _past(self) -> int:
         """Return the number of the latest decision time that is not after now; -1 before the first."""
-        return max(-1, self._periods(self.trainee.updates, self.period))
+        return max(-1, self._periods(self.watched.updates, self.period))
 
     def _periods(self, updates: int, length: float) -> int:
         """Return the periods of some length that have passed since the first decision's time; negative before it."""
@@ -155,14 +176,13 @@ class PeriodicAgent(FixedAgent):
 
     def updates_ahead(self) -> int:
         """Return the updates from now to the decision after this one, or to the end."""
-        task, updates = self.trainee.task, self.trainee.updates
+        updates, interval = self.watched.updates, self.watched.decision_interval
         due = self._start + (self._past() + 1) * self.period
-        intervals = math.ceil((due - updates - 1e-6) / task.decision_interval)
-        return min(intervals * task.decision_interval, task.budget - updates)
+        return min(math.ceil((due - updates - 1e-6) / interval) * interval, self.watched.budget - updates)
 
     @abc.abstractmethod
     def decide(self) -> float:
-        """Return the learning rate wanted until the next decision: positive, within or beyond the env's bounds."""
+        """Return the learning rate wanted until the next decision: positive, within or beyond the bounds."""
 
 
 def make(name: str, /, **options: Any) -> Agent:

@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any
-
-import gymnasium
 
 from lr_gym.agents.base import AGENTS, FixedAgent
 from lr_gym.agents.schedules import Metric
 from lr_gym.checks import check_choice, check_number, check_whole
+from lr_gym.control.watched import Watched
 
 
 class GreedyAgent(FixedAgent):
@@ -81,12 +79,12 @@ class GreedyAgent(FixedAgent):
         self.smoothing, self.cooldown, self.warm_up = smoothing, cooldown, warm_up
         self.min_lr, self.max_lr, self.reset_after = min_lr, max_lr, reset_after
 
-    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
-        """Begin an episode at the trainee's learning rate."""
-        super().reset(env)
-        self._low = self.env.min_lr if self.min_lr is None else self.bounded(self.min_lr)
-        self._high = self.env.max_lr if self.max_lr is None else self.bounded(self.max_lr)
-        self._initial_lr = self.trainee.lr
+    def reset(self, watched: Watched) -> None:
+        """Begin an episode at the training's learning rate."""
+        super().reset(watched)
+        self._low = self.watched.min_lr if self.min_lr is None else self.bounded(self.min_lr)
+        self._high = self.watched.max_lr if self.max_lr is None else self.bounded(self.max_lr)
+        self._initial_lr = self.watched.lr
         self._start_again()
 
     def _start_again(self) -> None:
@@ -97,7 +95,7 @@ class GreedyAgent(FixedAgent):
 
     def next_lr(self) -> float:
         """Look at the losses of the last interval, one after another, and return the learning rate after them."""
-        measurement = self.env.measurement
+        measurement = self.watched.measurement
         losses = measurement.train_losses if self.metric == "train_loss" else [measurement.features.val_loss]
         for loss in losses:
             self._observe(float(loss))

@@ -101,6 +101,8 @@ def weighted_geometric_mean(factors: Sequence[float], weights: Floats) -> float:
 class KimYuAgent(PeriodicAgent):
     """Multiply the learning rate by a mean of factors, weighted by how the loss liked each of them."""
 
+    looks_ahead = "probes learning rates"
+
     def __init__(
         self,
         factors: int | Sequence[float] = 3,

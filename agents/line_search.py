@@ -19,13 +19,11 @@ Where d does not point downhill on B, the learning rate is kept. 3: n is the tas
 
 from __future__ import annotations
 
-from typing import Any
-
-import gymnasium
 import numpy as np
 
 from lr_gym.agents.base import AGENTS, FixedAgent
 from lr_gym.checks import check_choice, check_number, check_whole
+from lr_gym.control.watched import Watched
 
 #: With a slope <g, d> below this nothing is searched, as in the authors' code.
 SMALLEST_SLOPE = 1e-16
@@ -39,6 +37,8 @@ class LineSearchAgent(FixedAgent):
     Attributes:
         tries: Candidates of the last decision.
     """
+
+    looks_ahead = "probes learning rates"
 
     def __init__(
         self,
@@ -74,9 +74,9 @@ class LineSearchAgent(FixedAgent):
         self.initial, self.c, self.shrink, self.growth = initial, c, shrink, growth
         self.max_tries, self.direction = max_tries, direction
 
-    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
+    def reset(self, watched: Watched) -> None:
         """Begin an episode."""
-        super().reset(env)
+        super().reset(watched)
         self.tries = 0
         self._eta = self.trainee.lr if self.initial is None else self.initial
         self._searched_at: int | None = None
@@ -95,7 +95,7 @@ class LineSearchAgent(FixedAgent):
         self.tries = 0
         if not slope > SMALLEST_SLOPE:
             return trainee.lr
-        eta = self._eta = min(self._eta, self.env.max_lr)
+        eta = self._eta = min(self._eta, self.watched.max_lr)
         while self.tries < self.max_tries:
             self.tries += 1
             (loss,) = trainee.probe([eta], batches, d)

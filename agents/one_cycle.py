@@ -22,7 +22,6 @@ from lr_gym.agents.range_test import lr_range_test
 from lr_gym.agents.schedules import ScheduleAgent
 from lr_gym.checks import check_number
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.tasks import Task
 
 
 class OneCycleAgent(ScheduleAgent):
@@ -67,23 +66,29 @@ class OneCycleAgent(ScheduleAgent):
             )
         )
         self._peak_lr, self._rise = peak_lr, rise
+        self.looks_ahead = "runs a range test" if peak_lr == "range-test" else ""
 
-    def _build(self, optimizer: Optimizer, task: Task) -> lr_scheduler.LRScheduler:
-        if self._rise * task.budget <= 1:
+    def _build(self, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
+        budget = self.watched.budget
+        if self._rise * budget <= 1:
             raise InvalidArgumentError(
-                f"rise={self._rise!r} of a budget of {task.budget} updates is not more than one update; raise it"
+                f"rise={self._rise!r} of a budget of {budget} updates is not more than one update; raise it"
             )
         self.peak = self.bounded(self._find_peak())
-        return self._factory(optimizer, max_lr=self.peak, total_steps=task.budget)
+        return self._factory(optimizer, max_lr=self.peak, total_steps=budget)
 
     def _find_peak(self) -> float:
         if self._peak_lr == "range-test":
-            test = lr_range_test(self.trainee, start_lr=min(1e-6, self.env.max_lr / 10), end_lr=self.env.max_lr)
-            return self.trainee.lr if test.suggestion is None else test.suggestion
-        return self.trainee.lr if self._peak_lr == "initial" else float(self._peak_lr)
+            test = lr_range_test(self.trainee, start_lr=min(1e-6, self.watched.max_lr / 10), end_lr=self.watched.max_lr)
+            return self.watched.lr if test.suggestion is None else test.suggestion
+        return self.watched.lr if self._peak_lr == "initial" else float(self._peak_lr)
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_peak_lr": self._peak_lr, "_rise": self._rise}
+        return super().__getstate__() | {
+            "_peak_lr": self._peak_lr,
+            "_rise": self._rise,
+            "looks_ahead": self.looks_ahead,
+        }
 
 
 AGENTS.register("one-cycle", OneCycleAgent)

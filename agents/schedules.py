@@ -13,14 +13,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
-import gymnasium
 import torch
 from torch.optim import Optimizer, lr_scheduler
 
 from lr_gym.agents.base import AGENTS, FixedAgent
 from lr_gym.checks import check_choice, check_number, check_whole
+from lr_gym.control.watched import Watched
 from lr_gym.errors import InvalidArgumentError, LRGymError, reason
-from lr_gym.tasks import Task
 
 Metric = Literal["val_loss", "train_loss"]
 
@@ -36,9 +35,9 @@ class ScheduleAgent(FixedAgent):
         """Make the agent.
 
         Args:
-            factory: Returns a scheduler for an optimizer at the initial lr: `factory(optimizer)`, or
-                `factory(optimizer, task=task)` if it has a parameter of that name. Picklable if the agent is to run
-                in worker processes.
+            factory: Returns a scheduler for an optimizer at the initial lr: `factory(optimizer)`; with a parameter
+                `watched` it is given what is watched of the training, its budget for instance; with a parameter
+                `task` the environment's task. Picklable if the agent is to run in worker processes.
             metric: What a `ReduceLROnPlateau` watches: `"val_loss"`, or `"train_loss"`, the mean of the interval. Other
                 schedulers watch nothing and leave it at its default.
 
@@ -51,18 +50,18 @@ class ScheduleAgent(FixedAgent):
         check_choice("metric", metric, ("val_loss", "train_loss"))
         self._factory, self._metric = factory, metric
 
-    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
-        """Begin an episode with a new scheduler at the trainee's learning rate.
+    def reset(self, watched: Watched) -> None:
+        """Begin an episode with a new scheduler at the training's learning rate.
 
         Raises:
             InvalidArgumentError: The factory fails or does not return a scheduler of PyTorch's, or the scheduler has
                 no use for the metric.
         """
-        super().reset(env)
+        super().reset(watched)
         # Momentum, because OneCycleLR and CyclicLR insist on it; nothing is ever trained by this optimizer.
-        self._optimizer = torch.optim.SGD([torch.zeros(1)], lr=self.trainee.lr, momentum=0.9)
+        self._optimizer = torch.optim.SGD([torch.zeros(1)], lr=self.watched.lr, momentum=0.9)
         try:
-            self._scheduler = self._build(self._optimizer, self.trainee.task)
+            self._scheduler = self._build(self._optimizer)
         except LRGymError:
             raise
         except (TypeError, ValueError) as error:
@@ -77,25 +76,32 @@ class ScheduleAgent(FixedAgent):
             )
         self._steps = 0
 
-    def _build(self, optimizer: Optimizer, task: Task) -> lr_scheduler.LRScheduler:
-        if "task" in inspect.signature(self._factory).parameters:
-            return self._factory(optimizer, task=task)
-        return self._factory(optimizer)
+    def _build(self, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
+        wanted = inspect.signature(self._factory).parameters
+        given: dict[str, Any] = {"watched": self.watched} if "watched" in wanted else {}
+        if "task" in wanted:
+            if not self.watched.can_look_ahead:
+                raise InvalidArgumentError(
+                    "the factory has a parameter 'task', and a training loop of your own has none; take 'watched', "
+                    "which has budget, decision_interval, updates_per_epoch and lr"
+                )
+            given["task"] = self.trainee.task
+        return self._factory(optimizer, **given)
 
     def next_lr(self) -> float:
-        """Step the scheduler up to the trainee's updates and return its learning rate."""
+        """Step the scheduler up to the updates done and return its learning rate."""
         self._optimizer.step()  # without a gradient it does nothing, but a scheduler wants it called first
         if isinstance(self._scheduler, lr_scheduler.ReduceLROnPlateau):
-            self._scheduler.step(getattr(self.env.measurement.features, self._metric))
+            self._scheduler.step(getattr(self.watched.measurement.features, self._metric))
         else:
-            while self._steps < self.trainee.updates:
+            while self._steps < self.watched.updates:
                 self._scheduler.step()
                 self._steps += 1
         return float(self._scheduler.get_last_lr()[0])
 
     def __getstate__(self) -> dict[str, Any]:
         # The scheduler of a running episode stays behind: it may hold functions that cannot be pickled.
-        return {"_env": None, "_factory": self._factory, "_metric": self._metric}
+        return {"_watched": None, "_factory": self._factory, "_metric": self._metric}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,32 +131,32 @@ STEP_DECAY_GRID = tuple(
 )
 
 
-def _constant(optimizer: Optimizer, task: Task) -> lr_scheduler.LRScheduler:
+def _constant(optimizer: Optimizer) -> lr_scheduler.LRScheduler:
     return lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
-def _linear(optimizer: Optimizer, task: Task, end_factor: float) -> lr_scheduler.LRScheduler:
-    return lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=end_factor, total_iters=task.budget)
+def _linear(optimizer: Optimizer, watched: Watched, end_factor: float) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=end_factor, total_iters=watched.budget)
 
 
-def _step(optimizer: Optimizer, task: Task, every: int, factor: float) -> lr_scheduler.LRScheduler:
+def _step(optimizer: Optimizer, every: int, factor: float) -> lr_scheduler.LRScheduler:
     return lr_scheduler.StepLR(optimizer, step_size=every, gamma=factor)
 
 
-def _exponential(optimizer: Optimizer, task: Task, end_factor: float) -> lr_scheduler.LRScheduler:
-    return lr_scheduler.ExponentialLR(optimizer, gamma=end_factor ** (1 / task.budget))
+def _exponential(optimizer: Optimizer, watched: Watched, end_factor: float) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.ExponentialLR(optimizer, gamma=end_factor ** (1 / watched.budget))
 
 
-def _cosine(optimizer: Optimizer, task: Task, end_factor: float) -> lr_scheduler.LRScheduler:
+def _cosine(optimizer: Optimizer, watched: Watched, end_factor: float) -> lr_scheduler.LRScheduler:
     lr = float(optimizer.param_groups[0]["lr"])
-    return lr_scheduler.CosineAnnealingLR(optimizer, T_max=task.budget, eta_min=end_factor * lr)
+    return lr_scheduler.CosineAnnealingLR(optimizer, T_max=watched.budget, eta_min=end_factor * lr)
 
 
 def _cosine_restarts(
-    optimizer: Optimizer, task: Task, first_cycle: float, cycle_factor: int, end_factor: float
+    optimizer: Optimizer, watched: Watched, first_cycle: float, cycle_factor: int, end_factor: float
 ) -> lr_scheduler.LRScheduler:
     lr = float(optimizer.param_groups[0]["lr"])
-    first = max(1, round(first_cycle * task.budget))
+    first = max(1, round(first_cycle * watched.budget))
     return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=first, T_mult=cycle_factor, eta_min=end_factor * lr)
 
 
@@ -160,9 +166,9 @@ def _knee_factor(update: int, warm_up: float, explore: float, budget: int) -> fl
     return min(1.0, (budget - update) / (budget - warm_up - explore))
 
 
-def _knee(optimizer: Optimizer, task: Task, explore: float, warm_up: float) -> lr_scheduler.LRScheduler:
+def _knee(optimizer: Optimizer, watched: Watched, explore: float, warm_up: float) -> lr_scheduler.LRScheduler:
     factor = functools.partial(
-        _knee_factor, warm_up=warm_up * task.budget, explore=explore * task.budget, budget=task.budget
+        _knee_factor, warm_up=warm_up * watched.budget, explore=explore * watched.budget, budget=watched.budget
     )
     return lr_scheduler.LambdaLR(optimizer, factor)
 

@@ -5,11 +5,8 @@ uv run eval_transfer.py --plugins examples/my_agents.py --agents constant two-st
 
 from __future__ import annotations
 
-from typing import Any
-
-import gymnasium
-
 from lr_gym import agents
+from lr_gym.control import Watched
 
 
 class Watchful(agents.FixedAgent):
@@ -19,14 +16,14 @@ class Watchful(agents.FixedAgent):
         super().__init__()
         self.patience = patience
 
-    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
+    def reset(self, watched: Watched) -> None:
         """Forget the last episode."""
-        super().reset(env)
-        self.best, self.waited, self.lr = float("inf"), 0, self.trainee.lr
+        super().reset(watched)
+        self.best, self.waited, self.lr = float("inf"), 0, self.watched.lr
 
     def next_lr(self) -> float:
         """Look at what was measured at the end of the interval and return the learning rate for the next one."""
-        loss = self.env.measurement.features.train_loss
+        loss = self.watched.measurement.features.train_loss
         self.waited = 0 if loss < self.best else self.waited + 1
         self.best = min(self.best, loss)
         if self.waited > self.patience:
@@ -36,6 +33,8 @@ class Watchful(agents.FixedAgent):
 
 class TwoSteps(agents.PeriodicAgent):
     """Look ahead: once per period train a branch at the learning rate and one at half of it, and keep the better."""
+
+    looks_ahead = "grows branches"
 
     def decide(self) -> float:
         """Return the learning rate of the branch with the lower loss at its end. The branches leave no trace."""

@@ -1,10 +1,24 @@
-"""Learning rates that set themselves: the training of a neural network as a Gymnasium environment."""
+"""Learning rates that set themselves: the training of a neural network as a Gymnasium environment.
 
-from lr_gym import tasks
-from lr_gym.envs import LRTrainingEnv, LRTrainingVectorEnv, make_sb3_vec_env, register_envs
+Names are imported when they are first used: a saved controller needs neither Gymnasium nor Stable-Baselines3.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
 from lr_gym.errors import LRGymError
-from lr_gym.evaluation import FunctionAgent, rollout
-from lr_gym.tasks import Task, TaskFamily
+from lr_gym.registration import register_envs
+
+if TYPE_CHECKING:
+    from lr_gym import agents, tasks
+    from lr_gym.control import FunctionAgent
+    from lr_gym.envs import LRTrainingEnv, LRTrainingVectorEnv, make_sb3_vec_env
+    from lr_gym.evaluation.rollout import rollout
+    from lr_gym.tasks import Task, TaskFamily
 
 __version__ = "0.1.0"
 __all__ = [
@@ -14,9 +28,39 @@ __all__ = [
     "LRTrainingVectorEnv",
     "Task",
     "TaskFamily",
+    "agents",
     "make_sb3_vec_env",
     "rollout",
     "tasks",
 ]
 
-register_envs()
+#: Where the names are that are imported when they are first used; those that are modules have no place.
+_PLACES = {
+    "FunctionAgent": "lr_gym.control",
+    "LRTrainingEnv": "lr_gym.envs",
+    "LRTrainingVectorEnv": "lr_gym.envs",
+    "Task": "lr_gym.tasks",
+    "TaskFamily": "lr_gym.tasks",
+    "agents": None,
+    "make_sb3_vec_env": "lr_gym.envs",
+    "rollout": "lr_gym.evaluation.rollout",
+    "tasks": None,
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    place = _PLACES[name]
+    if place is None:
+        return importlib.import_module(f"{__name__}.{name}")
+    globals()[name] = getattr(importlib.import_module(place), name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})
+
+
+# At once if Gymnasium is loaded, else when somebody loads it: whatever the order of imports, `gymnasium.make` works.
+wrapt.register_post_import_hook(register_envs, "gymnasium")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-import gymnasium
-
 
 class LRGymError(Exception):
     """Base of every error that lr_gym and agents raise on purpose."""
@@ -45,8 +43,15 @@ class DataNotFoundError(LRGymError, FileNotFoundError):
     """A data set is in none of the places where it was looked for."""
 
 
-class EpisodeError(LRGymError, gymnasium.error.ResetNeeded):
-    """A method needs a running episode: `reset` was not called, or the episode has ended."""
+class EpisodeError(LRGymError):
+    """A method needs a running episode: `reset` was not called, or the episode has ended.
+
+    The one that environments raise is Gymnasium's `ResetNeeded` too.
+    """
+
+
+class LookAheadError(InvalidArgumentError):
+    """An agent wants to look ahead in a training that cannot be left and taken up again."""
 
 
 class FileFormatError(LRGymError):

@@ -17,8 +17,8 @@ import tiny
 import train_controller
 from lr_gym import cli
 from lr_gym.agents.ppo.checkpoint import FILE, Checkpoint
-from lr_gym.agents.ppo.controller import Controller
 from lr_gym.agents.ppo.train import Progression
+from lr_gym.control.controller import Controller
 from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell
 

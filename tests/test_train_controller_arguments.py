@@ -14,8 +14,8 @@ import train_controller
 from lr_gym import cli, tasks
 from lr_gym.agents.ppo.checkpoint import FILE, Checkpoint
 from lr_gym.agents.ppo.config import PROFILES
-from lr_gym.agents.ppo.controller import Controller
 from lr_gym.agents.ppo.train import TrainingCallback
+from lr_gym.control.controller import Controller
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from lr_gym.tasks import Task, TaskFamily
 
 if TYPE_CHECKING:  # worker processes that import this file start sooner without
     from lr_gym.agents.ppo.config import TrainConfig
-    from lr_gym.agents.ppo.controller import Controller, Description
+    from lr_gym.control.controller import Controller, Description
     from lr_gym.envs.workers import WorkerVecEnv
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,7 +150,7 @@ def workers_here(count: int, *, modules: Sequence[str] = ()) -> Workers:
 
 def description(actor: str = "mlp", observation: str = "absolute", **changes: Any) -> Description:
     """Return the description of a controller of `LRTrainingEnv` with some normalisation."""
-    from lr_gym.agents.ppo.controller import Description
+    from lr_gym.control.controller import Description
 
     env = LRTrainingEnv(task(), observation=observation)
     space, size = env.observation_space, len(env.observed)
@@ -176,7 +176,7 @@ def description(actor: str = "mlp", observation: str = "absolute", **changes: An
 
 def weights(about: Description, seed: int = 0) -> dict[str, torch.Tensor]:
     """Return random weights large enough for actions to differ."""
-    from lr_gym.agents.ppo.controller import build_policy
+    from lr_gym.agents.ppo.policy import build_policy
 
     generator = torch.Generator().manual_seed(seed)
     return {
@@ -187,7 +187,7 @@ def weights(about: Description, seed: int = 0) -> dict[str, torch.Tensor]:
 
 def controller(actor: str = "mlp", seed: int = 0, **changes: Any) -> Controller:
     """Return a controller that was never trained."""
-    from lr_gym.agents.ppo.controller import Controller
+    from lr_gym.control.controller import Controller
 
     about = description(actor, **changes)
     return Controller(about, weights(about, seed))

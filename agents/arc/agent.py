@@ -27,9 +27,8 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import gymnasium
 import numpy as np
 import torch
 
@@ -37,6 +36,7 @@ from lr_gym.agents.arc.network import DEFAULT_WEIGHTS, LOWER, MULTIPLIERS, ARCNe
 from lr_gym.agents.arc.preprocessing import CYCLES, VARIANTS, Losses, encode
 from lr_gym.agents.base import AGENTS, PeriodicAgent
 from lr_gym.checks import check_choice, check_number, check_whole
+from lr_gym.control.watched import Watched
 from lr_gym.errors import InvalidArgumentError
 
 
@@ -126,9 +126,9 @@ class ARCAgent(PeriodicAgent):
         self._network = load_weights(DEFAULT_WEIGHTS if weights is None else weights)
         self.fingerprint = self._network.fingerprint()
 
-    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
+    def reset(self, watched: Watched) -> None:
         """Begin an episode without a history."""
-        super().reset(env)
+        super().reset(watched)
         self.cycles: deque[Cycle] = deque(maxlen=CYCLES)
         self._train_losses: list[float] = []  # of the running cycle
         self._val_losses: list[float] = []
@@ -136,9 +136,9 @@ class ARCAgent(PeriodicAgent):
 
     def next_lr(self) -> float:
         """Note what the last interval was like; decide if a cycle is complete; return the learning rate."""
-        measurement = self.env.measurement
+        measurement = self.watched.measurement
         self._train_losses += measurement.train_losses.tolist()
-        epochs = self._count_epochs(self.trainee.updates)
+        epochs = self._count_epochs(self.watched.updates)
         if epochs > self._epochs_ended or self._due():
             self._epochs_ended = epochs
             self._val_losses.append(measurement.features.val_loss)
@@ -150,7 +150,7 @@ class ARCAgent(PeriodicAgent):
 
     def decide(self) -> float:
         """Complete the cycle and return the learning rate times what the network says."""
-        lr = self.env.measurement.features.lr
+        lr = self.watched.measurement.features.lr
         self.cycles.append(Cycle(self._train_losses, self._val_losses, lr))
         self._train_losses, self._val_losses = [], []
         train_losses, val_losses, lrs = zip(*self.cycles, strict=True)

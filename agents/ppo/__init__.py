@@ -20,6 +20,6 @@ Deviations:
 """
 
 from lr_gym.agents.ppo.config import TrainConfig
-from lr_gym.agents.ppo.controller import Controller
+from lr_gym.control import Controller
 
 __all__ = ["Controller", "TrainConfig"]

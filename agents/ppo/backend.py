@@ -18,7 +18,7 @@ from lr_gym.errors import EpisodeError, InvalidArgumentError
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee import Population, Trainee
 from lr_gym.trainee.arithmetic import Arithmetic
-from lr_gym.trainee.population import clearly_faster
+from lr_gym.trainee.stack_size import clearly_faster
 
 #: Trainees in one population on a CPU, where every core has populations of its own. A constant, so that results do
 #: not depend on the number of cores.

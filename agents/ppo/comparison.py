@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lr_gym.agents.ppo.config import TrainConfig
-from lr_gym.agents.ppo.controller import Controller
 from lr_gym.agents.schedules import STEP_DECAY_GRID, StepDecay, step
+from lr_gym.control.controller import Controller
 from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.evaluation.groups import Group, tested

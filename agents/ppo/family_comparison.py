@@ -19,7 +19,7 @@ import numpy.typing as npt
 from lr_gym import agents
 from lr_gym.agents.baselines import PEAKS, candidates
 from lr_gym.agents.ppo.config import TrainConfig
-from lr_gym.agents.ppo.controller import Controller
+from lr_gym.control.controller import Controller
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.tasks import TaskFamily
 

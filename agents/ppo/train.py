@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -27,11 +26,11 @@ from lr_gym.agents.ppo.algorithm import LstmPolicy, MlpPolicy, TwoRatePPO, TwoRa
 from lr_gym.agents.ppo.backend import env_makers
 from lr_gym.agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, running_statistics
 from lr_gym.agents.ppo.config import TrainConfig
-from lr_gym.agents.ppo.controller import Controller, Description
+from lr_gym.control.controller import Controller, Description
+from lr_gym.control.features import LOSS_FLOOR
 from lr_gym.envs.workers import WorkerDiedWarning, WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Cell, Contestant, Workers
-from lr_gym.mdp.features import LOSS_FLOOR
 from lr_gym.tasks import Task
 
 
@@ -83,7 +82,7 @@ def current_controller(
 ) -> Controller:
     """Return a controller with the networks and normalisation of this moment."""
     env = LRTrainingEnv(config.task, **config.env_options)
-    space = cast(gymnasium.spaces.Box, env.observation_space)
+    space = env.observation_space
     statistics = running_statistics(venv)["observation"]
     description = Description(
         actor=config.actor,

@@ -1,33 +1,21 @@
-"""The Gymnasium environments, their registration, and the way to Stable-Baselines3."""
+"""The Gymnasium environments, and the way to Stable-Baselines3."""
 
 from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
 
 from lr_gym.envs.training import LRTrainingEnv
 from lr_gym.envs.vector import LRTrainingVectorEnv
+from lr_gym.registration import ENV_ID
 from lr_gym.tasks import Task
 
 if TYPE_CHECKING:
     from lr_gym.envs.workers import WorkerVecEnv
 
-__all__ = ["ENV_ID", "LRTrainingEnv", "LRTrainingVectorEnv", "make_sb3_vec_env", "register_envs"]
-
-ENV_ID = "lr_gym/LRTraining-v0"
-
-
-def register_envs() -> None:
-    """Register the environments with Gymnasium; called on import, harmless when called again."""
-    if ENV_ID not in gymnasium.registry:
-        gymnasium.register(
-            id=ENV_ID,
-            entry_point="lr_gym.envs:LRTrainingEnv",
-            vector_entry_point="lr_gym.envs:LRTrainingVectorEnv",
-        )
+__all__ = ["ENV_ID", "LRTrainingEnv", "LRTrainingVectorEnv", "make_sb3_vec_env"]
 
 
 def make_sb3_vec_env(

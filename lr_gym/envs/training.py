@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,20 +11,24 @@ import numpy.typing as npt
 import torch
 
 from lr_gym import tasks
+from lr_gym.control.actions import ContinuousActions, DiscreteActions
+from lr_gym.control.measuring import Measurement
+from lr_gym.control.observations import Vector
+from lr_gym.control.process import DecisionProcess
+from lr_gym.control.rewards import Reward, make_reward
+from lr_gym.control.settings import ControlSettings
+from lr_gym.control.watched import Watched
+from lr_gym.envs import episode
+from lr_gym.envs.episode import ResetNeededError
 from lr_gym.envs.rendering import History, draw
-from lr_gym.errors import EpisodeError, InvalidArgumentError
-from lr_gym.mdp.actions import ContinuousActions, make_actions
-from lr_gym.mdp.features import NAMES
-from lr_gym.mdp.observations import make_observation
-from lr_gym.mdp.rewards import Reward, Transition, make_reward
+from lr_gym.envs.spaces import action_space, observation_space
+from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Task, TaskFamily
-from lr_gym.trainee import Measurement, Trainee
+from lr_gym.trainee import Trainee
 from lr_gym.trainee.arithmetic import Arithmetic
 
-Observation = npt.NDArray[np.float32]
 
-
-class LRTrainingEnv(gymnasium.Env[Observation, Any]):
+class LRTrainingEnv(gymnasium.Env[Vector, Any]):
     """Training a neural network, where each action multiplies the learning rate (Xu et al. 2019).
 
     ## Episode
@@ -56,13 +59,13 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
     | 7 | progress: updates done / budget | none | 0 | 1 |
 
     `observation="portable"`, shape (12,) or (11,): losses relative to other losses of the same run, for controllers
-    that are to work on tasks they were not trained on; see `lr_gym.mdp.observations.Portable`.
+    that are to work on tasks they were not trained on; see `lr_gym.control.observations.Portable`.
 
     ## Reward
 
     `"log_improvement"`: log(previous val_loss / val_loss), between -+log(loss_ceiling / 1e-7); a whole episode adds up
     to log(first / final validation loss). `"val_loss"`: -val_loss (the paper's). `"final"`: -val_loss at the last
-    decision, else 0. A function of a `lr_gym.mdp.rewards.Transition` goes too.
+    decision, else 0. A function of a `lr_gym.control.rewards.Transition` goes too.
 
     ## End
 
@@ -111,15 +114,14 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
 
     References:
         Xu, Dai, Kemp, Metz: Learning an Adaptive Learning Rate Schedule, 2019. arXiv:1909.09712.
-
-    Version history:
-        v0: first version.
     """
 
     metadata = {  # noqa: RUF012 - Gymnasium declares it as an instance variable
         "render_modes": ["rgb_array"],
         "render_fps": 5,
     }
+
+    observation_space: gymnasium.spaces.Box  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -138,109 +140,82 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         score_test: bool = True,
         render_mode: str | None = None,
     ) -> None:
-        if not (0 < min_lr < max_lr and math.isfinite(max_lr)):
-            raise InvalidArgumentError(f"need 0 < min_lr < max_lr < infinity, got min_lr={min_lr!r}, max_lr={max_lr!r}")
+        self.settings = ControlSettings(observation, action, max_multiplier, observe_progress, min_lr, max_lr)
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise InvalidArgumentError(
                 f"render_mode must be None or 'rgb_array', got {render_mode!r}; 'human' needs gymnasium.make, which "
                 "wraps the env in a window"
             )
-        if action == "discrete" and max_multiplier != 2.0:
-            raise InvalidArgumentError(
-                f"max_multiplier={max_multiplier!r} has no meaning with action='discrete', whose multipliers are fixed"
-            )
         self.tasks = tasks.find(task) if isinstance(task, str) else task
         if not isinstance(self.tasks, (Task, TaskFamily)):
             raise InvalidArgumentError(f"task must be a name, a Task or a TaskFamily, got {task!r}")
-        self.min_lr, self.max_lr = float(min_lr), float(max_lr)
-        self._check_initial_lrs(self.tasks)
-        self.device = _checked_device(device)
+        for lr in self.tasks.initial_lrs if isinstance(self.tasks, Task) else self.tasks.initial_lr_ends:
+            self.check_lr(lr, f"the initial lr of the task {self.tasks.name!r}")
+        self.device = episode.checked_device(device)
         self._arithmetic = Arithmetic(precision, channels_last)
         self._arithmetic.check_device(torch.device(self.device))
         self._score_test = bool(score_test)
         self.render_mode = render_mode
-        self.actions = make_actions(action, max_multiplier)
-        self._max_multiplier = float(max_multiplier)
-        self.action_space = self.actions.space
-        self._observation = make_observation(observation, self.min_lr, self.max_lr, observe_progress)
-        self.observation_space = gymnasium.spaces.Box(self._observation.low, self._observation.high, dtype=np.float32)
-        self._observation_kind, self._observe_progress = observation, bool(observe_progress)
-        self._feature_names = NAMES if observe_progress else NAMES[:-1]
-        self._reward = make_reward(reward)
+        self._process = DecisionProcess(self.settings, make_reward(reward))
+        self.action_space = action_space(self.settings.actions)
+        self.observation_space = observation_space(self.settings.make_observation())
         self._trainee: Trainee | None = None
-        self._last: Measurement | None = None
         self._history = History()
 
     @property
     def observed(self) -> tuple[str, ...]:
         """Names of the observation's entries, in order."""
-        return self._observation.names
+        return self.settings.make_observation().names
+
+    @property
+    def actions(self) -> ContinuousActions | DiscreteActions:
+        """The pair of functions between actions and multipliers."""
+        return self.settings.actions
+
+    @property
+    def min_lr(self) -> float:
+        """Smallest learning rate."""
+        return self.settings.min_lr
+
+    @property
+    def max_lr(self) -> float:
+        """Largest learning rate."""
+        return self.settings.max_lr
 
     def env_options(self) -> dict[str, Any]:
         """Return the keyword arguments that decide what is observed and what actions mean."""
-        return {
-            "observation": self._observation_kind,
-            "action": "continuous" if isinstance(self.actions, ContinuousActions) else "discrete",
-            "max_multiplier": self._max_multiplier,
-            "observe_progress": self._observe_progress,
-            "min_lr": self.min_lr,
-            "max_lr": self.max_lr,
-        }
-
-    def _check_initial_lrs(self, task: Task | TaskFamily) -> None:
-        lrs = task.initial_lrs if isinstance(task, Task) else task.initial_lr_ends
-        for lr in lrs:
-            self.check_lr(lr, f"the initial lr of the task {task.name!r}")
+        return self.settings.to_dict()
 
     def check_lr(self, lr: float, what: str) -> None:
-        """Check that a learning rate is within the env's bounds.
+        """Check that a learning rate is within the env's bounds: `ControlSettings.check_lr`."""
+        self.settings.check_lr(lr, what)
 
-        Args:
-            lr: The learning rate.
-            what: What it is, for the message.
-
-        Raises:
-            InvalidArgumentError: It is not.
-        """
-        if not self.min_lr <= lr <= self.max_lr:
-            raise InvalidArgumentError(
-                f"{what} must lie in [min_lr, max_lr] = [{self.min_lr:g}, {self.max_lr:g}], got {lr!r}"
-            )
+    @property
+    def watched(self) -> Watched:
+        """The training of the running episode as agents see it. An `EpisodeError` before the first reset."""
+        _ = self.trainee  # refuses where there is none
+        return self._process.watched
 
     @property
     def trainee(self) -> Trainee:
-        """The trainee of the running episode: the handle for agents that look ahead.
-
-        Raises:
-            EpisodeError: `reset` was not called.
-        """
+        """The trainee of the running episode: the handle to look ahead. An `EpisodeError` before the first reset."""
         if self._trainee is None:
-            raise EpisodeError("there is no trainee before the first reset; call env.reset()")
+            raise ResetNeededError("there is no trainee before the first reset; call env.reset()")
         return self._trainee
 
     @property
     def measurement(self) -> Measurement:
-        """What was measured at the end of the last interval: losses and features, for agents that look at them.
-
-        Raises:
-            EpisodeError: There is no running episode.
-        """
-        if self._last is None:
-            raise EpisodeError("there is no measurement outside an episode; call env.reset()")
-        return self._last
+        """What was measured at the end of the last interval. An `EpisodeError` where no episode is running."""
+        if not self._process.running:
+            raise ResetNeededError("there is no measurement outside an episode; call env.reset()")
+        return self._process.watched.measurement
 
     @property
     def task(self) -> Task:
-        """The task of the running episode.
-
-        Raises:
-            EpisodeError: `reset` was not called.
-        """
+        """The task of the running episode. An `EpisodeError` before the first reset."""
         return self.trainee.task
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, dict[str, Any]]:
         """Start an episode: draw a task, build a trainee, train the first interval at the initial learning rate.
 
         Args:
@@ -261,12 +236,12 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         trainee_seed = int(self.np_random.integers(2**63))
         lr = drawn_lr if initial_lr is None else initial_lr
         self.check_lr(lr, f"the initial lr of the task {task.name!r}")
-        self._trainee = Trainee(task, trainee_seed, lr=lr, device=self.device, arithmetic=self._arithmetic)
-        self._observation.begin(self._trainee.best.val_loss)
-        self._history = History(budget=task.budget, title=task.name)
-        self._last = self._trainee.train_interval()
-        self._history.add(self._trainee.updates, self._last)
-        return self._observe(self._last), self._info(self._last)
+        trainee = Trainee(task, trainee_seed, lr=lr, device=self.device, arithmetic=self._arithmetic)
+        self._trainee, self._history = trainee, History(budget=task.budget, title=task.name)
+        self._process.begin(trainee, episode.watch(trainee, self.settings))
+        first = trainee.train_interval()
+        self._history.add(trainee.updates, first)
+        return self._process.first(first), episode.info(trainee, first, self.settings)
 
     def check_options(self, options: Mapping[str, Any]) -> float | None:
         """Return the initial learning rate that options of `reset` ask for, or None.
@@ -274,20 +249,9 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         Raises:
             InvalidArgumentError: An option does not exist or its value is not allowed.
         """
-        unknown = options.keys() - {"initial_lr"}
-        if unknown:
-            raise InvalidArgumentError(
-                f"reset knows the option 'initial_lr', got {', '.join(sorted(map(repr, unknown)))}"
-            )
-        if options.get("initial_lr") is None:
-            return None
-        lr = options["initial_lr"]
-        if isinstance(lr, bool) or not isinstance(lr, (int, float, np.floating)):
-            raise InvalidArgumentError(f"options['initial_lr'] must be a number, got {lr!r}")
-        self.check_lr(float(lr), "options['initial_lr']")
-        return float(lr)
+        return episode.initial_lr(options, self.settings)
 
-    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
         """Multiply the learning rate, then train the next interval.
 
         Args:
@@ -304,26 +268,12 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         return self.conclude(self.trainee.train_interval() if trains else self.measurement)
 
     def decide(self, action: Any) -> bool:
-        """Do the first half of a step: multiply the learning rate. The caller trains, then calls `conclude`.
+        """Do the first half of a step: see `DecisionProcess.decide`. The caller trains, then calls `conclude`."""
+        if not self._process.running:
+            raise ResetNeededError("the episode has ended or none was started; call env.reset() before env.step()")
+        return self._process.decide(action)
 
-        Args:
-            action: As for `step`.
-
-        Returns:
-            Whether the trainee is to be trained: a first interval that diverged ends the episode at the first
-            decision, because reset has no way to say so.
-
-        Raises:
-            EpisodeError: There is no running episode.
-            InvalidArgumentError: The action is not a number of the action space.
-        """
-        if self._last is None:
-            raise EpisodeError("the episode has ended or none was started; call env.reset() before env.step()")
-        multiplier = self.actions.to_multiplier(action)
-        self.trainee.lr = min(self.max_lr, max(self.min_lr, self.trainee.lr * multiplier))
-        return not self._last.diverged
-
-    def conclude(self, current: Measurement) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def conclude(self, current: Measurement) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
         """Do the second half of a step: return what `step` returns, from what was measured after the interval.
 
         Args:
@@ -332,70 +282,13 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
         Raises:
             InvalidArgumentError: The reward function does not return a finite number.
         """
-        trainee, previous = self.trainee, self.measurement
-        if current is not previous:
-            self._history.add(trainee.updates, current)
-        done_updates = trainee.updates + (trainee.task.decision_interval if current is previous else 0)
-        terminated = current.diverged or trainee.updates >= trainee.task.budget
-        reward = self._reward(self._transition(previous, current, done_updates, terminated))
-        if not (isinstance(reward, (int, float, np.number)) and math.isfinite(reward)):
-            raise InvalidArgumentError(f"the reward function returned {reward!r}; it must return a finite number")
-        info = self._info(current)
+        if current is not self.measurement:
+            self._history.add(self.trainee.updates, current)
+        observation, reward, terminated = self._process.conclude(current)
+        info = episode.info(self.trainee, current, self.settings)
         if terminated:
-            info["result"] = self._result(current)
-        self._last = None if terminated else current
-        return self._observe(current), float(reward), terminated, False, info
-
-    def _transition(self, previous: Measurement, current: Measurement, updates: int, terminated: bool) -> Transition:
-        task = self.task
-
-        def bounded(measurement: Measurement, loss: float) -> float:
-            return task.loss_ceiling if measurement.diverged else loss
-
-        return Transition(
-            previous_val_loss=bounded(previous, previous.features.val_loss),
-            val_loss=bounded(current, current.features.val_loss),
-            train_loss=bounded(current, current.features.train_loss),
-            lr=current.features.lr,
-            decisions_left=(task.budget - updates) // task.decision_interval,
-            terminated=terminated,
-            diverged=current.diverged,
-            loss_ceiling=task.loss_ceiling,
-        )
-
-    def _observe(self, measurement: Measurement) -> Observation:
-        return self._observation.observe(measurement.features, measurement.train_losses)
-
-    def _info(self, measurement: Measurement) -> dict[str, Any]:
-        return {
-            "task": self.task.name,
-            "updates": self.trainee.updates,
-            "epoch": self.trainee.epoch,
-            "lr": measurement.features.lr,
-            "features": {name: getattr(measurement.features, name) for name in self._feature_names},
-            "train_losses": measurement.train_losses.copy(),
-            "val_loss": measurement.features.val_loss,
-            "val_accuracy": measurement.val_accuracy,
-            "diverged": measurement.diverged,
-        }
-
-    def _result(self, last: Measurement) -> dict[str, Any]:
-        trainee = self.trainee
-        best: tuple[float | None, float | None] = (None, None)
-        final = best
-        if self._score_test:
-            best = trainee.test_best()
-            final = best if trainee.best.update == trainee.updates else trainee.test_final()
-        return {
-            "best_val_loss": trainee.best.val_loss,
-            "best_update": trainee.best.update,
-            "test_loss": best[0],
-            "test_accuracy": best[1],
-            "final_val_loss": last.features.val_loss,
-            "final_test_loss": final[0],
-            "final_test_accuracy": final[1],
-            "diverged": last.diverged,
-        }
+            info["result"] = episode.result(self.trainee, current, self._score_test)
+        return observation, reward, terminated, False, info
 
     def render(self) -> npt.NDArray[np.uint8] | None:
         """Return a picture (480, 640, 3) of losses and learning rate so far, or None without a render mode."""
@@ -403,20 +296,3 @@ class LRTrainingEnv(gymnasium.Env[Observation, Any]):
             gymnasium.logger.warn("render() does nothing without render_mode='rgb_array'")
             return None
         return draw(self._history)
-
-
-def _checked_device(device: str) -> str:
-    """Return the name of a device that is there.
-
-    Raises:
-        InvalidArgumentError: It is not.
-    """
-    try:
-        there = torch.zeros(1, device=device).device.type in ("cpu", "cuda")
-    except (RuntimeError, AssertionError, TypeError):
-        there = False
-    if not there:
-        raise InvalidArgumentError(
-            f"device must be 'cpu' or a GPU that is there, got {device!r}; GPUs are 'cuda', 'cuda:1'"
-        )
-    return str(device)

@@ -3,74 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
 
+from lr_gym.control.agent import as_agent, begin
 from lr_gym.envs import LRTrainingEnv
-from lr_gym.errors import EpisodeError, FileFormatError, InvalidArgumentError
+from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.files import finite
-from lr_gym.mdp.actions import ActionMap
-
-
-class Agent(Protocol):
-    """What sets the learning rate: SB3's `predict`. A method `reset(env)`, if there is one, is called first.
-
-    An SB3 model, a saved controller, every agent of the package `agents` and a user's own object are agents. An
-    attribute `env_options`, if there is one, holds keyword arguments of `LRTrainingEnv` that comparisons run it with.
-    """
-
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-    ) -> tuple[Any, Any]:
-        """Return an action for an observation, and the agent's next state."""
-
-
-class FunctionAgent:
-    """A plain function of the observation as an agent."""
-
-    def __init__(self, function: Callable[[Any], Any], *, returns: Literal["action", "multiplier"] = "action") -> None:
-        """Make the agent.
-
-        Args:
-            function: What it is asked at every decision. Picklable if the agent is to run in worker processes.
-            returns: `"action"`: what the env's action space means; `"multiplier"`: what the learning rate is to be
-                multiplied by, of which the nearest action is taken.
-
-        Raises:
-            InvalidArgumentError: An argument makes no sense.
-        """
-        if not callable(function):
-            raise InvalidArgumentError(f"function must be a function of the observation, got {function!r}")
-        if returns not in ("action", "multiplier"):
-            raise InvalidArgumentError(f"returns must be 'action' or 'multiplier', got {returns!r}")
-        self.function, self.returns = function, returns
-        self._actions: ActionMap | None = None
-
-    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
-        """Take note of what actions mean."""
-        self._actions = training_env(env, "an agent").actions
-
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
-    ) -> tuple[Any, Any]:
-        """Return the function's value at the observation, as an action.
-
-        Raises:
-            EpisodeError: It is a multiplier, and `reset` was not called.
-        """
-        value = self.function(observation)
-        if self.returns == "action":
-            return value, state
-        if self._actions is None:
-            raise EpisodeError("FunctionAgent needs reset(env) at the start of every episode")
-        return self._actions.to_action(value), state
 
 
 def training_env(env: gymnasium.Env[Any, Any], who: str) -> LRTrainingEnv:
@@ -86,22 +28,6 @@ def training_env(env: gymnasium.Env[Any, Any], who: str) -> LRTrainingEnv:
     if not (isinstance(env, gymnasium.Env) and isinstance(env.unwrapped, LRTrainingEnv)):
         raise InvalidArgumentError(f"{who} needs an LRTrainingEnv, wrapped or not, got {env!r}")
     return env.unwrapped
-
-
-def as_agent(thing: Any) -> Agent:
-    """Return an agent from an agent or from a function of the observation.
-
-    Raises:
-        InvalidArgumentError: It is neither.
-    """
-    if callable(getattr(thing, "predict", None)) and not isinstance(thing, type):
-        return cast(Agent, thing)
-    if callable(thing) and not isinstance(thing, type):
-        return FunctionAgent(thing)
-    raise InvalidArgumentError(
-        f"an agent is an object with predict(observation, state, episode_start, deterministic), or a function of the "
-        f"observation; got {thing!r}"
-    )
 
 
 #: Lists of a record with one entry per interval.
@@ -199,8 +125,7 @@ def rollout(
     agent = as_agent(agent)
     trained = training_env(env, "rollout")
     observation, info = env.reset(seed=seed, options=None if initial_lr is None else {"initial_lr": initial_lr})
-    if callable(reset := getattr(agent, "reset", None)):
-        reset(env)
+    begin(agent, trained.watched, env)
     infos, rewards = [info], []
     state: Any = None
     start, terminated, truncated = np.array([True]), False, False

@@ -4,61 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from lr_gym.checks import check_whole
+from lr_gym.control.measuring import Measurement
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.trainee.records import Measurement
 from lr_gym.trainee.stack import Stack
+from lr_gym.trainee.stack_size import stack_size
 from lr_gym.trainee.trainee import Trainee
-
-#: On a CPU stacking saves Python's cost per operation, and loses where the operations are large or convolutions:
-#: docs/performance.md has the measurements behind these.
-CPU_LAYERS = (
-    nn.Linear,
-    nn.Flatten,
-    nn.Identity,
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.GELU,
-    nn.SiLU,
-    nn.ELU,
-    nn.Tanh,
-    nn.Sigmoid,
-    nn.BatchNorm1d,
-    nn.LayerNorm,
-)
-#: Parameters times batch size up to which a stack is faster, and up to which it is so by a fifth or more.
-CPU_WORK, CPU_WORK_CLEARLY = 10_000_000, 4_000_000
-CPU_STACK = 16
-
-
-def stack_size(trainee: Trainee, count: int) -> int:
-    """Return how many of `count` such trainees are best computed at once, by device and network.
-
-    A function of these alone, never of the machine's speed: results do not depend on where they were computed.
-
-    Args:
-        trainee: One of them.
-        count: How many there are.
-    """
-    if trainee.device.type != "cpu":
-        return count
-    layers = [module for module in trainee.model.modules() if not list(module.children())]
-    dense = all(isinstance(layer, CPU_LAYERS) for layer in layers)
-    return min(count, CPU_STACK) if dense and _work(trainee) <= CPU_WORK and not trainee._needs_closure else 1
-
-
-def _work(trainee: Trainee) -> int:
-    """Return the multiplications of a dense network's forward pass."""
-    return trainee.task.batch_size * sum(p.numel() for p in trainee.model.parameters())
-
-
-def clearly_faster(trainee: Trainee, count: int) -> bool:
-    """Return whether a stack is worth its other rounding: always on a GPU, on a CPU for very small networks."""
-    if trainee.device.type != "cpu":
-        return True
-    return _work(trainee) <= CPU_WORK_CLEARLY and stack_size(trainee, count) > 1
 
 
 class Population:
@@ -90,7 +41,7 @@ class Population:
         for number, member in enumerate(members):
             self._check(member, self._members[:number])
         self.stack = min(int(stack or stack_size(members[0], len(members))), len(members))
-        self._stacks: list[Stack] = []
+        self._stacks: list[Stack[Trainee]] = []
         if self.stack > 1:
             starts = range(0, len(members), self.stack)
             try:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lr_gym import tasks
+from lr_gym.control.measuring import BestWeights, Evaluation, Measurement, Meter
 from lr_gym.errors import InvalidArgumentError, reason
-from lr_gym.mdp.features import Features, network_features
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.losses import build_loss, build_optimizer
 from lr_gym.tasks.models import build_model, final_weight
@@ -23,7 +23,6 @@ from lr_gym.tasks.parameter_free import averaging
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch, BatchStream
 from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
-from lr_gym.trainee.records import BestWeights, Evaluation, Measurement
 
 #: Examples per forward pass of an evaluation: bounds its memory, and on a CPU keeps a small network's activations in
 #: cache.
@@ -46,7 +45,6 @@ class TrainingRun:
         final_weight: Weights of the final dense layer.
         train_examples: Training examples that are used.
         updates: Updates done.
-        best: The weights with the lowest validation loss measured so far.
     """
 
     def __init__(
@@ -114,10 +112,7 @@ class TrainingRun:
         self._noise = TorchStream(noise_seed, self.device)
         self._batches = BatchStream(*self._splits["train"], task.batch_size, order_seed)
         self.updates = 0
-        untrained = self._first_evaluation()
-        self._predictions = untrained.predictions
-        val_loss = float(untrained.loss)
-        self.best = BestWeights(math.inf if math.isnan(val_loss) else val_loss, 0, self._copy_of_tensors())
+        self._meter = Meter(self._first_evaluation(), self._copy_of_tensors)
 
     def _head(self, split: Literal["train", "validation", "test"], size: int | None) -> Batch:
         x, y = self.data.x[split], self.data.y[split]
@@ -177,6 +172,11 @@ class TrainingRun:
                 group["lr"] = self._lr * scale
 
     @property
+    def best(self) -> BestWeights:
+        """The weights with the lowest validation loss measured so far."""
+        return self._meter.best
+
+    @property
     def epoch(self) -> float:
         """Epochs done."""
         return self.updates / self.updates_per_epoch
@@ -225,38 +225,18 @@ class TrainingRun:
 
     def _numbers(self, losses: Tensor, evaluation: Evaluation) -> Tensor:
         """Return what is measured after an interval as one tensor on the device: (updates + 6,)."""
-        with torch.inference_mode():
-            network = network_features(evaluation.predictions, self._predictions, self.final_weight)
-            self._predictions = evaluation.predictions
-            return torch.cat([losses, torch.stack([evaluation.accuracy, evaluation.loss, *network])])
+        return self._meter.numbers(losses, evaluation, self.final_weight)
 
     def _measurement(self, numbers: npt.NDArray[np.float32]) -> Measurement:
         """Return the measurement that `_numbers` stands for, and keep the weights if they are the best so far."""
-        train_losses = numbers[:-6]
-        accuracy, val_loss, variance, change, weight_mean, weight_variance = map(float, numbers[-6:])
-        train_loss = float(train_losses.mean(dtype=np.float64))
-        if min(train_loss, val_loss) < 0:
-            raise InvalidArgumentError(
-                f"the loss {self.task.loss!r} is negative ({min(train_loss, val_loss)}); observation and reward take "
-                "its logarithm: add a constant that keeps it at or above zero"
-            )
-        if val_loss < self.best.val_loss:
-            self.best = BestWeights(val_loss, self.updates, self._copy_of_tensors())
-        ceiling = self.task.loss_ceiling
-        return Measurement(
-            features=Features(
-                train_loss=train_loss,
-                val_loss=val_loss,
-                prediction_variance=variance,
-                prediction_change_variance=change,
-                final_weight_mean=weight_mean,
-                final_weight_variance=weight_variance,
-                lr=self._lr,
-                progress=self.updates / self.task.budget,
-            ),
-            train_losses=train_losses,
-            val_accuracy=None if math.isnan(accuracy) else accuracy,
-            diverged=not (train_loss <= ceiling and val_loss <= ceiling),  # also where one is NaN
+        task = self.task
+        return self._meter.measurement(
+            numbers,
+            lr=self._lr,
+            updates=self.updates,
+            budget=task.budget,
+            loss_ceiling=task.loss_ceiling,
+            loss=str(task.loss),
         )
 
     # -- evaluation --------------------------------------------------------------------------------------------------

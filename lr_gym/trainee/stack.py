@@ -13,30 +13,35 @@ import contextlib
 import copy
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from lr_gym.control.measuring import Evaluation, Measurement
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.trainee.graph import IntervalGraph
-from lr_gym.trainee.records import Evaluation, Measurement
+from lr_gym.trainee.rewind import RewindableRun
 from lr_gym.trainee.stack_check import alike, moved, own_passes
-from lr_gym.trainee.trainee import VMAP_ERRORS, Trainee
 
 #: Examples per forward pass of an evaluation on a GPU, over all members: bounds its memory.
 EVALUATION_ROWS = 100_000
 
+#: What `torch.func` raises for a network that it cannot batch.
+VMAP_ERRORS = (RuntimeError, TypeError, ValueError, NotImplementedError)
 
-class Stack:
+RunT = TypeVar("RunT", bound=RewindableRun)
+
+
+class Stack(Generic[RunT]):
     """Trainees whose weights and buffers are slices of stacked tensors.
 
     Attributes:
         members: The trainees, all of one task on one device.
     """
 
-    def __init__(self, members: Sequence[Trainee]) -> None:
+    def __init__(self, members: Sequence[RunT]) -> None:
         """Move trainees into a stack.
 
         Args:
@@ -76,7 +81,7 @@ class Stack:
         """Whether launching work costs more than doing it."""
         return self.device.type == "cuda"
 
-    def put(self, number: int, trainee: Trainee) -> None:
+    def put(self, number: int, trainee: RunT) -> None:
         """Make a trainee the member at a place. Its tensors move into the stack, and those of the last one out."""
         last = self.members[number]
         if last is not trainee:

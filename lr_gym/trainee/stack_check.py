@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch
-from lr_gym.trainee.trainee import Trainee
+from lr_gym.trainee.rewind import RewindableRun
 
 #: Every tensor must agree to this, relative to its norm; gradients also to a hundredth of it relative to all of them,
 #: because a gradient that should be zero is rounding.
@@ -31,7 +31,7 @@ class Pass:
     buffers: Mapping[str, Tensor]
 
 
-def own_passes(trainee: Trainee, batches: Sequence[Batch]) -> list[Pass]:
+def own_passes(trainee: RewindableRun, batches: Sequence[Batch]) -> list[Pass]:
     """Return what passes over some batches, one after another, give in float32. Leaves no trace, and costs nothing."""
     passes = []
     forward, trainee._forward = trainee._forward, trainee.model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,22 +14,17 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from lr_gym.checks import check_whole
+from lr_gym.control.measuring import Evaluation
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.tasks.parameter_free import has_direction
 from lr_gym.trainee.batches import Batch
-from lr_gym.trainee.optimizer_state import copy_state, write_state
-from lr_gym.trainee.randomness import TorchStream, derived_seeds
-from lr_gym.trainee.records import Directions, Evaluation, Passes, Snapshot
-from lr_gym.trainee.run import TrainingRun
-
-if TYPE_CHECKING:
-    from lr_gym.trainee.stack import Stack
-
-#: What `torch.func` raises for a network that it cannot batch.
-VMAP_ERRORS = (RuntimeError, TypeError, ValueError, NotImplementedError)
+from lr_gym.trainee.records import Directions, Passes, Snapshot
+from lr_gym.trainee.rewind import RewindableRun
+from lr_gym.trainee.stack import VMAP_ERRORS, Stack
+from lr_gym.trainee.stack_size import clearly_faster
 
 
-class Trainee(TrainingRun):
+class Trainee(RewindableRun):
     """A network in training, and the documented handle for agents that look ahead (`env.unwrapped.trainee`).
 
     They may snapshot and restore it, train branches, ask for the update direction, probe learning rates, and
@@ -37,7 +32,7 @@ class Trainee(TrainingRun):
     """
 
     _batchable = True  # until it is found that the network cannot be computed at several weights at once
-    _branches: Stack | None = None
+    _branches: Stack[Trainee] | None = None
 
     @functools.cached_property
     def extra(self) -> Passes:
@@ -46,75 +41,6 @@ class Trainee(TrainingRun):
         Going back to a snapshot does not take them back.
         """
         return Passes()
-
-    # -- back and forth ----------------------------------------------------------------------------------------------
-
-    def snapshot(self) -> Snapshot:
-        """Return everything that the future depends on: weights, buffers, optimizer, random streams, data cursor."""
-        return Snapshot(
-            tensors=self._copy_of_tensors(),
-            optimizer=copy_state(self.optimizer),
-            batches=self._batches.get_state(),
-            noise=self._noise.get_state(),
-            updates=self.updates,
-            lr=self._lr,
-            predictions=self._predictions,
-            best=self.best,
-        )
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a snapshot; training on from there is bit-identical on the CPU. It can be restored again."""
-        self._write_network(snapshot)
-        self._batches.set_state(snapshot.batches)
-        self._noise.set_state(snapshot.noise)
-        self.updates, self.lr = snapshot.updates, snapshot.lr
-        self._predictions, self.best = snapshot.predictions, snapshot.best
-
-    def revert(self, snapshot: Snapshot, *, replay: bool = False) -> None:
-        """Take over the network and the optimizer of a snapshot, without going back in time.
-
-        Weights, buffers and the optimizer's state become the snapshot's; the count of updates, the learning rate, the
-        order of the data, the random streams and the best weights so far go on. So an agent can undo a decision, or
-        move to another branch, within the budget of the episode.
-
-        Args:
-            snapshot: Where to take them from.
-            replay: Also go back in the order of the data and the random streams: the coming updates see the same
-                batches as those after the snapshot did.
-        """
-        self._write_network(snapshot)
-        self.lr = self._lr  # the optimizer's state holds the snapshot's
-        if replay:
-            self._batches.set_state(snapshot.batches)
-            self._noise.set_state(snapshot.noise)
-
-    def reseed(self, seed: int) -> None:
-        """Let chance go another way from here: new streams for the order of the data and for noise.
-
-        What was left of the running epoch's order is forgotten. So branches from one snapshot can see different
-        batches, as trainings do that are started anew.
-
-        Args:
-            seed: Decides both streams. Non-negative.
-        """
-        check_whole("seed", seed, 0)
-        order_seed, noise_seed = derived_seeds(seed, 2)
-        self._batches.restart(order_seed)
-        self._noise.set_state(TorchStream(noise_seed, self.device).get_state())
-
-    def _write_network(self, snapshot: Snapshot) -> None:
-        self._write_tensors(snapshot.tensors)
-        write_state(self.optimizer, snapshot.optimizer)
-        self.optimizer.zero_grad()
-
-    @contextlib.contextmanager
-    def preserved(self) -> Iterator[None]:
-        """Let a block train, probe or evaluate, then leave no trace of it but its cost, also if it raises."""
-        before = self.snapshot()
-        try:
-            yield
-        finally:
-            self.restore(before)
 
     def train(self, updates: int) -> Tensor:
         """Do some updates at the current learning rate: a branch, to be left again with `restore` or `preserved`.
@@ -141,13 +67,6 @@ class Trainee(TrainingRun):
         self.extra.forward += len(examples.y) / self.task.batch_size
         with self._evaluated_weights():
             return self._evaluate(examples)
-
-    def peek_batches(self, count: int) -> Sequence[Batch]:
-        """Return the training batches that come next, without consuming them.
-
-        A batch is gathered when it is looked at: many of them take no more memory than one.
-        """
-        return self._batches.peek(count)
 
     def directions(self, batches: Sequence[Batch] | None = None) -> Directions:
         """Return the loss, its gradient, and the direction of the optimizer's next update. Leaves no trace.
@@ -305,11 +224,8 @@ class Trainee(TrainingRun):
         self.extra.backward += updates * len(starts)
         yield from zip(stack.train(updates).unbind(1), stack.members, strict=True)
 
-    def _branch_stack(self, count: int) -> Stack | None:
+    def _branch_stack(self, count: int) -> Stack[Trainee] | None:
         """Return a stack of other trainees of this task, or None where branches grow better one after another."""
-        from lr_gym.trainee.population import clearly_faster  # here: it is made of trainees
-        from lr_gym.trainee.stack import Stack
-
         if not (self._batchable and count > 1 and clearly_faster(self, count)):
             return None
         if self._branches is None or len(self._branches.members) != count:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from lr_gym import LRTrainingEnv, agents, rollout
 from lr_gym.agents.alr import ALRAgent
+from lr_gym.control.actions import DISCRETE_MULTIPLIERS
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.mdp.actions import DISCRETE_MULTIPLIERS
 from lr_gym.trainee import Batch, Snapshot, Trainee
 
 #: Curvatures that differ: what is best now is not what is best later.

@@ -119,9 +119,9 @@ def test_predict_passes_the_state_on() -> None:
 
 
 def test_before_an_episode() -> None:
-    with pytest.raises(EpisodeError, match=r"Wish needs reset\(env\) at the start of every episode"):
+    with pytest.raises(EpisodeError, match=r"Wish needs reset\(watched\) at the start of every episode"):
         Wish().predict(np.zeros(8))
-    with pytest.raises(InvalidArgumentError, match="an agent needs an LRTrainingEnv, wrapped or not, got"):
+    with pytest.raises(InvalidArgumentError, match="an agent needs an LRTrainingEnv, wrapped or not, or what it watches, got"):
         Wish().reset(gymnasium.make("CartPole-v1"))
 
 
@@ -135,9 +135,9 @@ def test_pickling_leaves_the_env_behind() -> None:
     wish = Wish(2e-3)
     record = rollout(env, wish, seed=1)
     copied = pickle.loads(pickle.dumps(wish))
-    assert wish.env is env
+    assert wish.watched is env.watched
     with pytest.raises(EpisodeError):
-        _ = copied.env
+        _ = copied.watched
     assert (copied.lr, copied.asked) == (2e-3, 3)
     assert rollout(env, copied, seed=1) == record
 

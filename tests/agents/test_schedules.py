@@ -348,7 +348,7 @@ def test_pickling(name: str, options: dict[str, Any]) -> None:
     record = rollout(fast_env(), agent, seed=2)
     assert rollout(fast_env(), fresh, seed=2) == record
     used = pickle.loads(pickle.dumps(agent))
-    with pytest.raises(EpisodeError, match=r"ScheduleAgent needs reset\(env\)"):
+    with pytest.raises(EpisodeError, match=r"ScheduleAgent needs reset\(watched\)"):
         used.predict(None)
     assert rollout(fast_env(), used, seed=2) == record
 

@@ -10,8 +10,8 @@ import pytest
 import toys
 
 from lr_gym import LRTrainingEnv
+from lr_gym.control.rewards import Transition
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
-from lr_gym.mdp.rewards import Transition
 from lr_gym.tasks import Task
 
 

@@ -76,7 +76,7 @@ import sys
 import numpy as np
 import lr_gym
 from lr_gym.envs.rendering import History, draw
-from lr_gym.mdp.features import Features
+from lr_gym.control.features import Features
 from lr_gym.trainee import Measurement
 
 lr_gym.LRTrainingEnv(render_mode="rgb_array")

@@ -341,7 +341,7 @@ def test_checking_options_changes_nothing(tiny_task: Task, options: dict[str, An
         _ = env.trainee
 
 
-# -- the portable observation (more of it in tests/mdp/test_observations.py) ---------------------------------------
+# -- the portable observation (more of it in tests/control/test_observations.py) ---------------------------------------
 
 
 def test_the_kind_of_observation(tiny_task: Task) -> None:

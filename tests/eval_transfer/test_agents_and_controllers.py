@@ -12,8 +12,8 @@ from transfer_toys import ARGUMENTS, MLP, Episodes, names, prepared, rows, run
 
 import eval_transfer
 from lr_gym import agents
-from lr_gym.agents.ppo import controller as controller_module
-from lr_gym.agents.ppo.controller import Controller
+from lr_gym.control import controller as controller_module
+from lr_gym.control.controller import Controller
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.evaluation import Cell
 

@@ -11,7 +11,7 @@ import tiny
 from transfer_toys import failed, prepared
 
 import eval_transfer
-from lr_gym.agents.ppo.controller import Controller
+from lr_gym.control.controller import Controller
 from lr_gym.evaluation import Cell
 
 

@@ -26,7 +26,7 @@ from transfer_toys import (
 
 import eval_transfer
 from lr_gym import LRTrainingEnv, cli, rollout
-from lr_gym.agents.ppo.controller import Controller
+from lr_gym.control.controller import Controller
 from lr_gym.tasks import Task
 
 

@@ -20,9 +20,9 @@ from stable_baselines3 import PPO
 
 import lr_gym
 from lr_gym import LRTrainingEnv, agents, rollout
+from lr_gym.control.agent import as_agent
 from lr_gym.errors import EpisodeError, FileFormatError, InvalidArgumentError
 from lr_gym.evaluation import FunctionAgent, Rollout
-from lr_gym.evaluation.rollout import as_agent
 
 
 @pytest.fixture
@@ -348,7 +348,7 @@ def double(observation: Any) -> float:
 
 def test_a_function_agent_elsewhere(env: LRTrainingEnv) -> None:
     agent = FunctionAgent(double, returns="multiplier")
-    with pytest.raises(EpisodeError, match=r"FunctionAgent needs reset\(env\)"):
+    with pytest.raises(EpisodeError, match=r"FunctionAgent needs reset\(watched\)"):
         agent.predict(np.zeros(8))
     assert FunctionAgent(halve).predict(np.zeros(8), "state") == ([-1.0], "state")  # needs none
     record = rollout(env, agent, seed=0)

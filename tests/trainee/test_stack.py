@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Data
-from lr_gym.trainee import Measurement, Population, Trainee, population
+from lr_gym.trainee import Measurement, Population, Trainee
+from lr_gym.trainee import stack_size as stack_sizes
 from lr_gym.trainee.arithmetic import Arithmetic
-from lr_gym.trainee.population import stack_size
 from lr_gym.trainee.stack import Stack
+from lr_gym.trainee.stack_size import stack_size
 
 IMAGES = Data.from_arrays(toys.images(shape=(12, 12)))
 TARGETS = toys.tiny_data(targets=3)
@@ -494,7 +495,7 @@ def test_stack_size(fields: dict[str, Any], size: int) -> None:
 def test_a_network_is_small_up_to_a_number_of_multiplications(monkeypatch: pytest.MonkeyPatch) -> None:
     trainee = toys.make_trainee()
     work = trainee.task.batch_size * sum(p.numel() for p in trainee.model.parameters())
-    monkeypatch.setattr(population, "CPU_WORK", work)
+    monkeypatch.setattr(stack_sizes, "CPU_WORK", work)
     assert stack_size(trainee, 100) == 16
-    monkeypatch.setattr(population, "CPU_WORK", work - 1)
+    monkeypatch.setattr(stack_sizes, "CPU_WORK", work - 1)
     assert stack_size(trainee, 100) == 1

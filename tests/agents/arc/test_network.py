@@ -21,8 +21,8 @@ import toys
 
 from lr_gym.agents.arc.network import DEFAULT_WEIGHTS, MULTIPLIERS, ARCNetwork, load_weights, save_weights
 from lr_gym.agents.arc.preprocessing import encode
+from lr_gym.control.actions import DISCRETE_MULTIPLIERS
 from lr_gym.errors import FileFormatError, InvalidArgumentError
-from lr_gym.mdp.actions import DISCRETE_MULTIPLIERS
 
 #: The authors' file, if this machine has it; noted before the tests hide the machine's data.
 AUTHORS = Path(os.environ.get("LR_GYM_DATA") or "nowhere") / "arc.h5"

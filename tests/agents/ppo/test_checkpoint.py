@@ -17,8 +17,8 @@ import toys
 import lr_gym.agents.ppo.train as train_module
 from lr_gym.agents.ppo.checkpoint import FILE, Checkpoint
 from lr_gym.agents.ppo.config import TrainConfig
-from lr_gym.agents.ppo.controller import Controller
 from lr_gym.agents.ppo.train import Progression
+from lr_gym.control.controller import Controller
 from lr_gym.errors import FileFormatError
 
 Train = Callable[..., Progression]

@@ -14,7 +14,7 @@ import safetensors.torch
 import tiny
 import torch
 
-from lr_gym.agents.ppo.controller import Controller
+from lr_gym.control.controller import Controller
 from lr_gym.errors import FileFormatError
 
 

@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import lr_gym.agents.ppo.train as train_module
 from lr_gym import LRTrainingEnv, rollout
 from lr_gym.agents.ppo.checkpoint import Checkpoint
-from lr_gym.agents.ppo.controller import Controller
 from lr_gym.agents.ppo.train import Progression, mean_loss, selection_cells
+from lr_gym.control.controller import Controller
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.evaluation import Contestant, Workers
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lr_gym.control.actions import DISCRETE_MULTIPLIERS, ContinuousActions, DiscreteActions, make_actions
+from lr_gym.envs.spaces import action_space
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.mdp.actions import DISCRETE_MULTIPLIERS, ContinuousActions, DiscreteActions, make_actions
 
 max_multipliers = st.floats(1.001, 1e4)
 unit = st.floats(-1, 1)
@@ -21,7 +22,7 @@ def test_multiplier_survives_the_round_trip(max_multiplier: float, exponent: flo
     actions = ContinuousActions(max_multiplier)
     multiplier = max_multiplier**exponent
     action = actions.to_action(multiplier)
-    assert action in actions.space
+    assert action in action_space(actions)
     assert actions.to_multiplier(action) == pytest.approx(multiplier, rel=1e-6)
 
 
@@ -69,8 +70,8 @@ def test_continuous_values(max_multiplier: float, action: Any, multiplier: float
 
 
 def test_spaces() -> None:
-    assert make_actions("continuous", 3.0).space == gymnasium.spaces.Box(-1, 1, (1,), np.float32)
-    assert make_actions("discrete", 3.0).space == gymnasium.spaces.Discrete(3)
+    assert action_space(make_actions("continuous", 3.0)) == gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    assert action_space(make_actions("discrete", 3.0)) == gymnasium.spaces.Discrete(3)
     action = ContinuousActions().to_action(1.5)
     assert (action.dtype, action.shape) == (np.float32, (1,))
 
@@ -101,7 +102,7 @@ def test_discrete_multipliers_are_those_of_arc() -> None:
         for form in (action, np.int64(action), np.array(action), np.array([action])):
             assert actions.to_multiplier(form) == multiplier
         assert actions.to_action(multiplier) == action
-        assert actions.to_action(multiplier) in actions.space
+        assert actions.to_action(multiplier) in action_space(actions)
 
 
 @given(st.floats(1e-6, 1e6))

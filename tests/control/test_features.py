@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lr_gym.mdp import features
-from lr_gym.mdp.features import Features
+from lr_gym.control import features
+from lr_gym.control.features import Features
 
 LOW, HIGH = features.observation_bounds(1e-7, 10.0, True)
 anything = st.floats()  # infinities, NaN and subnormal numbers among them

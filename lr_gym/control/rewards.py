@@ -10,8 +10,8 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+from lr_gym.control.features import LOSS_FLOOR
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
-from lr_gym.mdp.features import LOSS_FLOOR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,5 +83,7 @@ def make_reward(reward: str | Reward) -> Reward:
     if not isinstance(reward, str):
         raise InvalidArgumentError(f"reward must be a name or a function of a Transition, got {reward!r}")
     if reward not in REWARDS:
-        raise UnknownNameError.of("reward", reward, REWARDS, "A function of a lr_gym.mdp.rewards.Transition goes too.")
+        raise UnknownNameError.of(
+            "reward", reward, REWARDS, "A function of a lr_gym.control.rewards.Transition goes too."
+        )
     return REWARDS[reward]

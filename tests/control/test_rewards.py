@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lr_gym.control.rewards import LOSS_FLOOR, REWARDS, Transition, final, log_improvement, make_reward, val_loss
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
-from lr_gym.mdp.rewards import LOSS_FLOOR, REWARDS, Transition, final, log_improvement, make_reward, val_loss
 
 CEILING = 100.0
 losses = st.floats(0, CEILING)

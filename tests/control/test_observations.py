@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lr_gym.control import features
+from lr_gym.control.features import Features
+from lr_gym.control.observations import PORTABLE, Absolute, Portable, make_observation
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.mdp import features
-from lr_gym.mdp.features import Features
-from lr_gym.mdp.observations import PORTABLE, Absolute, Portable, make_observation
 
 NAMES = (
     "val_loss_left",

@@ -11,7 +11,6 @@ import math
 import numbers
 from typing import Any, Literal, Protocol
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 
@@ -26,10 +25,6 @@ DISCRETE_MULTIPLIERS = (1.618, 1.0, 0.618)
 class ActionMap(Protocol):
     """A pair of functions between actions and multipliers."""
 
-    @property
-    def space(self) -> gymnasium.Space[Any]:
-        """The space of actions."""
-
     def to_multiplier(self, action: Any) -> float:
         """Return the multiplier that an action means."""
 
@@ -38,7 +33,7 @@ class ActionMap(Protocol):
 
 
 class ContinuousActions:
-    """Box(-1, 1, (1,)): multiplier = max_multiplier ** action."""
+    """One number in [-1, 1]: multiplier = max_multiplier ** action."""
 
     def __init__(self, max_multiplier: float = 2.0) -> None:
         """Make the map.
@@ -52,7 +47,6 @@ class ContinuousActions:
         if not (isinstance(max_multiplier, (int, float)) and math.isfinite(max_multiplier) and max_multiplier > 1):
             raise InvalidArgumentError(f"max_multiplier must be a finite number above 1, got {max_multiplier!r}")
         self.max_multiplier = float(max_multiplier)
-        self.space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
     def to_multiplier(self, action: npt.ArrayLike) -> float:
         """Return max_multiplier ** action; an action beyond [-1, 1] counts as the nearest end.
@@ -79,10 +73,7 @@ class ContinuousActions:
 
 
 class DiscreteActions:
-    """Discrete(3): 0 multiplies by 1.618, 1 by 1, 2 by 0.618."""
-
-    def __init__(self) -> None:
-        self.space = gymnasium.spaces.Discrete(len(DISCRETE_MULTIPLIERS))
+    """0, 1 or 2: 0 multiplies by 1.618, 1 by 1, 2 by 0.618."""
 
     def to_multiplier(self, action: Any) -> float:
         """Return the multiplier of an action in {0, 1, 2}.

@@ -14,27 +14,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 import safetensors
 import safetensors.torch
-from stable_baselines3.common.policies import ActorCriticPolicy
+import torch
 from torch import Tensor
 
-from lr_gym.agents.ppo.algorithm import LstmPolicy, MlpPolicy, policy_kwargs
+from lr_gym.control.actions import DISCRETE_MULTIPLIERS
+from lr_gym.control.features import NAMES
+from lr_gym.control.networks import ActorNetwork, tensor_shapes
+from lr_gym.control.observations import PORTABLE
+from lr_gym.control.settings import ControlSettings, observation_kind
+from lr_gym.control.watched import Watched, as_watched
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
-from lr_gym.evaluation.rollout import training_env
 from lr_gym.files import read_json, write_bytes, write_json
-from lr_gym.mdp.actions import make_actions
-from lr_gym.mdp.features import NAMES
-from lr_gym.mdp.observations import PORTABLE
-from lr_gym.trainee.randomness import isolated
 
 FORMAT, VERSION = "lr_gym.ppo-controller", 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 #: Controllers that come with the package, a folder each, by name.
-SHIPPED = Path(__file__).parents[1] / "controllers"
+SHIPPED = Path(__file__).parents[1] / "agents" / "controllers"
 #: No controller of this kind is larger; a file that claims to be is refused before anything is allocated.
 LARGEST_HIDDEN = 4096
 
@@ -81,7 +80,7 @@ class Description:
         numbers = (*self.low, *self.high, *self.mean, *self.variance, *positive)
         if self.actor not in ("mlp", "lstm") or not 1 <= self.hidden_size <= LARGEST_HIDDEN:
             raise FileFormatError(f"unknown networks: actor={self.actor!r}, hidden_size={self.hidden_size!r}")
-        if self._observation is None:
+        if observation_kind(tuple(self.features)) is None:
             raise FileFormatError(
                 f"unknown observation {self.features!r}; this version has {list(NAMES)} and {list(PORTABLE)}"
             )
@@ -91,19 +90,14 @@ class Description:
             raise FileFormatError("bounds, normalisation and limits must be finite numbers")
         if min(self.variance) < 0 or min(positive) <= 0:
             raise FileFormatError("variances must not be negative; epsilon, clip and limits must be positive")
-
-    @property
-    def _observation(self) -> str | None:
-        """The kind of observation whose entries, with or without progress, the features are; None for no kind."""
-        for kind, names in (("absolute", NAMES), ("portable", tuple(PORTABLE))):
-            if tuple(self.features) in (names, names[:-1]):
-                return kind
-        return None
+        if any(low > high for low, high in zip(self.low, self.high, strict=True)):
+            raise FileFormatError("no lowest observation may be above the highest")
+        _ = self.settings  # refuses what makes no sense
 
     def env_options(self) -> dict[str, Any]:
         """Return the keyword arguments of `LRTrainingEnv` that this controller needs."""
         return {
-            "observation": self._observation,
+            "observation": observation_kind(tuple(self.features)),
             "action": self.action,
             "max_multiplier": self.max_multiplier,
             "observe_progress": "progress" in self.features,
@@ -112,26 +106,20 @@ class Description:
         }
 
     @property
-    def observation_space(self) -> gymnasium.spaces.Box:
-        """The space of observations."""
-        return gymnasium.spaces.Box(np.array(self.low, np.float32), np.array(self.high, np.float32), dtype=np.float32)
+    def settings(self) -> ControlSettings:
+        """What it must be shown, and what its actions mean.
+
+        Raises:
+            InvalidArgumentError: The file holds settings that make no sense.
+        """
+        return ControlSettings(**self.env_options())
 
     @property
-    def action_space(self) -> gymnasium.Space[Any]:
-        """The space of actions."""
-        return make_actions(self.action, self.max_multiplier).space
-
-
-def build_policy(description: Description) -> ActorCriticPolicy:
-    """Return untrained networks as described; leaves the global random state alone."""
-    policy_class = LstmPolicy if description.actor == "lstm" else MlpPolicy
-    with isolated(0):
-        return policy_class(
-            description.observation_space,
-            description.action_space,
-            lambda _: 1e-3,
-            **policy_kwargs(description.actor, description.hidden_size),
-        )
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each of its networks' tensors, by name."""
+        continuous = self.action == "continuous"
+        outputs = 1 if continuous else len(DISCRETE_MULTIPLIERS)
+        return tensor_shapes(self.actor, len(self.features), self.hidden_size, outputs, continuous)
 
 
 def shipped() -> list[str]:
@@ -162,22 +150,21 @@ class Controller:
             FileFormatError: A tensor is missing, unknown, of another shape or type, or not finite.
         """
         self.description = description
-        self._policy = build_policy(description)
-        expected = self._policy.state_dict()
+        expected = description.tensor_shapes
         if weights.keys() != expected.keys():
             raise FileFormatError(
                 f"the controller's tensors do not fit its description: missing "
                 f"{sorted(expected.keys() - weights.keys())}, unknown {sorted(weights.keys() - expected.keys())}"
             )
         for name, tensor in weights.items():
-            wanted = expected[name]
-            if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype or not bool(tensor.isfinite().all()):
+            shape = expected[name]
+            if tensor.shape != shape or tensor.dtype != torch.float32 or not bool(tensor.isfinite().all()):
                 raise FileFormatError(
-                    f"tensor {name!r} must be finite, {wanted.dtype} of shape {tuple(wanted.shape)}; got "
+                    f"tensor {name!r} must be finite, {torch.float32} of shape {shape}; got "
                     f"{tensor.dtype} of shape {tuple(tensor.shape)}"
                 )
-        self._policy.load_state_dict(dict(weights))
-        self._policy.set_training_mode(False)
+        self._weights = {name: weights[name].detach().clone() for name in expected}
+        self._actor = ActorNetwork(self._weights)
         self._mean = np.array(description.mean)
         self._scale = 1 / np.sqrt(np.array(description.variance) + description.epsilon)
 
@@ -186,13 +173,13 @@ class Controller:
         """Keyword arguments of `LRTrainingEnv` that it was trained with; comparisons run it so."""
         return self.description.env_options()
 
-    def reset(self, env: gymnasium.Env[Any, Any]) -> None:
-        """Check that an env is observed and driven as the controller was trained.
+    def reset(self, watched: Watched) -> None:
+        """Check that a training is observed and driven as the controller was trained.
 
         Raises:
             InvalidArgumentError: Observation or action differ; the message says how to make the env.
         """
-        actual, wanted = training_env(env, "a controller").env_options(), self.description.env_options()
+        actual, wanted = as_watched(watched, "a controller").settings.to_dict(), self.description.env_options()
         different = {key: value for key, value in wanted.items() if actual[key] != value}
         if different:
             raise InvalidArgumentError(
@@ -210,17 +197,25 @@ class Controller:
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[Any, Any]:
-        """Return the action for one observation (n,) or several (batch, n), and the LSTM's state, if there is one."""
-        observation = self.normalise(np.asarray(observation))
-        if self.description.actor == "lstm":
-            return self._policy.predict(observation, state, episode_start, deterministic)
-        action, _ = self._policy.predict(observation, deterministic=deterministic)
-        return action, state
+        """Return the action for one observation (n,) or several (batch, n), and the LSTM's state, if there is one.
+
+        Raises:
+            InvalidArgumentError: The observation has another shape.
+        """
+        given = np.asarray(observation)
+        size = len(self.description.features)
+        if given.shape[-1:] != (size,) or given.ndim > 2:
+            raise InvalidArgumentError(
+                f"an observation of this controller has shape ({size},) or (batch, {size}), got {given.shape}"
+            )
+        batch = self.normalise(given).reshape(-1, size)
+        actions, after = self._actor.act(batch, state, episode_start, deterministic)
+        return (actions if given.ndim == 2 else actions[0]), (after if self.description.actor == "lstm" else state)
 
     @property
     def weights(self) -> dict[str, Tensor]:
         """The networks' tensors by name; copies."""
-        return {name: tensor.detach().clone() for name, tensor in self._policy.state_dict().items()}
+        return {name: tensor.clone() for name, tensor in self._weights.items()}
 
     @property
     def fingerprint(self) -> str:

@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lr_gym.control import features
+from lr_gym.control.features import Features
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.mdp import features
-from lr_gym.mdp.features import Features
 
 Vector = npt.NDArray[np.float32]
 
@@ -65,7 +65,7 @@ class Observation(Protocol):
 
 
 class Absolute:
-    """The paper's features, encoded (`lr_gym.mdp.features`), by default with the fraction of the budget used."""
+    """The paper's features, encoded (`lr_gym.control.features`), by default with the fraction of the budget used."""
 
     def __init__(self, min_lr: float, max_lr: float, observe_progress: bool) -> None:
         self.low, self.high = features.observation_bounds(min_lr, max_lr, observe_progress)

@@ -1,0 +1,146 @@
+"""From what an interval left on the device to numbers, with one synchronisation; and the best weights so far."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lr_gym.control.features import Features, network_features
+from lr_gym.errors import InvalidArgumentError
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Loss on some examples, as tensors on their device.
+
+    Attributes:
+        loss: Mean over the examples, shape ().
+        accuracy: Share of examples (or pixels) whose class is predicted, shape (); NaN for regression.
+        predictions: The network's outputs (examples, ...), in the order of the data.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+    predictions: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What is known about a training after an interval, as Python numbers.
+
+    Attributes:
+        features: The raw observation.
+        train_losses: Loss of every update of the interval, float32 (updates,).
+        val_accuracy: Validation accuracy; None for regression.
+        diverged: Whether the interval's mean training loss or the validation loss is not finite or above the
+            task's ceiling.
+    """
+
+    features: Features
+    train_losses: npt.NDArray[np.float32]
+    val_accuracy: float | None
+    diverged: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class BestWeights:
+    """The weights with the lowest validation loss so far; update 0 is the untrained network."""
+
+    val_loss: float
+    update: int
+    tensors: list[Tensor]
+
+
+class Meter:
+    """Measures a training at the end of every interval.
+
+    `numbers` works on the device and does not wait for it; `measurement` takes the same numbers on the host. Between
+    the two the caller copies them, for one training or for many at once.
+
+    Attributes:
+        predictions: The network's outputs at the last measurement, (examples, ...).
+        best: The weights with the lowest validation loss measured so far.
+    """
+
+    def __init__(self, untrained: Evaluation, copy_weights: Callable[[], list[Tensor]]) -> None:
+        """Begin with the untrained network.
+
+        Args:
+            untrained: Its evaluation on the validation examples.
+            copy_weights: Returns copies of the network's weights and buffers as they are now.
+        """
+        self._copy_weights = copy_weights
+        self.predictions = untrained.predictions
+        val_loss = float(untrained.loss)
+        self.best = BestWeights(math.inf if math.isnan(val_loss) else val_loss, 0, copy_weights())
+
+    def numbers(self, losses: Tensor, evaluation: Evaluation, final_weight: Tensor) -> Tensor:
+        """Return what is measured after an interval as one tensor on the device.
+
+        Args:
+            losses: Training loss of every update of the interval, (updates,).
+            evaluation: On the validation examples, at the interval's end.
+            final_weight: Weights of the final dense layer.
+
+        Returns:
+            (updates + 6,): the losses, accuracy, validation loss, and the four features of the network.
+        """
+        with torch.inference_mode():
+            network = network_features(evaluation.predictions, self.predictions, final_weight)
+            self.predictions = evaluation.predictions
+            return torch.cat([losses, torch.stack([evaluation.accuracy, evaluation.loss, *network])])
+
+    def measurement(
+        self,
+        numbers: npt.NDArray[np.float32],
+        *,
+        lr: float,
+        updates: int,
+        budget: int,
+        loss_ceiling: float,
+        loss: str = "",
+    ) -> Measurement:
+        """Return the measurement that `numbers` stands for, and keep the weights if they are the best so far.
+
+        Args:
+            numbers: What the method `numbers` returned, on the host.
+            lr: Learning rate in use during the interval.
+            updates: Updates done.
+            budget: Updates of the whole training.
+            loss_ceiling: A loss above it counts as diverged.
+            loss: Name of the loss, for the message.
+
+        Raises:
+            InvalidArgumentError: The loss is negative.
+        """
+        train_losses = numbers[:-6]
+        accuracy, val_loss, variance, change, weight_mean, weight_variance = map(float, numbers[-6:])
+        train_loss = float(train_losses.mean(dtype=np.float64))
+        if min(train_loss, val_loss) < 0:
+            raise InvalidArgumentError(
+                f"the loss {loss!r} is negative ({min(train_loss, val_loss)}); observation and reward take "
+                "its logarithm: add a constant that keeps it at or above zero"
+            )
+        if val_loss < self.best.val_loss:
+            self.best = BestWeights(val_loss, updates, self._copy_weights())
+        return Measurement(
+            features=Features(
+                train_loss=train_loss,
+                val_loss=val_loss,
+                prediction_variance=variance,
+                prediction_change_variance=change,
+                final_weight_mean=weight_mean,
+                final_weight_variance=weight_variance,
+                lr=lr,
+                progress=updates / budget,
+            ),
+            train_losses=train_losses,
+            val_accuracy=None if math.isnan(accuracy) else accuracy,
+            diverged=not (train_loss <= loss_ceiling and val_loss <= loss_ceiling),  # also where one is NaN
+        )
