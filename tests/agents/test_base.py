@@ -121,7 +121,9 @@ def test_predict_passes_the_state_on() -> None:
 def test_before_an_episode() -> None:
     with pytest.raises(EpisodeError, match=r"Wish needs reset\(watched\) at the start of every episode"):
         Wish().predict(np.zeros(8))
-    with pytest.raises(InvalidArgumentError, match="an agent needs an LRTrainingEnv, wrapped or not, or what it watches, got"):
+    with pytest.raises(
+        InvalidArgumentError, match="an agent needs an LRTrainingEnv, wrapped or not, or what it watches, got"
+    ):
         Wish().reset(gymnasium.make("CartPole-v1"))
 
 
