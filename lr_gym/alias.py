@@ -25,9 +25,10 @@ class _Alias(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return a spec for a module of the package under its second name."""
-        if not fullname.startswith(self.name + ".") or importlib.util.find_spec(self._real(fullname)) is None:
+        if not fullname.startswith(self.name + "."):
             return None
-        return ModuleSpec(fullname, self)
+        real = importlib.util.find_spec(self._real(fullname))
+        return None if real is None else ModuleSpec(fullname, self, origin=real.origin)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module of the first name, imported if need be."""
