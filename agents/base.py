@@ -59,7 +59,8 @@ class FixedAgent(abc.ABC):
             EpisodeError: `reset` was not called.
             LookAheadError: Nobody can look ahead there.
         """
-        return self.watched.look_ahead
+        trainee: Trainee = self.watched.look_ahead
+        return trainee
 
     def reset(self, watched: Watched) -> None:
         """Begin an episode; called after the first interval, before the first decision.

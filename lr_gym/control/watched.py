@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from lr_gym.control.actions import ActionMap
 from lr_gym.control.measuring import BestWeights, Measurement
 from lr_gym.control.settings import ControlSettings
 from lr_gym.errors import EpisodeError, InvalidArgumentError, LookAheadError
-
-if TYPE_CHECKING:
-    from lr_gym.trainee import Trainee
 
 
 class Training(Protocol):
@@ -51,7 +48,7 @@ class Watched:
         decision_interval: int,
         updates_per_epoch: float,
         loss_ceiling: float,
-        look_ahead: Trainee | None = None,
+        look_ahead: Any = None,
     ) -> None:
         """Watch a training.
 
@@ -62,7 +59,7 @@ class Watched:
             decision_interval: Updates per decision.
             updates_per_epoch: Updates that see each training example once on average.
             loss_ceiling: A loss above it counts as diverged.
-            look_ahead: The handle for agents that look ahead; None where nobody can.
+            look_ahead: The handle for agents that look ahead, a `lr_gym.trainee.Trainee`; None where nobody can.
         """
         self._training = training
         self.settings = settings
@@ -135,8 +132,8 @@ class Watched:
         return self._look_ahead is not None
 
     @property
-    def look_ahead(self) -> Trainee:
-        """The handle for agents that look ahead: snapshots, branches, losses at candidate learning rates.
+    def look_ahead(self) -> Any:
+        """The handle for agents that look ahead, a `Trainee`: snapshots, branches, losses at candidate learning rates.
 
         Raises:
             LookAheadError: There is none: this training cannot be left and taken up again.
