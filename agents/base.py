@@ -27,10 +27,12 @@ class FixedAgent(abc.ABC):
         env_options: Keyword arguments of `LRTrainingEnv` with which little holds it back: one action may multiply
             the learning rate by anything between 1e-4 and 1e4. Comparisons run it so.
         looks_ahead: What it needs to look ahead for, in a few words; empty for an agent that only watches.
+        looks_at_validation: Whether it decides by validation losses: a loop of one's own waits for one.
     """
 
     env_options: ClassVar[Mapping[str, Any]] = {"max_multiplier": 1e4}
     looks_ahead: str = ""
+    looks_at_validation: bool = False
 
     def __init__(self) -> None:
         self._watched: Watched | None = None

@@ -78,6 +78,7 @@ class GreedyAgent(FixedAgent):
         self.factor, self.patience, self.threshold, self.metric = factor, patience, threshold, metric
         self.smoothing, self.cooldown, self.warm_up = smoothing, cooldown, warm_up
         self.min_lr, self.max_lr, self.reset_after = min_lr, max_lr, reset_after
+        self.looks_at_validation = metric == "val_loss"
 
     def reset(self, watched: Watched) -> None:
         """Begin an episode at the training's learning rate."""

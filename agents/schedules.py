@@ -101,7 +101,8 @@ class ScheduleAgent(FixedAgent):
 
     def __getstate__(self) -> dict[str, Any]:
         # The scheduler of a running episode stays behind: it may hold functions that cannot be pickled.
-        return {"_watched": None, "_factory": self._factory, "_metric": self._metric}
+        kept = ("_factory", "_metric", "looks_at_validation")
+        return {"_watched": None} | {name: getattr(self, name) for name in kept}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,9 +284,11 @@ def plateau(
     check_number("factor", factor, 0, 1, low_open=True, high_open=True)
     check_whole("patience", patience, 0)
     check_number("threshold", threshold, 0, 1, high_open=True)
-    return ScheduleAgent(
+    agent = ScheduleAgent(
         functools.partial(_plateau, factor=factor, patience=patience, threshold=threshold), metric=metric
     )
+    agent.looks_at_validation = metric == "val_loss"
+    return agent
 
 
 for _name, _factory in {

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from lr_gym.control import FunctionAgent
     from lr_gym.envs import LRTrainingEnv, LRTrainingVectorEnv, make_sb3_vec_env
     from lr_gym.evaluation.rollout import rollout
+    from lr_gym.loop import LRController, validation
     from lr_gym.tasks import Task, TaskFamily
 
 __version__ = "0.1.0"
 __all__ = [
     "FunctionAgent",
+    "LRController",
     "LRGymError",
     "LRTrainingEnv",
     "LRTrainingVectorEnv",
@@ -32,11 +34,13 @@ __all__ = [
     "make_sb3_vec_env",
     "rollout",
     "tasks",
+    "validation",
 ]
 
 #: Where the names are that are imported when they are first used; those that are modules have no place.
 _PLACES = {
     "FunctionAgent": "lr_gym.control",
+    "LRController": "lr_gym.loop",
     "LRTrainingEnv": "lr_gym.envs",
     "LRTrainingVectorEnv": "lr_gym.envs",
     "Task": "lr_gym.tasks",
@@ -45,6 +49,7 @@ _PLACES = {
     "make_sb3_vec_env": "lr_gym.envs",
     "rollout": "lr_gym.evaluation.rollout",
     "tasks": None,
+    "validation": "lr_gym.loop",
 }
 
 

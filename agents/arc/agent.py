@@ -84,6 +84,7 @@ class ARCAgent(PeriodicAgent):
     """
 
     PERIODS = 10
+    looks_at_validation = True
 
     def __init__(
         self,

@@ -1,0 +1,32 @@
+"""Losses as a training loop hands them over."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lr_gym.errors import InvalidArgumentError
+
+
+def as_loss(value: Any, what: str) -> Tensor:
+    """Return a loss as a tensor of its own on its device, without waiting for it."""
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise InvalidArgumentError(f"{what} must be a single number, got a tensor of shape {tuple(value.shape)}")
+        return value.detach().float().reshape(()).clone()
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return torch.tensor(float(value))
+    raise InvalidArgumentError(f"{what} must be a number or a tensor with one, got {type(value).__name__}")
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Return the mean over the processes of a distributed training: all see the same, and decide the same."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return values
+    total = values.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()

@@ -1,0 +1,152 @@
+"""Validation examples as a function: always the same, in the same order, without a trace on the network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from lr_gym.checks import check_whole
+from lr_gym.errors import InvalidArgumentError
+
+#: Examples per forward pass: as in the environment, whose results own loops repeat bit for bit.
+CHUNK, CHUNK_GPU = 500, 5000
+
+
+class Validation:
+    """Returns the mean loss and the outputs on validation examples.
+
+    The network is in evaluation mode meanwhile, and every module of it is in its own mode again afterwards. Nothing is
+    drawn from the global random generators, which are put back.
+
+    Attributes:
+        model: The network.
+        inputs: (examples, ...).
+        targets: (examples, ...).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Any, Any], Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        outputs: Callable[[Any], Tensor] | None = None,
+    ) -> None:
+        self.model, self._loss, self.inputs, self.targets, self._outputs = model, loss, inputs, targets, outputs
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        """Return the mean loss, shape (), and the outputs, (examples, ...), on the device."""
+        device = next((p.device for p in self.model.parameters()), self.inputs.device)
+        chunk = CHUNK if device.type == "cpu" else CHUNK_GPU
+        with _evaluating(self.model), torch.inference_mode():
+            pieces = [self._forward(x.to(device, non_blocking=True)) for x in torch.split(self.inputs, chunk)]
+            predictions = torch.cat(pieces)
+            loss = self._loss(predictions, self.targets.to(device, non_blocking=True))
+        if not isinstance(loss, Tensor) or loss.ndim > 0:
+            raise InvalidArgumentError(
+                "the loss must return the mean over the examples, a tensor without dimensions; got "
+                f"{tuple(loss.shape) if isinstance(loss, Tensor) else loss!r}"
+            )
+        return loss, predictions
+
+    def _forward(self, x: Tensor) -> Tensor:
+        predicted = self.model(x)
+        if self._outputs is not None:
+            predicted = self._outputs(predicted)
+        if not isinstance(predicted, Tensor):
+            raise InvalidArgumentError(
+                f"the model returns a {type(predicted).__name__}; say which tensor of it is the prediction, for "
+                "instance validation(..., outputs=lambda returned: returned.logits)"
+            )
+        return predicted
+
+
+def validation(
+    model: nn.Module,
+    loss: Callable[[Any, Any], Tensor],
+    data: Tensor | Dataset[Any] | DataLoader[Any],
+    targets: Tensor | None = None,
+    *,
+    examples: int = 1000,
+    outputs: Callable[[Any], Tensor] | None = None,
+) -> Validation:
+    """Return a function that evaluates a network on validation examples, for `LRController(validate=...)`.
+
+    Example:
+        >>> import torch, lr_gym
+        >>> model = torch.nn.Linear(3, 2)
+        >>> x, y = torch.zeros(5, 3), torch.zeros(5, dtype=torch.long)
+        >>> loss, predictions = lr_gym.validation(model, torch.nn.functional.cross_entropy, x, y)()
+        >>> loss.shape, predictions.shape
+        (torch.Size([]), torch.Size([5, 2]))
+
+    Args:
+        model: The network.
+        loss: Mean loss of predictions and targets.
+        data: Inputs, (examples, ...), with `targets`; or a `Dataset` or `DataLoader` of pairs of inputs and targets,
+            which is read once, now.
+        targets: Targets, (examples, ...), where `data` holds inputs.
+        examples: At most so many are used, the first ones.
+        outputs: Returns the predictions from what the model returns, where that is no tensor.
+
+    Raises:
+        InvalidArgumentError: The data is of another kind, or empty.
+    """
+    check_whole("examples", examples)
+    if targets is not None:
+        inputs, wanted = torch.as_tensor(data), torch.as_tensor(targets)
+    elif isinstance(data, DataLoader):
+        inputs, wanted = _gathered(data, examples)
+    elif isinstance(data, Dataset):
+        inputs, wanted = _gathered(DataLoader(data, batch_size=min(examples, 256)), examples)
+    else:
+        raise InvalidArgumentError(
+            f"validation needs inputs and targets, or a Dataset or DataLoader of pairs; got {type(data).__name__} alone"
+        )
+    if len(inputs) != len(wanted) or len(inputs) == 0:
+        raise InvalidArgumentError(
+            f"validation needs as many inputs as targets, at least one; got {len(inputs)} and {len(wanted)}"
+        )
+    return Validation(model, loss, inputs[:examples], wanted[:examples], outputs)
+
+
+def _gathered(loader: Iterable[Any], examples: int) -> tuple[Tensor, Tensor]:
+    """Return the first examples of a loader of pairs, leaving the global random generator as it was."""
+    inputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    state = torch.get_rng_state()
+    try:
+        for batch in loader:
+            if not (isinstance(batch, Sequence) and [isinstance(part, Tensor) for part in batch] == [True, True]):
+                raise InvalidArgumentError(
+                    "batches must be pairs of tensors, inputs and targets; for others write a function that returns "
+                    "the mean loss and the outputs, and pass it as validate="
+                )
+            inputs.append(batch[0])
+            targets.append(batch[1])
+            if sum(map(len, inputs)) >= examples:
+                break
+    finally:
+        torch.set_rng_state(state)
+    if not inputs:
+        raise InvalidArgumentError("validation needs at least one example, and the data has none")
+    return torch.cat(inputs), torch.cat(targets)
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Let a block see a network in evaluation mode; give every module its own mode back, whatever it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    state = torch.get_rng_state()
+    model.eval()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        for module, training in modes:
+            module.training = training
