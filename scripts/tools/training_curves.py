@@ -1,6 +1,6 @@
 """Draw the validation loss of several training runs over their episodes, finished or not.
 
-uv run scripts/training_curves.py OUT NAME=DIR [NAME=DIR ...]
+uv run scripts/tools/training_curves.py OUT NAME=DIR [NAME=DIR ...]
 
 Runs of the same name, other seeds for instance, share a colour. Writes `OUT.png` and `OUT.json`, which has the task,
 settings, commit and curve of every run, from the runs' checkpoints.
