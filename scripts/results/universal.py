@@ -14,7 +14,11 @@ ABLATIONS = (
 )
 #: Name in the figure, folder, options.
 LONGER = (
-    ("64 units, lr 0.002, seed 1 (shipped)", "shipped", "--episodes 4160 --seed 1"),
+    (
+        "64 units, lr 0.002, seed 1 (shipped)",
+        "shipped",
+        "--episodes 4160 --seed 1 --settings hidden_size=64 actor_lr=0.002",
+    ),
     ("the same, annealed over 5,120 episodes", "5120", "--episodes 5120 --seed 1"),
     ("the same, seed 2", "5120-2", "--episodes 5120 --seed 2"),
     (
