@@ -16,15 +16,7 @@ from lr_gym import LRTrainingEnv, agents, rollout, tasks
 from lr_gym.agents.ppo.checkpoint import Checkpoint
 from lr_gym.errors import InvalidArgumentError
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Import what is in `scripts`, as a script does, and leave what it registers out of other tests' sight."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    for registry in (tasks.TASKS, tasks.MODELS, tasks.data.DATA, agents.base.AGENTS):
-        monkeypatch.setattr(registry, "_things", dict(registry._things))
+ROOT = Path(__file__).parents[2]
 
 
 def test_explore_then_step() -> None:
@@ -74,8 +66,8 @@ def test_a_parabola_is_a_parabola_on_a_quadratic() -> None:
 
 
 def run(script: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPTS / script), *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=SCRIPTS.parent, check=False)
+    command = [sys.executable, str(ROOT / "scripts" / "tools" / script), *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 def row(agent: str, losses: list[float]) -> dict[str, Any]:

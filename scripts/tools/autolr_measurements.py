@@ -1,9 +1,9 @@
 """What AutoLR's appendices claim, measured: the parabola's accuracy (A), the superbatch's size (B), the cost (C).
 
-uv run scripts/autolr_measurements.py OUT
+uv run scripts/tools/autolr_measurements.py OUT
 
 Writes `measurements.md`, `parabola.png` and `superbatch.png` to OUT. Fashion-MNIST at 14x14 and LeNet-5 with SGD,
-momentum and Adam, as in `scripts/paper_tasks.py`.
+momentum and Adam, as in `scripts/plugins/paper_tasks.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import paper_tasks  # noqa: F401  registers the tasks; the folder of a script is on the path
 
 from lr_gym import agents, cli, tasks
 from lr_gym.agents.autolr import best_epsilon, fit_quadratic
@@ -33,6 +32,7 @@ SIZES = (1, 3, 10, 30)
 #: Perturbations in units of eta: those of the fit are every fourth, the others are compared with it.
 FITTED, BETWEEN = np.linspace(-1, 1, 5), np.linspace(-1, 1, 17)
 BEYOND = 2.0
+PLUGIN = Path(__file__).resolve().parent.parent / "plugins" / "paper_tasks.py"
 
 
 class Parabola(NamedTuple):
@@ -170,6 +170,7 @@ def draw_deviations(spread: Floats, picture: Path) -> None:
 
 def main(out: Path) -> None:
     """Measure and write."""
+    cli.load_plugin(str(PLUGIN))
     cli.make_folder(out)  # now, because the measurements take minutes
     found, spread = parabolas()
     lines = ["| optimizer | " + " | ".join(f"{share:.0%}" for share in CHECKPOINTS) + " |"]

@@ -1,6 +1,6 @@
 """Draw the validation loss of several training runs over their episodes, finished or not.
 
-uv run scripts/training_curves.py OUT NAME=DIR [NAME=DIR ...]
+uv run scripts/tools/training_curves.py OUT NAME=DIR [NAME=DIR ...]
 
 Runs of the same name, other seeds for instance, share a colour. Writes `OUT.png` and `OUT.json`, which has the task,
 settings, commit and curve of every run, from the runs' checkpoints.
@@ -47,12 +47,9 @@ def main(out: str, words: Sequence[str]) -> None:
     write_json(Path(f"{out}.json"), variants)
 
 
-def arguments() -> tuple[str, list[str]]:
-    """Return the command line."""
-    if len(sys.argv) < 3 or not all("=" in word for word in sys.argv[2:]):
-        sys.exit((__doc__ or "").splitlines()[2])
-    return sys.argv[1], sys.argv[2:]
-
-
 if __name__ == "__main__":
-    cli.run(lambda: main(*arguments()))
+    if len(sys.argv) < 3 or not all("=" in word for word in sys.argv[2:]):
+        sys.exit(
+            "usage: uv run scripts/tools/training_curves.py OUT NAME=DIR [NAME=DIR ...], folders of train_controller.py"
+        )
+    cli.run(lambda: main(sys.argv[1], sys.argv[2:]))

@@ -1,6 +1,6 @@
 """Print tables of several scores from the results of eval_transfer.py, as the papers have them.
 
-uv run scripts/score_tables.py DIR [FIRST]
+uv run scripts/tools/score_tables.py DIR [FIRST]
 
 A row for every agent, a column for every task: mean (standard deviation) over the runs, and the p-value of Welch's test
 against the agent FIRST, by default that of the first row. Training loss (mean of the last interval) and test accuracy

@@ -1,6 +1,6 @@
 """Draw how often ARC should be asked, like the paper's Figure 14.
 
-uv run scripts/arc_frequency.py OUT.png DIR [DIR ...]
+uv run scripts/tools/arc_frequency.py OUT.png DIR [DIR ...]
 
 Reads the `results.json` of eval_transfer.py whose agents are `arc:frequency=N`, prints the means and draws a box for
 every N and initial learning rate.
@@ -57,5 +57,5 @@ def main(picture: str, folders: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
-        sys.exit("usage: uv run scripts/arc_frequency.py OUT.png DIR [DIR ...], folders of eval_transfer.py")
+        sys.exit("usage: uv run scripts/tools/arc_frequency.py OUT.png DIR [DIR ...], folders of eval_transfer.py")
     cli.run(lambda: main(sys.argv[1], sys.argv[2:]))

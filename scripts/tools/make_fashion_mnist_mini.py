@@ -1,6 +1,6 @@
 """Write the data set inside the package, `lr_gym/tasks/fashion_mnist_mini.npz`, from the original files.
 
-    uv run python scripts/make_fashion_mnist_mini.py /usr/share/datasets/fashion-mnist
+    uv run scripts/tools/make_fashion_mnist_mini.py /usr/share/datasets/fashion-mnist
 
 The folder holds Fashion-MNIST's four IDX files, as Debian's package `dataset-fashion-mnist` installs them or as
 they are published (Xiao, Rasul, Vollgraf 2017, MIT licence). Train and validation are the first 10,000 and the
@@ -18,7 +18,7 @@ import numpy as np
 from lr_gym.tasks.sources import read_idx_images
 
 TRAIN, VALIDATION, TEST = 10_000, 2_000, 2_000
-TARGET = Path(__file__).resolve().parent.parent / "lr_gym" / "tasks" / "fashion_mnist_mini.npz"
+TARGET = Path(__file__).resolve().parents[2] / "lr_gym" / "tasks" / "fashion_mnist_mini.npz"
 
 
 def main(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Sum up comparisons from several initial learning rates.
 
-uv run scripts/arc_summary.py DIR [DIR ...]
+uv run scripts/tools/arc_summary.py DIR [DIR ...]
 
 Reads the `results.json` of eval_transfer.py and prints, over all tasks and starts, how many times the lowest mean test
 loss of the task each agent has: geometric mean, and worst; the same for the starts that are too small; and pairs of
@@ -81,5 +81,5 @@ def main(folders: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit("usage: uv run scripts/arc_summary.py DIR [DIR ...], folders of eval_transfer.py")
+        sys.exit("usage: uv run scripts/tools/arc_summary.py DIR [DIR ...], folders of eval_transfer.py")
     cli.run(lambda: main(sys.argv[1:]))

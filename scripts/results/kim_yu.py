@@ -1,0 +1,20 @@
+"""Recipe of docs/results/kim-yu.md."""
+
+from scripts.recipes import Recipe
+
+PLUGIN = "eval_transfer.py --plugins scripts/plugins/paper_tasks.py --task paper/cifar-resnet"
+FACTORS = "kim-yu:every=epoch,factors=5 'kim-yu:every=epoch,factors=[4,2,1,0.5,0.125]' kim-yu:every=epoch,factors=7"
+BATCHES = "kim-yu:every=epoch,batches=4 kim-yu:every=epoch,batches=16"
+
+RECIPE = Recipe(
+    about="Kim & Yu's scheduler against those of PyTorch",
+    time="not measured",
+    commands=(
+        f"{PLUGIN} --agents constant linear cosine step kim-yu:every=epoch kim-yu:every=epoch,variant=as-released "
+        f"{FACTORS} {BATCHES} --tune constant cosine --tuning-runs 8 --reference kim-yu:every=epoch --runs 5 --out OUT",
+        "scripts/tools/score_tables.py OUT kim-yu:every=epoch > OUT/scores.md",
+        f"{PLUGIN} --agents constant kim-yu:every=epoch kim-yu:every=epoch,factors=5 kim-yu:every=epoch,factors=7 "
+        "--initial-lrs 1 --runs 5 --out OUT/from-1",
+    ),
+    data=("cifar10-20k",),
+)

@@ -1,0 +1,59 @@
+"""Recipe of docs/results/universal.md."""
+
+from scripts.recipes import Recipe
+
+SMALL = "--plugins scripts/plugins/small_families.py --validation universal-validation"
+#: Name in the figure, folder, task, settings, seeds.
+ABLATIONS = (
+    ("as shipped", "portable", "universal", "", (1, 2, 3)),
+    ("features of the paper", "absolute", "universal", "observation=absolute", (1, 2)),
+    ("one network and data set", "one-network", f"universal-one-network {SMALL}", "", (1, 2)),
+    ("Adam alone", "one-optimizer", f"universal-one-optimizer {SMALL}", "", (1,)),
+    ("reward of the paper", "val-loss", "universal", "reward=val_loss", (1,)),
+    ("multipliers up to 2", "multiplier-2", "universal", "max_multiplier=2", (1,)),
+)
+#: Name in the figure, folder, options.
+LONGER = (
+    (
+        "64 units, lr 0.002, seed 1 (shipped)",
+        "shipped",
+        "--episodes 4160 --seed 1 --settings hidden_size=64 actor_lr=0.002",
+    ),
+    ("the same, annealed over 5,120 episodes", "5120", "--episodes 5120 --seed 1"),
+    ("the same, seed 2", "5120-2", "--episodes 5120 --seed 2"),
+    (
+        "multipliers up to 10, seed 1",
+        "multiplier-10",
+        "--episodes 4160 --seed 1 --settings max_multiplier=10 log_std=-1",
+    ),
+    ("32 units, lr 0.001, seed 0", "32", "--episodes 4800 --seed 0 --settings hidden_size=32 actor_lr=0.001"),
+    ("the same, LSTM", "lstm", "--actor lstm --episodes 4800 --seed 0 --settings hidden_size=32 actor_lr=0.001"),
+    ("128 units, lr 0.003, seed 2", "128", "--episodes 2560 --seed 2 --settings hidden_size=128 actor_lr=0.003"),
+)
+FAR = (
+    "far/teacher-mlp far/fashion-hinge far/pairs-siamese far/sentences-lstm far/characters-gru far/capitals-transformer"
+)
+
+RECIPE = Recipe(
+    about="one controller for a family of tasks: what helped and what did not",
+    time="5 to 8 hours of training on one core, from the pace of single runs; the comparison was not measured",
+    commands=(
+        *(
+            f"train_controller.py --task {task} --episodes 1280 --settings final_runs=1 {settings} --seed {seed} "
+            f"--out OUT/runs/{folder}-{seed}"
+            for _, folder, task, settings, seeds in ABLATIONS
+            for seed in seeds
+        ),
+        "scripts/tools/training_curves.py OUT/ablations "
+        + " ".join(f"'{name}=OUT/runs/{folder}-{seed}'" for name, folder, _, _, seeds in ABLATIONS for seed in seeds),
+        "eval_transfer.py --controller universal OUT/runs/portable-1 OUT/runs/portable-2 OUT/runs/absolute-1 "
+        "OUT/runs/absolute-2 --agents constant --tune cosine --tuning-runs 8 --plugins scripts/plugins/far_tasks.py "
+        f"--task {FAR} --runs 3 --out OUT/far",
+        *(f"train_controller.py --task universal {options} --out OUT/runs/{folder}" for _, folder, options in LONGER),
+        "scripts/tools/training_curves.py OUT/training "
+        + " ".join(f"'{name}=OUT/runs/{folder}'" for name, folder, _ in LONGER),
+    ),
+    data=("mnist", "tinyshakespeare.txt"),
+    remark="three of the ten longer trainings, whose code is no longer there; those that were stopped early run to "
+    "their end",
+)
