@@ -42,7 +42,13 @@ def load(name: str) -> ModuleType:
 
 
 def test_all_examples_are_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"own_policies", "sb3_model", "my_agents", "my_problem"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "own_policies",
+        "sb3_model",
+        "my_agents",
+        "my_problem",
+        "own_loop",
+    }
 
 
 def test_own_policies(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,3 +103,10 @@ def test_my_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     points = training.run()
     assert [point.index for point in points] == list(range(10))
     assert all(len(point.train_losses) == 10 for point in points)  # 640 examples, 64 at a time
+
+
+def test_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a learning rate at which a cosine learns nothing, the controller in the package learns the digits."""
+    example = load("own_loop")
+    monkeypatch.setattr(example, "UPDATES", 300)
+    assert example.train("universal", 1e-5) > 0.7 > 0.4 > example.train("cosine", 1e-5)

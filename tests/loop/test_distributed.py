@@ -1,0 +1,63 @@
+"""Two processes that train one network: what is measured is averaged, and both decide the same."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+import lr_gym
+
+UPDATES = 20
+
+
+def train(rank: int, world: int, folder: str) -> list[dict[str, Any]]:
+    """Train on this process's share of every batch; return the controller's history."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    x, y = torch.randn(160, 4), torch.randn(160, 1)
+    plain = nn.Linear(4, 1)
+    model: nn.Module = plain
+    if world > 1:
+        store = f"file://{folder}/store"
+        torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=world)
+        model = DistributedDataParallel(plain)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    validate = lr_gym.validation(plain, functional.mse_loss, x[:40], y[:40])
+    controller = lr_gym.LRController(optimizer, "universal", total_updates=UPDATES, decisions=5, validate=validate)
+    for update in range(UPDATES):
+        rows = torch.arange(16).chunk(world)[rank] + 40 + 16 * (update % 7)
+        loss = functional.mse_loss(model(x[rows]), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        controller.step(loss)
+    if world > 1:
+        torch.distributed.destroy_process_group()
+    return controller.history
+
+
+def work(rank: int, folder: str) -> None:
+    torch.save(train(rank, 2, folder), Path(folder) / f"{rank}.pt")
+
+
+def test_two_processes_decide_as_one(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=work, args=(rank, str(tmp_path))) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(200)
+        assert process.exitcode == 0
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert first == second
+    alone = train(0, 1, "")
+    for entry, expected in zip(first, alone, strict=True):
+        for name, value in expected.items():
+            assert abs(entry[name] - value) <= 1e-4 * abs(value), name
+    assert len({entry["lr"] for entry in first}) == 5
