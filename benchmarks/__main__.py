@@ -4,8 +4,8 @@
     uv run python -m benchmarks overhead population          some of it
     uv run python -m benchmarks --scale 0.1                  fewer repetitions
 
-Ratios are taken in one run, in turn, and given as medians with quartiles: the speed of a shared machine drifts. One
-torch thread per process. What this machine cannot measure is marked so.
+The speed of a shared machine drifts. So the two sides of a ratio are timed in turn, and the table shows the median and
+the quartiles of many ratios. Each process has one torch thread. The table marks what this machine cannot measure.
 """
 
 from __future__ import annotations

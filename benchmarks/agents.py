@@ -20,7 +20,7 @@ from lr_gym.evaluation import Agent
 
 
 class Timed:
-    """An agent with a stop-watch."""
+    """An agent whose CPU time is measured."""
 
     def __init__(self, agent: Any) -> None:
         self.agent: Agent = agent

@@ -21,7 +21,7 @@ class Row:
         median: Of all pairs or runs; None if it was not measured.
         quartiles: Lower and upper.
         count: How many pairs or runs.
-        goal: What is aimed at, in words; empty if nothing.
+        goal: What the median should be, as text; empty if there is no goal.
         met: Whether the median is within the goal; None without a goal.
         more: Other figures, by name.
         note: Why it was not measured, or what to know.

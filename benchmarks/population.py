@@ -1,4 +1,4 @@
-"""A population against as many single environments in one process; both on one thread, an interval in turn."""
+"""How much faster a population is than as many single environments in one process; both on one thread."""
 
 from __future__ import annotations
 

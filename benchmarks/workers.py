@@ -1,4 +1,4 @@
-"""Two worker processes against one, one thread each: the same environments, a decision in turn."""
+"""How much faster two worker processes are than one: the same environments, one thread per process."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from lr_gym.control import Watched
 
 
 class Watchful(agents.FixedAgent):
-    """Say learning rates, not actions: halve the learning rate when the training loss has not improved for a while."""
+    """Halve the learning rate when the training loss stops improving. It returns learning rates, not actions."""
 
     def __init__(self, patience: int = 3) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Watchful(agents.FixedAgent):
 
 
 class TwoSteps(agents.PeriodicAgent):
-    """Look ahead: once per period train a branch at the learning rate and one at half of it, and keep the better."""
+    """Once per period, train ahead at the learning rate and at half of it, and keep the better of the two."""
 
     looks_ahead = "grows branches"
 

@@ -20,6 +20,9 @@ from lr_gym.tasks import sources
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = Path("docs") / "results"
+#: The two programs that most commands start with.
+TRAIN, EVALUATE = "train_controller.py", "eval_transfer.py"
+#: What a training leaves that can be continued, in its folder.
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 
 
@@ -75,7 +78,7 @@ class Command:
 
     def resumed(self) -> Command:
         """Return the command that goes on with a training which has begun, if this is one; else the command itself."""
-        if self.words[0] != "train_controller.py":
+        if self.words[0] != TRAIN:
             return self
         parser = argparse.ArgumentParser(allow_abbrev=False)
         parser.add_argument("--out", required=True)
@@ -84,7 +87,7 @@ class Command:
         if not (ROOT / known.out / CHECKPOINT).exists():
             return self
         plugins = ("--plugins", *known.plugins) if known.plugins else ()
-        return dataclasses.replace(self, words=("train_controller.py", "--resume", known.out, *plugins))
+        return dataclasses.replace(self, words=(TRAIN, "--resume", known.out, *plugins))
 
     def run(self) -> None:
         """Run it and wait.

@@ -1,6 +1,6 @@
 """Recipe of docs/results/agents.md."""
 
-from scripts.recipes import Recipe
+from scripts.recipes import EVALUATE, Recipe
 
 STARTS = "--initial-lrs 1e-1 1e-2 1e-3 1e-4 --runs 5"
 MOMENTUM = "--override optimizer=SGD 'optimizer_options={\"momentum\":0.9}'"
@@ -16,10 +16,10 @@ RECIPE = Recipe(
     about="every fixed agent, from good and bad initial learning rates",
     time="not measured; the quarter of Adam on mlp took 3.5 minutes",
     commands=(
-        f"eval_transfer.py {EVERYBODY} {STARTS} --out OUT/sgd {MOMENTUM}",
-        f"eval_transfer.py {EVERYBODY} {STARTS} --out OUT/adam",
-        f"eval_transfer.py --agents {SCORES} --task fashion-mnist-mini/mlp {STARTS} {MOMENTUM} --out OUT/kim-yu",
-        f"eval_transfer.py --agents constant line-search --task fashion-mnist-mini/mlp {STARTS} "
+        f"{EVALUATE} {EVERYBODY} {STARTS} --out OUT/sgd {MOMENTUM}",
+        f"{EVALUATE} {EVERYBODY} {STARTS} --out OUT/adam",
+        f"{EVALUATE} --agents {SCORES} --task fashion-mnist-mini/mlp {STARTS} {MOMENTUM} --out OUT/kim-yu",
+        f"{EVALUATE} --agents constant line-search --task fashion-mnist-mini/mlp {STARTS} "
         "--override optimizer=SGD decision_interval=1 --out OUT/line-search",
     ),
     remark="`all` has agents today that came after the page: its tables will have more rows",

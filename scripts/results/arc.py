@@ -1,8 +1,8 @@
 """Recipe of docs/results/arc.md."""
 
-from scripts.recipes import Recipe
+from scripts.recipes import EVALUATE, Recipe
 
-PLUGIN = "eval_transfer.py --plugins scripts/plugins/arc_unseen.py --runs 5"
+PLUGIN = f"{EVALUATE} --plugins scripts/plugins/arc_unseen.py --runs 5"
 AGENTS = "--agents constant arc arc:weights=arc.h5 cosine cosine-restarts exponential one-cycle line-search"
 FREQUENCY = f"{PLUGIN} --task unseen/cifar-lenet5 --initial-lrs 1e-1 1e-2 1e-3"
 

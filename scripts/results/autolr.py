@@ -1,8 +1,8 @@
 """Recipe of docs/results/autolr.md."""
 
-from scripts.recipes import Recipe
+from scripts.recipes import EVALUATE, Recipe
 
-PLUGIN = "eval_transfer.py --plugins scripts/plugins/paper_tasks.py"
+PLUGIN = f"{EVALUATE} --plugins scripts/plugins/paper_tasks.py"
 TASKS = " ".join(f"paper/{data}-{rule}" for data in ("mnist", "fashion") for rule in ("sgd", "momentum", "adam"))
 STEPS = " ".join(f"explore-then-step:explore={share}" for share in (0.2, 0.25, 0.3, 0.4))
 AUTOLR = " ".join(f"autolr:explore=0,first={first},every=40,superbatch=10" for first in (40, 120, 320, 600))

@@ -1,8 +1,8 @@
 """Recipe of docs/results/kim-yu.md."""
 
-from scripts.recipes import Recipe
+from scripts.recipes import EVALUATE, Recipe
 
-PLUGIN = "eval_transfer.py --plugins scripts/plugins/paper_tasks.py --task paper/cifar-resnet"
+PLUGIN = f"{EVALUATE} --plugins scripts/plugins/paper_tasks.py --task paper/cifar-resnet"
 FACTORS = "kim-yu:every=epoch,factors=5 'kim-yu:every=epoch,factors=[4,2,1,0.5,0.125]' kim-yu:every=epoch,factors=7"
 BATCHES = "kim-yu:every=epoch,batches=4 kim-yu:every=epoch,batches=16"
 

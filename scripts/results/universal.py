@@ -1,6 +1,6 @@
 """Recipe of docs/results/universal.md."""
 
-from scripts.recipes import Recipe
+from scripts.recipes import EVALUATE, TRAIN, Recipe
 
 SMALL = "--plugins scripts/plugins/small_families.py --validation universal-validation"
 #: Name in the figure, folder, task, settings, seeds.
@@ -39,17 +39,17 @@ RECIPE = Recipe(
     time="5 to 8 hours of training on one core, from the pace of single runs; the comparison was not measured",
     commands=(
         *(
-            f"train_controller.py --task {task} --episodes 1280 --settings final_runs=1 {settings} --seed {seed} "
+            f"{TRAIN} --task {task} --episodes 1280 --settings final_runs=1 {settings} --seed {seed} "
             f"--out OUT/runs/{folder}-{seed}"
             for _, folder, task, settings, seeds in ABLATIONS
             for seed in seeds
         ),
         "scripts/tools/training_curves.py OUT/ablations "
         + " ".join(f"'{name}=OUT/runs/{folder}-{seed}'" for name, folder, _, _, seeds in ABLATIONS for seed in seeds),
-        "eval_transfer.py --controller universal OUT/runs/portable-1 OUT/runs/portable-2 OUT/runs/absolute-1 "
+        f"{EVALUATE} --controller universal OUT/runs/portable-1 OUT/runs/portable-2 OUT/runs/absolute-1 "
         "OUT/runs/absolute-2 --agents constant --tune cosine --tuning-runs 8 --plugins scripts/plugins/far_tasks.py "
         f"--task {FAR} --runs 3 --out OUT/far",
-        *(f"train_controller.py --task universal {options} --out OUT/runs/{folder}" for _, folder, options in LONGER),
+        *(f"{TRAIN} --task universal {options} --out OUT/runs/{folder}" for _, folder, options in LONGER),
         "scripts/tools/training_curves.py OUT/training "
         + " ".join(f"'{name}=OUT/runs/{folder}'" for name, folder, _ in LONGER),
     ),

@@ -1,6 +1,6 @@
 """Recipe of docs/results/unseen.md."""
 
-from scripts.recipes import Recipe
+from scripts.recipes import EVALUATE, Recipe
 
 PLUGIN = "scripts/plugins/unseen_tasks.py"
 TASKS = "--task " + " ".join(
@@ -16,11 +16,11 @@ RECIPE = Recipe(
     about="every agent on six tasks that no controller was trained on",
     time="not measured",
     commands=(
-        "eval_transfer.py --controller universal --agents constant cosine --tune cosine --tuning-runs 8 "
+        f"{EVALUATE} --controller universal --agents constant cosine --tune cosine --tuning-runs 8 "
         f"--plugins {PLUGIN} {TASKS} --runs 10 --out OUT",
-        f"eval_transfer.py --agents hindsight:results=OUT/results.json --plugins {PLUGIN} scripts/plugins/hindsight.py "
+        f"{EVALUATE} --agents hindsight:results=OUT/results.json --plugins {PLUGIN} scripts/plugins/hindsight.py "
         f"{TASKS} --runs 10 --out OUT/hindsight",
-        f"eval_transfer.py --controller universal --agents {EVERYBODY} --tune cosine one-cycle --tuning-runs 8 "
+        f"{EVALUATE} --controller universal --agents {EVERYBODY} --tune cosine one-cycle --tuning-runs 8 "
         f"--optimizers prodigy schedule-free-adamw --plugins {PLUGIN} {TASKS} --runs 3 --out OUT/all",
     ),
     data=("mnist", "cifar10-20k"),

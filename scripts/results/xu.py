@@ -1,20 +1,20 @@
 """Recipe of docs/results/xu.md."""
 
-from scripts.recipes import Recipe
+from scripts.recipes import TRAIN, Recipe
 
 SMALL = "--override batch_size=32 budget=200 validation_size=300"
 SETTINGS = f"--profile quick --episodes 512 --settings trainees=8 --tuning-runs 2 {SMALL}"
-CIFAR_MLP = f"train_controller.py --task cifar10-20k/lenet5 --actor mlp {SETTINGS} --out OUT/cifar10-20k-mlp"
+CIFAR_MLP = f"{TRAIN} --task cifar10-20k/lenet5 --actor mlp {SETTINGS} --out OUT/cifar10-20k-mlp"
 
 RECIPE = Recipe(
     about="Xu et al. (2019), Table 1: a learned schedule against 48 step decays",
     time="about 2.5 hours on one core: 20 minutes for each training, an hour for the residual network",
     commands=(
-        f"train_controller.py --task fashion-mnist/lenet5 --actor mlp {SETTINGS} --out OUT/fashion-mnist-mlp",
-        f"train_controller.py --task fashion-mnist/lenet5 --actor lstm {SETTINGS} --out OUT/fashion-mnist-lstm",
+        f"{TRAIN} --task fashion-mnist/lenet5 --actor mlp {SETTINGS} --out OUT/fashion-mnist-mlp",
+        f"{TRAIN} --task fashion-mnist/lenet5 --actor lstm {SETTINGS} --out OUT/fashion-mnist-lstm",
         CIFAR_MLP,
-        f"train_controller.py --task cifar10-20k/lenet5 --actor lstm {SETTINGS} --out OUT/cifar10-20k-lstm",
-        "train_controller.py --task fashion-mnist/small-resnet --plugins scripts/plugins/paper_tasks.py --actor mlp "
+        f"{TRAIN} --task cifar10-20k/lenet5 --actor lstm {SETTINGS} --out OUT/cifar10-20k-lstm",
+        f"{TRAIN} --task fashion-mnist/small-resnet --plugins scripts/plugins/paper_tasks.py --actor mlp "
         f"{SETTINGS} --out OUT/fashion-mnist-resnet-mlp",
     ),
     data=("fashion-mnist", "cifar10-20k"),
