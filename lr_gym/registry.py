@@ -7,7 +7,7 @@ References are imported when a task is built, never when a file is read.
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
@@ -87,13 +87,12 @@ def resolve_reference(reference: str, kind: str) -> Any:
     Raises:
         UnknownNameError: The module or the attribute does not exist.
     """
-    module_name, _, path = reference.partition(":")
+    module, colon, path = reference.partition(":")
     try:
-        thing: Any = importlib.import_module(MOVED.get(module_name, module_name))
-        for part in path.split("."):
-            thing = getattr(thing, part)
+        if not (colon and path):  # pkgutil also takes 'module.attribute' and 'module:', which a file must not hold
+            raise ValueError("it has no attribute")
+        return pkgutil.resolve_name(f"{MOVED.get(module, module)}:{path}")
     except (ImportError, AttributeError, ValueError) as error:
         raise UnknownNameError(
             f"the {kind} reference {reference!r} cannot be imported: {error}; it must read 'module:attribute'"
         ) from error
-    return thing
