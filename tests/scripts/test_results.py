@@ -149,6 +149,7 @@ def test_other_files_that_a_recipe_needs() -> None:
         recipes.check_data(Recipe("", "", (), files={"nothing.h5": "from somewhere"}))
 
 
+@pytest.mark.slow  # programs in processes of their own: minutes on a busy machine
 def test_a_page_is_made_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The page of the main job with a very small task and one table more."""
     train, compare = recipes.find("fashion-mnist-mini-mlp").commands
