@@ -252,7 +252,7 @@ REFUSED: list[tuple[str, str]] = [
         "--settings repeats another option: device, final_runs, tuning_runs",
     ),
     ("--settings reward=nonsense", "no reward is named 'nonsense'"),
-    ("--settings observation=paper", "observation must be 'absolute' or 'portable', got 'paper'"),
+    ("--settings observation=paper", "observation must be 'absolute', 'portable' or 'training', got 'paper'"),
     ("--settings max_multiplier=1", "max_multiplier must be a finite number above 1, got 1"),
     ("--settings trainees=6 replicas=4", "replicas=4 must divide trainees=6"),
     ("--task lonely --settings trainees=6", "replicas=4 must divide trainees=6"),

@@ -40,7 +40,7 @@ class TrainConfig:
         seed: Everything random derives from it.
         actor: `"mlp"` or `"lstm"`, both with `hidden_size` units.
         reward: Name of the env's reward.
-        observation: `"absolute"` or `"portable"`.
+        observation: `"absolute"`, `"portable"`, or `"training"` (training losses only).
         observe_progress: Observe the fraction of the budget used.
         max_multiplier: Largest multiplier of one decision.
         device: Where the trainees live; the controller, which is tiny, stays on the CPU.

@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from lr_gym.control.actions import DISCRETE_MULTIPLIERS
-from lr_gym.control.features import NAMES
 from lr_gym.control.networks import ActorNetwork, tensor_shapes
-from lr_gym.control.observations import PORTABLE
+from lr_gym.control.observations import ENTRIES
 from lr_gym.control.settings import ControlSettings, observation_kind
 from lr_gym.control.watched import Watched, as_watched
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
@@ -81,9 +80,7 @@ class Description:
         if self.actor not in ("mlp", "lstm") or not 1 <= self.hidden_size <= LARGEST_HIDDEN:
             raise FileFormatError(f"unknown networks: actor={self.actor!r}, hidden_size={self.hidden_size!r}")
         if observation_kind(tuple(self.features)) is None:
-            raise FileFormatError(
-                f"unknown observation {self.features!r}; this version has {list(NAMES)} and {list(PORTABLE)}"
-            )
+            raise FileFormatError(f"unknown observation {self.features!r}; this version has {ENTRIES}")
         if not {len(self.low), len(self.high), len(self.mean), len(self.variance)} == {size}:
             raise FileFormatError("features, low, high, mean and variance of the observation must have equal lengths")
         if not all(isinstance(x, (int, float)) and np.isfinite(x) for x in numbers):

@@ -1,14 +1,15 @@
-"""From features to observations: `"absolute"`, the paper's, and `"portable"`, which means the same on every task.
+"""From features to observations: `"absolute"`, the paper's, and two that mean the same on every task.
 
 The paper's seven features are absolute numbers: a validation loss of 0.5 is good on one task and bad on another, and a
 controller that was trained on one task learns the learning rates of that task. The portable observation compares each
-loss with another one of the same run, so that a controller for a family of tasks finds its way on a new task.
+loss with another one of the same run, so that a controller for a family of tasks finds its way on a new task. The
+training observation does so with training losses alone, for trainings that have no validation data.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,16 +39,32 @@ PORTABLE: dict[str, tuple[float, float]] = {
     "progress": (0.0, 1.0),
 }
 
+#: Entries of the training observation, likewise.
+TRAINING: dict[str, tuple[float, float]] = {
+    "train_loss_left": (-_RATIO, _RATIO),
+    "train_loss_above_best": (0.0, _RATIO),
+    "train_loss_change": (-_RATIO, _RATIO),
+    "train_loss_over_3": (-_RATIO, _RATIO),
+    "train_loss_over_10": (-_RATIO, _RATIO),
+    "train_loss_trend": (-_RATIO, _RATIO),
+    "train_loss_spread": (-6.0, 3.0),
+    "lr": (math.nan, math.nan),
+    "last_multiplier": (-20.0, 20.0),
+    "progress": (0.0, 1.0),
+}
+
 
 class Observation(Protocol):
     """What an env shows of an episode. It may remember earlier intervals of the same episode.
 
     Attributes:
+        needs_validation: Whether it shows anything that is measured on validation examples.
         names: Of the entries.
         low: Lowest observation, float32 (entries,).
         high: Highest.
     """
 
+    needs_validation: ClassVar[bool]
     names: tuple[str, ...]
     low: Vector
     high: Vector
@@ -66,6 +83,8 @@ class Observation(Protocol):
 
 class Absolute:
     """The paper's features, encoded (`lr_gym.control.features`), by default with the fraction of the budget used."""
+
+    needs_validation: ClassVar[bool] = True
 
     def __init__(self, min_lr: float, max_lr: float, observe_progress: bool) -> None:
         self.low, self.high = features.observation_bounds(min_lr, max_lr, observe_progress)
@@ -103,12 +122,10 @@ class Portable:
     In the first interval the "last" one is itself, but for the validation loss, which is the untrained network's.
     """
 
+    needs_validation: ClassVar[bool] = True
+
     def __init__(self, min_lr: float, max_lr: float, observe_progress: bool) -> None:
-        bounds = PORTABLE | {"lr": (math.log10(min_lr), math.log10(max_lr))}
-        if not observe_progress:
-            del bounds["progress"]
-        self.names = tuple(bounds)
-        self.low, self.high = np.array(list(bounds.values()), dtype=np.float32).T.copy()
+        self.names, self.low, self.high = _bounds(PORTABLE, min_lr, max_lr, observe_progress)
         self.begin(math.nan)
 
     def begin(self, val_loss: float) -> None:
@@ -123,11 +140,7 @@ class Portable:
         if math.isnan(self._lr):  # the first interval
             self._train_loss, self._lr = m.train_loss, m.lr
         self._best = min(self._best, m.val_loss)  # a validation loss of NaN is never the best
-        losses = train_losses.astype(np.float64)
-        half = len(losses) // 2
-        with np.errstate(all="ignore"):  # of a training that has blown up
-            trend = _ratio(float(losses[-half:].mean()), float(losses[:half].mean())) if half else 0.0
-            spread = features.log10(float(losses.std() / losses.mean()) if losses.any() else 0.0)
+        trend, spread = _within(train_losses)
         entries = (
             _ratio(m.val_loss, self._untrained),
             _ratio(m.val_loss, self._best),
@@ -147,14 +160,85 @@ class Portable:
         return observation
 
 
-OBSERVATIONS: dict[str, type[Absolute | Portable]] = {"absolute": Absolute, "portable": Portable}
+class Training:
+    """Training losses relative to other training losses of the same run: for trainings without validation data.
+
+    Ratios are shown as in `Portable`. A running mean over n intervals moves by 1 / n of the way to each new loss.
+
+    | # | name | what |
+    |---|---|---|
+    | 0 | train_loss_left | ratio: train loss / that of the first batch before the first update |
+    | 1 | train_loss_above_best | ratio: train loss / the lowest so far |
+    | 2 | train_loss_change | ratio: train loss / that of the last interval |
+    | 3 | train_loss_over_3 | ratio: train loss / its running mean over 3 intervals, this one not included |
+    | 4 | train_loss_over_10 | likewise over 10 |
+    | 5 | train_loss_trend | ratio: mean of the second half / of the first half of the interval's train losses |
+    | 6 | train_loss_spread | log10(standard deviation / mean of the interval's train losses) |
+    | 7 | lr | log10 |
+    | 8 | last_multiplier | ln(lr / lr of the last interval) |
+    | 9 | progress | updates done / budget |
+
+    In the first interval, the "last" one and the running means are the interval itself.
+    """
+
+    needs_validation: ClassVar[bool] = False
+
+    def __init__(self, min_lr: float, max_lr: float, observe_progress: bool) -> None:
+        self.names, self.low, self.high = _bounds(TRAINING, min_lr, max_lr, observe_progress)
+        self.begin(math.nan)
+
+    def begin(self, val_loss: float) -> None:
+        """Begin an episode. The validation loss is not looked at."""
+        self._untrained = self._train_loss = self._lr = math.nan
+        self._best = math.inf
+        self._running: dict[int, float] = {}
+
+    def observe(self, measured: Features, train_losses: npt.NDArray[np.float32]) -> Vector:
+        """Return the observation at the end of an interval."""
+        m, loss = measured, measured.train_loss
+        if math.isnan(self._lr):  # the first interval
+            self._untrained, self._train_loss, self._lr = float(train_losses[0]), loss, m.lr
+        self._best = min(self._best, loss)  # a loss of NaN is never the best
+        running = self._running or dict.fromkeys((3, 10), loss)
+        trend, spread = _within(train_losses)
+        entries = (
+            _ratio(loss, self._untrained),
+            _ratio(loss, self._best),
+            _ratio(loss, self._train_loss),
+            _ratio(loss, running[3]),
+            _ratio(loss, running[10]),
+            trend,
+            spread,
+            math.log10(m.lr),
+            math.log(m.lr / self._lr),
+            m.progress,
+        )
+        # Means of what has blown up would never come back: they begin anew.
+        self._running = {n: mean + (loss - mean) / n if math.isfinite(mean) else loss for n, mean in running.items()}
+        self._train_loss, self._lr = loss, m.lr
+        observation: Vector = np.clip(np.array(entries[: len(self.low)]), self.low, self.high).astype(np.float32)
+        return observation
+
+
+OBSERVATIONS: dict[str, type[Absolute | Portable | Training]] = {
+    "absolute": Absolute,
+    "portable": Portable,
+    "training": Training,
+}
+
+#: Names of the entries of each kind, the fraction of the budget used last.
+ENTRIES: dict[str, tuple[str, ...]] = {
+    "absolute": features.NAMES,
+    "portable": tuple(PORTABLE),
+    "training": tuple(TRAINING),
+}
 
 
 def make_observation(kind: str, min_lr: float, max_lr: float, observe_progress: bool) -> Observation:
     """Return what an env shows.
 
     Args:
-        kind: `"absolute"` or `"portable"`.
+        kind: `"absolute"`, `"portable"` or `"training"`.
         min_lr: Smallest learning rate that the env allows.
         max_lr: Largest.
         observe_progress: Whether the fraction of the budget used is shown.
@@ -163,8 +247,29 @@ def make_observation(kind: str, min_lr: float, max_lr: float, observe_progress: 
         InvalidArgumentError: There is no such kind.
     """
     if not isinstance(kind, str) or kind not in OBSERVATIONS:
-        raise InvalidArgumentError(f"observation must be 'absolute' or 'portable', got {kind!r}")
+        raise InvalidArgumentError(f"observation must be 'absolute', 'portable' or 'training', got {kind!r}")
     return OBSERVATIONS[kind](min_lr, max_lr, observe_progress)
+
+
+def _bounds(
+    entries: dict[str, tuple[float, float]], min_lr: float, max_lr: float, observe_progress: bool
+) -> tuple[tuple[str, ...], Vector, Vector]:
+    """Return the names of an observation's entries, and the lowest and the highest observation."""
+    bounds = entries | {"lr": (math.log10(min_lr), math.log10(max_lr))}
+    if not observe_progress:
+        del bounds["progress"]
+    low, high = np.array(list(bounds.values()), dtype=np.float32).T
+    return tuple(bounds), low.copy(), high.copy()
+
+
+def _within(train_losses: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Return trend and spread of the training losses within an interval."""
+    losses = train_losses.astype(np.float64)
+    half = len(losses) // 2
+    with np.errstate(all="ignore"):  # of a training that has blown up
+        trend = _ratio(float(losses[-half:].mean()), float(losses[:half].mean())) if half else 0.0
+        spread = features.log10(float(losses.std() / losses.mean()) if losses.any() else 0.0)
+    return trend, spread
 
 
 def _ratio(a: float, b: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lr_gym.control.actions import ContinuousActions, DiscreteActions, make_actions
 from lr_gym.control.features import NAMES
-from lr_gym.control.observations import PORTABLE, Observation, make_observation
+from lr_gym.control.observations import ENTRIES, Observation, make_observation
 from lr_gym.errors import InvalidArgumentError
 
 
@@ -18,7 +18,7 @@ class ControlSettings:
     """Observation, action, and bounds of the learning rate. The names are keyword arguments of `LRTrainingEnv`.
 
     Attributes:
-        observation: `"absolute"` (the paper's features) or `"portable"`.
+        observation: `"absolute"` (the paper's features), `"portable"`, or `"training"` (training losses only).
         action: `"continuous"` or `"discrete"`.
         max_multiplier: The largest multiplier of a continuous action; its inverse is the smallest.
         observe_progress: Whether the fraction of the budget used is observed.
@@ -93,7 +93,7 @@ class ControlSettings:
 
 def observation_kind(names: tuple[str, ...]) -> str | None:
     """Return the kind of observation that has these entries, with or without progress; None where no kind has."""
-    for kind, entries in (("absolute", NAMES), ("portable", tuple(PORTABLE))):
+    for kind, entries in ENTRIES.items():
         if names in (entries, entries[:-1]):
             return kind
     return None

@@ -60,6 +60,7 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
 
     `observation="portable"`, shape (12,) or (11,): losses relative to other losses of the same run, for controllers
     that are to work on tasks they were not trained on; see `lr_gym.control.observations.Portable`.
+    `observation="training"`, (10,) or (9,): the same of training losses alone; see `Training` there.
 
     ## Reward
 
@@ -93,7 +94,7 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
     Args:
         task: A task, a family of tasks (every reset draws one), or the name of either.
         reward: `"log_improvement"`, `"val_loss"`, `"final"`, or a function of a `Transition`.
-        observation: `"absolute"` (the paper's features) or `"portable"`.
+        observation: `"absolute"` (the paper's features), `"portable"`, or `"training"` (training losses only).
         action: `"continuous"` or `"discrete"`.
         max_multiplier: The largest multiplier of a continuous action; its inverse is the smallest.
         min_lr: Smallest learning rate.

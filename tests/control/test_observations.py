@@ -104,7 +104,7 @@ def test_names_and_bounds(kind: str, observe_progress: bool) -> None:
 
 @pytest.mark.parametrize("kind", ["paper", "", "Absolute", None, 3])
 def test_other_kinds_are_refused(kind: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="observation must be 'absolute' or 'portable', got "):
+    with pytest.raises(InvalidArgumentError, match="observation must be 'absolute', 'portable' or 'training', got "):
         make_observation(kind, 1e-7, 10.0, True)
 
 

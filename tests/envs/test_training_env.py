@@ -355,7 +355,9 @@ def test_the_kind_of_observation(tiny_task: Task) -> None:
     assert (usual.env_options()["observation"], usual.observed[0]) == ("absolute", "train_loss")
     again = LRTrainingEnv(tiny_task, **env.env_options())
     assert (again.observed, again.observation_space) == (env.observed, env.observation_space)
-    with pytest.raises(InvalidArgumentError, match="observation must be 'absolute' or 'portable', got 'paper'"):
+    with pytest.raises(
+        InvalidArgumentError, match="observation must be 'absolute', 'portable' or 'training', got 'paper'"
+    ):
         LRTrainingEnv(tiny_task, observation="paper")
 
 

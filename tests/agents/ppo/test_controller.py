@@ -249,7 +249,7 @@ def test_features_say_what_is_observed(features: tuple[str, ...], observation: s
 def test_other_features_are_refused(features: tuple[str, ...]) -> None:
     numbers = {key: [0.5] * len(features) for key in ("low", "high", "mean", "variance")}
     with pytest.raises(
-        FileFormatError, match=r"unknown observation .*; this version has \['train_loss', .*val_loss_left"
+        FileFormatError, match=r"unknown observation .*; this version has .*'train_loss', .*val_loss_left"
     ):
         tiny.description(features=list(features), **numbers)
 
