@@ -78,8 +78,8 @@ class FixedAgent(abc.ABC):
         if self.looks_ahead and not watched.can_look_ahead:
             raise LookAheadError(
                 f"{type(self).__name__} {self.looks_ahead}, which needs a training that can be left and taken up "
-                "again, as LRTrainingEnv's; this one is not. Agents that only watch work here: all but "
-                f"{', '.join(LOOKING_AHEAD)}"
+                "again, as LRTrainingEnv's; in your own loop pass look_ahead=lr_gym.look_ahead(model, loss, x, y). "
+                f"Agents that only watch do without: all but {', '.join(LOOKING_AHEAD)}"
             )
         self._watched = watched
 
@@ -150,7 +150,8 @@ class PeriodicAgent(FixedAgent):
         super().reset(watched)
         watched = self.watched
         if self.every is None:
-            self.period = max(1.0, min(self.epochs * watched.updates_per_epoch, watched.budget / self.PERIODS))
+            longest = math.inf if watched.endless else watched.budget / self.PERIODS
+            self.period = max(1.0, min(self.epochs * watched.updates_per_epoch, longest))
         else:
             self.period = watched.updates_per_epoch if self.every == "epoch" else float(self.every)
         self._start = self.period if self.first is None else self.first
@@ -181,7 +182,8 @@ class PeriodicAgent(FixedAgent):
         """Return the updates from now to the decision after this one, or to the end."""
         updates, interval = self.watched.updates, self.watched.decision_interval
         due = self._start + (self._past() + 1) * self.period
-        return min(math.ceil((due - updates - 1e-6) / interval) * interval, self.watched.budget - updates)
+        ahead = math.ceil((due - updates - 1e-6) / interval) * interval
+        return ahead if self.watched.endless else min(ahead, self.watched.budget - updates)
 
     @abc.abstractmethod
     def decide(self) -> float:

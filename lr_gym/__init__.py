@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lr_gym.control import FunctionAgent
     from lr_gym.envs import LRTrainingEnv, LRTrainingVectorEnv, make_sb3_vec_env
     from lr_gym.evaluation.rollout import rollout
-    from lr_gym.loop import LRController, validation
+    from lr_gym.loop import LRController, look_ahead, validation
     from lr_gym.tasks import Task, TaskFamily
 
 __version__ = "0.1.0"
@@ -31,6 +31,7 @@ __all__ = [
     "Task",
     "TaskFamily",
     "agents",
+    "look_ahead",
     "make_sb3_vec_env",
     "rollout",
     "tasks",
@@ -46,6 +47,7 @@ _PLACES = {
     "Task": "lr_gym.tasks",
     "TaskFamily": "lr_gym.tasks",
     "agents": None,
+    "look_ahead": "lr_gym.loop",
     "make_sb3_vec_env": "lr_gym.envs",
     "rollout": "lr_gym.evaluation.rollout",
     "tasks": None,

@@ -16,7 +16,7 @@ ROOMS = {
     "tasks": set(),
     "trainee": {"control", "tasks"},
     "envs": {"control", "tasks", "trainee"},
-    "loop": {"control", "tasks"},
+    "loop": {"control", "tasks", "trainee"},
     "evaluation": {"control", "tasks", "trainee", "envs"},
     "agents": {"control", "tasks", "trainee", "envs", "evaluation"},
     "commands": {"control", "tasks", "trainee", "envs", "evaluation", "agents"},

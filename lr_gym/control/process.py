@@ -75,7 +75,7 @@ class DecisionProcess:
         return self._running
 
     def begin(self, training: Training, watched: Watched) -> None:
-        """Begin an episode. The caller trains the first interval, then calls `first`.
+        """Begin an episode. The caller trains the first interval, then calls `observe`.
 
         Args:
             training: Whose learning rate is decided; untrained.
@@ -84,10 +84,14 @@ class DecisionProcess:
         self._training, self._watched, self._running = training, watched, False
         self._observation.begin(watched.best_val_loss)
 
-    def first(self, measurement: Measurement) -> Vector:
-        """Return the first observation, from what was measured after the first interval, before any decision."""
+    def observe(self, measurement: Measurement) -> Vector:
+        """Return the observation of what was measured after an interval, and go on.
+
+        So an episode begins, after its first interval, before any decision. Where nothing is rewarded, and nobody but
+        the caller ends the episode, all other intervals are concluded so too.
+        """
         self.watched.measurement, self._running = measurement, True
-        return self._observe(measurement)
+        return self._observation.observe(measurement.features, measurement.train_losses)
 
     def decide(self, action: Any) -> bool:
         """Multiply the learning rate. The caller trains an interval, then calls `conclude`.
@@ -122,8 +126,9 @@ class DecisionProcess:
         reward = 0.0 if self._reward is None else self._reward(self._transition(previous, current, done, terminated))
         if not (isinstance(reward, (int, float, np.number)) and math.isfinite(reward)):
             raise InvalidArgumentError(f"the reward function returned {reward!r}; it must return a finite number")
-        watched.measurement, self._running = current, not terminated
-        return Conclusion(self._observe(current), float(reward), terminated)
+        observation = self.observe(current)
+        self._running = not terminated
+        return Conclusion(observation, float(reward), terminated)
 
     def _transition(self, previous: Measurement, current: Measurement, updates: int, terminated: bool) -> Transition:
         watched = self.watched
@@ -141,6 +146,3 @@ class DecisionProcess:
             diverged=current.diverged,
             loss_ceiling=watched.loss_ceiling,
         )
-
-    def _observe(self, measurement: Measurement) -> Vector:
-        return self._observation.observe(measurement.features, measurement.train_losses)

@@ -33,7 +33,6 @@ class Watched:
 
     Attributes:
         settings: What is observed, what actions mean, and the bounds of the learning rate.
-        budget: Updates of the whole training.
         decision_interval: Updates per decision.
         updates_per_epoch: Updates that see each training example once on average.
         loss_ceiling: A loss above it counts as diverged.
@@ -44,7 +43,7 @@ class Watched:
         training: Training,
         settings: ControlSettings,
         *,
-        budget: int,
+        budget: int | None,
         decision_interval: int,
         updates_per_epoch: float,
         loss_ceiling: float,
@@ -55,7 +54,7 @@ class Watched:
         Args:
             training: The training.
             settings: What is observed, what actions mean, and the bounds of the learning rate.
-            budget: Updates of the whole training.
+            budget: Updates of the whole training; None where nobody knows.
             decision_interval: Updates per decision.
             updates_per_epoch: Updates that see each training example once on average.
             loss_ceiling: A loss above it counts as diverged.
@@ -63,7 +62,7 @@ class Watched:
         """
         self._training = training
         self.settings = settings
-        self.budget = budget
+        self._budget = budget
         self.decision_interval = decision_interval
         self.updates_per_epoch = updates_per_epoch
         self.loss_ceiling = loss_ceiling
@@ -98,6 +97,28 @@ class Watched:
     def updates(self) -> int:
         """Updates done."""
         return self._training.updates
+
+    @property
+    def endless(self) -> bool:
+        """Whether nobody knows how long the training is."""
+        return self._budget is None
+
+    @property
+    def budget(self) -> int:
+        """Updates of the whole training.
+
+        Raises:
+            InvalidArgumentError: Nobody knows.
+        """
+        if self._budget is None:
+            raise InvalidArgumentError(
+                "this agent needs to know how long the training is: pass total_updates to LRController"
+            )
+        return self._budget
+
+    @budget.setter
+    def budget(self, budget: int) -> None:
+        self._budget = budget
 
     @property
     def measurement(self) -> Measurement:

@@ -242,7 +242,7 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         self._process.begin(trainee, episode.watch(trainee, self.settings))
         first = trainee.train_interval()
         self._history.add(trainee.updates, first)
-        return self._process.first(first), episode.info(trainee, first, self.settings)
+        return self._process.observe(first), episode.info(trainee, first, self.settings)
 
     def check_options(self, options: Mapping[str, Any]) -> float | None:
         """Return the initial learning rate that options of `reset` ask for, or None.

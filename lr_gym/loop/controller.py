@@ -1,40 +1,43 @@
 """`LRController`: an agent sets the learning rate in a training loop of your own.
 
-The loop stays yours: the optimizer is not wrapped, the weights are not touched. The controller counts the optimizer's
-updates by a hook, collects the training losses that you hand it, and at the end of every interval measures, asks the
-agent, and writes the learning rate: the environment's decision process (`lr_gym.control`), driven by you.
+The loop stays yours: the optimizer is not wrapped, the weights are not touched unless you ask for it. The controller
+counts the optimizer's updates by a hook and collects the training losses that you hand it. At the end of every interval
+it measures, asks the agent, and writes the learning rate: the environment's decision process (`lr_gym.control`), driven
+by you.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import warnings
-import weakref
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lr_gym.checks import check_number, check_whole
-from lr_gym.control import ControlSettings, DecisionProcess, Evaluation, Measurement, Meter, Watched, as_agent, begin
-from lr_gym.control.controller import Controller, is_shipped
+from lr_gym.control import Watched, begin
+from lr_gym.control.brake import Brake
+from lr_gym.control.controller import Controller
 from lr_gym.control.measuring import BestWeights
+from lr_gym.control.trouble import trouble
 from lr_gym.errors import FileFormatError, InvalidArgumentError
-from lr_gym.loop import state
+from lr_gym.loop import agents, arguments, state
+from lr_gym.loop.ahead import LookAhead, LoopTrainee
+from lr_gym.loop.clock import Clock
+from lr_gym.loop.course import BACK_OFF, Course, Interval
+from lr_gym.loop.gauge import Gauge, Validate
 from lr_gym.loop.groups import Groups
-from lr_gym.loop.losses import as_loss, mean_over_processes
+from lr_gym.loop.losses import as_loss
 from lr_gym.loop.plot import draw
-from lr_gym.loop.validation import Validation
-from lr_gym.registry import resolve_reference
-from lr_gym.tasks.models import final_weight
+from lr_gym.loop.validate import Validation
+from lr_gym.loop.weights import Weights
 
-Validate = Callable[[], tuple[Tensor, Tensor]]
+#: Stands for a length that nobody knows where a number is needed: the training is at its beginning for ever.
+ENDLESS = 2**62
 
 
 class LRControllerWarning(UserWarning):
@@ -63,7 +66,7 @@ class LRController(LRScheduler):
 
     The first interval is trained at the learning rate that the optimizer has. Intervals are `total_updates / decisions`
     updates long; where that is no whole number they differ by one. Training that goes on beyond `total_updates` keeps
-    the last learning rate, and a warning says so.
+    the last learning rate, and a warning says so; `controller.total_updates = ...` changes the length on the way.
 
     It is a `torch.optim.lr_scheduler.LRScheduler`, so that frameworks take it as one. What it counts is updates of the
     optimizer, not calls of `step`: with gradient accumulation, call `step(loss)` after every backward pass or after
@@ -72,15 +75,21 @@ class LRController(LRScheduler):
 
     def __init__(
         self,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Sequence[Optimizer],
         agent: Any = "universal",
         *,
         total_updates: int | None = None,
         validate: Validate | None = None,
-        decisions: int = 50,
+        decisions: int | None = None,
+        decision_interval: int | None = None,
+        model: nn.Module | None = None,
         final_layer: str | Tensor | None = None,
         min_lr: float | None = None,
         max_lr: float | None = None,
+        brake: bool | float = True,
+        restore: bool = False,
+        keep_best: bool = False,
+        look_ahead: LookAhead | None = None,
         loss_ceiling: float = 1e4,
         updates_per_epoch: float | None = None,
     ) -> None:
@@ -88,85 +97,104 @@ class LRController(LRScheduler):
 
         Args:
             optimizer: Its first group's learning rate is where the training starts; other groups keep their ratios.
+                Several optimizers that are stepped together are one: updates are counted by the first.
             agent: The name of an agent or of a controller in the package, the folder of a saved controller, or an
                 agent: anything with `predict`, or a function of the observation.
-            total_updates: Updates of the whole training.
+            total_updates: Updates of the whole training. None where nobody knows, for agents that can do without; then
+                `decision_interval` is needed.
             validate: Returns the mean loss on validation examples and the network's outputs; `lr_gym.validation` makes
                 one. Called once now and once per decision. Without it `step(val_loss=...)` is waited for by agents
-                that look at a validation loss; a saved controller needs it.
-            decisions: Intervals that the training is divided into.
+                that look at a validation loss; a saved controller needs it, unless it observes training losses only.
+            decisions: Intervals that the training is divided into; 50 by default.
+            decision_interval: Updates of an interval, in place of `decisions`.
+            model: The network, for `restore`, `keep_best` and `final_layer`; by default the one that
+                `lr_gym.validation` was made for.
             final_layer: Name of the final dense layer, or its weights, for observations that describe it; by default
-                the last dense layer of the network that `lr_gym.validation` was made for.
+                the last dense layer of the model.
             min_lr: The learning rate is not set below this; by default the agent's own bound.
             max_lr: Nor above this.
+            brake: Whether saved controllers are held back to ten times the learning rate at which the loss fell most
+                (`lr_gym.control.brake`). A number is that factor, and holds any agent back; False for no brake.
+            restore: Where an interval breaks the training (a loss is not finite or above the ceiling; the training loss
+                goes up and nothing is learned; the outputs no longer depend on the input), go back to the weights and
+                the optimizer's state of its beginning, and go on with a tenth of its learning rate. Keeps one copy.
+            keep_best: Keep a copy of the model's state with the lowest validation loss, for `best_state_dict`.
+            look_ahead: What agents that look ahead try updates on: `lr_gym.look_ahead(model, loss, inputs, targets)`.
             loss_ceiling: A loss above it counts as diverged.
             updates_per_epoch: For agents that decide once per epoch; by default a tenth of the training.
 
         Raises:
             InvalidArgumentError: An argument makes no sense, or the agent cannot be run so.
+            LookAheadError: The agent looks ahead, and `look_ahead` is missing.
             FileFormatError: The agent is a folder that holds no controller.
             UnknownNameError: There is no agent of this name.
         """
         # LRScheduler's own constructor would wrap `optimizer.step` and write learning rates: nothing of it is wanted.
-        if not isinstance(optimizer, Optimizer):
-            raise InvalidArgumentError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
-        if total_updates is None:
-            raise InvalidArgumentError(
-                "total_updates is needed: how many updates the whole training has, for instance len(loader) * epochs"
-            )
-        check_whole("total_updates", total_updates)
-        check_whole("decisions", decisions)
+        optimizers = arguments.as_optimizers(optimizer)
+        self.optimizer = optimizers[0]
+        self.agent, self._settings = agents.find_agent(agent)
+        arguments.check_sight(self.agent, validate is not None)
         check_number("loss_ceiling", loss_ceiling, 0, low_open=True)
-        self.optimizer = optimizer
-        self.agent = as_agent(_named(agent) if isinstance(agent, (str, Path)) else agent)
-        if isinstance(self.agent, Controller) and validate is None:
-            raise InvalidArgumentError(
-                "a saved controller looks at validation losses and predictions: pass validate=lr_gym.validation(model, "
-                "loss, x_val, y_val), or a function that returns the mean loss and the outputs"
-            )
-        self._settings = ControlSettings(**getattr(self.agent, "env_options", {}))
+        if updates_per_epoch is not None:
+            check_number("updates_per_epoch", updates_per_epoch, 0, low_open=True)
+        self._ceiling, self._epoch = float(loss_ceiling), updates_per_epoch
+        self._brake = arguments.brake_factor(brake, self.agent)
+        self._decisions, length = arguments.intervals(self.agent, total_updates, decisions, decision_interval)
+        self._groups = Groups(optimizers)
+        self.base_lrs = [float(group["initial_lr"]) for group in self._groups.groups]
         self._low = self._settings.min_lr if min_lr is None else min_lr
         self._high = self._settings.max_lr if max_lr is None else max_lr
+        self._check_bounds()
+        if model is None and isinstance(validate, Validation):
+            model = validate.model
+        for name, wanted in (("restore", restore), ("keep_best", keep_best)):
+            if wanted and model is None:
+                raise InvalidArgumentError(
+                    f"{name}=True needs the network: pass model=, or validate=lr_gym.validation(model, ...)"
+                )
+        self._weights = None if model is None else Weights(model, optimizers)
+        self._restore, self._keep_best = bool(restore), bool(keep_best)
+        final_weight = arguments.observed_weight(final_layer, model, self.agent)
+        copy_best = self._weights.state if self._weights is not None and keep_best else list
+        self._gauge = Gauge(validate, final_weight, copy_best)
+        self._clock = Clock(self.optimizer, length, total_updates)
+        self._ahead: LoopTrainee | None = None
+        if look_ahead is not None:
+            self._ahead = LoopTrainee(look_ahead, self.optimizer, self._groups, self._clock, self._gauge, self._ceiling)
+        self._begin(self.lr)
+        lacks = total_updates is None or (look_ahead is None and agents.looks_ahead(self.agent))
+        if lacks and agents.is_laid_out(self.agent):
+            begin(self.agent, self._watched)  # what it cannot do without, it says now
+
+    def _check_bounds(self) -> None:
         check_number("min_lr", self._low, 0, self._high, low_open=True, high_open=True)
-        self._groups = Groups(optimizer)
-        self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
         self._settings.check_lr(self.lr, "the optimizer's learning rate")
         if not self._low <= self.lr <= self._high:
             raise InvalidArgumentError(
                 f"the optimizer's learning rate {self.lr:g} must lie in [min_lr, max_lr] = "
                 f"[{self._low:g}, {self._high:g}]"
             )
-        self._total, self._decisions = int(total_updates), min(int(decisions), int(total_updates))
-        self._interval = max(1, round(self._total / self._decisions))
-        self._epoch = max(1.0, self._total / 10) if updates_per_epoch is None else updates_per_epoch
-        check_number("updates_per_epoch", self._epoch, 0, low_open=True)
-        self._ceiling, self._validate = float(loss_ceiling), validate
-        self._final_weight = self._find_final_weight(final_layer)
-        # What a start from here needs:
-        self._start(self.lr, self._evaluation(None))
-        self._hook = optimizer.register_step_post_hook(_counter(weakref.ref(self)))
 
-    def _start(self, lr: float, untrained: Evaluation) -> None:
+    def _begin(self, lr: float) -> None:
         """Begin with a training of which nothing is known but the untrained network."""
-        self._updates = self._seen = self._interval_number = 0
+        self._seen = 0  # updates whose losses were collected
         self._pending: list[Tensor] = []  # losses since the last update
-        self._losses: list[Tensor] = []  # one per update of the running interval
-        self._val_loss: float | None = None
-        self._measurements: list[tuple[int, Measurement]] = []
         self._warned: set[str] = set()
-        self._start_lr, self._untrained_loss = lr, float(untrained.loss)
-        self._meter = Meter(untrained, list)
-        self._agent_state: Any = None
-        self._process = DecisionProcess(self._settings)
+        self._start_lr = lr
+        total = self._clock.total
+        epoch = self._clock.length * 5 if total is None else total / 10
         self._watched = Watched(
             self,
             self._settings,
-            budget=self._total,
-            decision_interval=self._interval,
-            updates_per_epoch=self._epoch,
+            budget=total,
+            decision_interval=max(1, round(self._clock.length)),
+            updates_per_epoch=max(1.0, epoch) if self._epoch is None else self._epoch,
             loss_ceiling=self._ceiling,
+            look_ahead=self._ahead,
         )
-        self._process.begin(self, self._watched)
+        brake = None if self._brake is None else Brake(self._brake)
+        self._course = Course(self, self.agent, self._watched, brake)
+        self._copy = self._weights.copy() if self._restore and self._weights is not None else None
 
     # -- what is trained, as the core sees it ------------------------------------------------------------------------
 
@@ -182,12 +210,33 @@ class LRController(LRScheduler):
     @property
     def updates(self) -> int:
         """Updates that the optimizer has done."""
-        return self._updates
+        return self._clock.updates
 
     @property
     def best(self) -> BestWeights:
         """The lowest validation loss so far, and the update after which it was measured."""
-        return self._meter.best
+        return self._gauge.best
+
+    @property
+    def total_updates(self) -> int | None:
+        """Updates of the whole training; None where nobody knows.
+
+        Can be set on the way, for agents that look at it anew at every decision, as controllers do: intervals become
+        shorter or longer, so that the training still has as many.
+        """
+        return self._clock.total
+
+    @total_updates.setter
+    def total_updates(self, total: int) -> None:
+        check_whole("total_updates", total)
+        if agents.is_laid_out(self.agent):
+            raise InvalidArgumentError(
+                f"total_updates cannot change: {type(self.agent).__name__} is laid out for the whole training when it "
+                "begins; make a new LRController"
+            )
+        length = self._clock.length if self._decisions is None else max(1.0, total / self._decisions)
+        self._clock.change(length, int(total))
+        self._watched.budget = int(total)
 
     # -- a scheduler of PyTorch's ------------------------------------------------------------------------------------
 
@@ -199,7 +248,7 @@ class LRController(LRScheduler):
     @property
     def last_epoch(self) -> int:  # type: ignore[override]
         """The updates done: what PyTorch's schedulers count by this name."""
-        return self._updates
+        return self.updates
 
     def get_last_lr(self) -> list[float | Tensor]:
         """Return the learning rate of every group."""
@@ -226,158 +275,147 @@ class LRController(LRScheduler):
         if metrics is not None:
             self._pending.append(as_loss(metrics, "the training loss"))
         if val_loss is not None:
-            self._val_loss = float(as_loss(val_loss, "val_loss"))
-        if self._updates > self._seen:
-            self._seen = self._updates
+            self._gauge.val_loss = float(as_loss(val_loss, "val_loss"))
+        if self.updates > self._seen:
+            self._seen = self.updates
             if self._pending:
                 losses, self._pending = self._pending, []
-                self._losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).mean())
-        if not self._due():
-            return False
-        return self._advance(self._updates, self._measure())
-
-    def _due(self) -> bool:
-        """Return whether an interval has ended, and what is needed to decide is there."""
-        if self._interval_number >= self._decisions:
-            if self._updates > self._total:
+                self._gauge.losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).mean())
+        if self._clock.over and self._course.ended:
+            if self._clock.total is not None and self.updates > self._clock.total:
                 self._warn(
                     "too long",
-                    f"training goes on beyond total_updates={self._total}: the learning rate stays {self.lr:g}",
+                    f"training goes on beyond total_updates={self.total_updates}: the learning rate stays {self.lr:g}; "
+                    "controller.total_updates = ... changes the length",
                 )
             return False
-        ends = round((self._interval_number + 1) * self._total / self._decisions)
-        waits = self._validate is None and self._val_loss is None and _looks_at_validation(self.agent)
-        return self._updates >= ends and not waits
+        if not self._clock.due() or (agents.looks_at_validation(self.agent) and self._gauge.waits()):
+            return False
+        return self._end_interval()
 
-    # -- measuring and deciding --------------------------------------------------------------------------------------
+    # -- the end of an interval --------------------------------------------------------------------------------------
 
-    def _evaluation(self, val_loss: float | None) -> Evaluation:
-        if self._validate is None:
-            loss, outputs = torch.tensor(math.nan if val_loss is None else val_loss), torch.zeros(1, 1)
-        else:
-            returned = self._validate()
-            if not (isinstance(returned, tuple) and [isinstance(r, Tensor) for r in returned] == [True, True]):
-                raise InvalidArgumentError(
-                    f"validate must return the mean loss and the outputs, two tensors; got {type(returned).__name__}"
-                )
-            loss, outputs = (tensor.detach() for tensor in returned)
-        loss = loss.float()
-        return Evaluation(loss, torch.full_like(loss, math.nan), outputs.float())
-
-    def _measure(self) -> Measurement:
-        """Measure the interval that has ended, with one device synchronisation."""
-        evaluation = self._evaluation(self._val_loss)
-        device = evaluation.loss.device
-        if not self._losses and isinstance(self.agent, Controller):
+    def _end_interval(self) -> bool:
+        """Measure, mend what is broken, and decide."""
+        if not self._gauge.losses and isinstance(self.agent, Controller):
             raise InvalidArgumentError("the controller looks at training losses: call step(loss) after every update")
-        losses = [loss.to(device) for loss in self._losses] or [torch.tensor(math.nan, device=device)]
-        weight = torch.zeros(1, device=device) if self._final_weight is None else self._final_weight.detach().to(device)
-        on_device = self._meter.numbers(torch.stack(losses), evaluation, weight.float())
-        # What nobody has measured is not a number, and says nothing of the training.
-        seen = ["train_loss"] * bool(self._losses)
-        seen += ["val_loss"] * (self._validate is not None or self._val_loss is not None)
-        self._losses, self._val_loss = [], None
-        measurement = self._meter.measurement(
-            mean_over_processes(on_device).cpu().numpy(),
+        predictions = self._gauge.predictions
+        measurement = self._gauge.measure(
             lr=self.lr,
-            updates=self._updates,
-            budget=self._total,
+            updates=self.updates,
+            budget=self._clock.total or ENDLESS,
             loss_ceiling=self._ceiling,
-            loss="of this loop",
         )
-        if not all(getattr(measurement.features, name) <= self._ceiling for name in seen):
+        wrong = trouble(self._gauge.start, self._gauge.now, self._gauge.measured, self._ceiling)
+        restored = wrong is not None and self._copy is not None
+        if restored:
+            self._gauge.predictions = predictions
+        self._say_what_is_wrong(wrong)
+        self._notice_others()
+        interval = Interval(self.updates, measurement, restored, self._clock.over)
+        if self._copy is not None and self._weights is not None:
+            if restored:
+                self._weights.write(self._copy)
+            elif not interval.last:
+                self._copy = self._weights.copy()
+        if self._ahead is not None:
+            before = self._course.intervals[-1].updates if self._course.intervals else 0
+            self._ahead.move_on(self.updates - before)
+        decided = self._course.advance(interval)
+        self._clock.next_interval()
+        self._seen = self.updates
+        return decided
+
+    def _say_what_is_wrong(self, wrong: str | None) -> None:
+        if wrong is None:
+            return
+        if self._copy is None:
             self._warn(
                 "diverged",
-                f"after {self._updates} updates a loss is not finite or above {self._ceiling:g}: the training has "
-                "diverged; start it from a smaller learning rate",
+                f"after {self.updates} updates the training has diverged: {wrong}; start it from a smaller learning "
+                "rate, or pass restore=True",
             )
+        elif self.lr <= self._low:
+            self._warn(
+                "at the bottom", f"after {self.updates} updates, at the smallest learning rate {self.lr:g}: {wrong}"
+            )
+        else:
+            self._warn(
+                f"restored {self.updates}",
+                f"after {self.updates} updates at a learning rate of {self.lr:g}: {wrong}; back to where this interval "
+                f"began, with {max(self._low, self.lr / BACK_OFF):g}",
+            )
+
+    def _notice_others(self) -> None:
         if (found := self._groups.found()) is not None:
             self._warn(
                 "somebody else",
                 f"somebody else has set the learning rate to {found:g}, another scheduler perhaps: take it away, or it "
                 f"undoes what this controller decides; the next interval begins from {self.lr:g}",
             )
-        return measurement
-
-    def _advance(self, updates: int, measurement: Measurement) -> bool:
-        """Go through the end of an interval: observe, and unless it was the last one, decide."""
-        first, self._interval_number = self._interval_number == 0, self._interval_number + 1
-        self._measurements.append((updates, measurement))
-        # A training that has diverged may recover: the loop is its owner's, who alone ends it.
-        going = dataclasses.replace(measurement, diverged=False)
-        observation = self._process.first(going) if first else self._process.conclude(going).observation
-        if not self._process.running or self._interval_number >= self._decisions:
-            return False
-        if first:
-            begin(self.agent, self._watched)
-        action, self._agent_state = self.agent.predict(observation, self._agent_state, np.array([first]), True)
-        self._process.decide(action)
-        return True
-
-    def _find_final_weight(self, final_layer: str | Tensor | None) -> Tensor | None:
-        if isinstance(final_layer, Tensor):
-            return final_layer
-        model = self._validate.model if isinstance(self._validate, Validation) else None
-        if model is not None:
-            return final_weight(model, final_layer)
-        if final_layer is not None:
-            raise InvalidArgumentError(
-                "final_layer by name needs validate=lr_gym.validation(model, ...), which knows the model; or pass the "
-                "layer's weights"
-            )
-        if isinstance(self.agent, Controller) and self._settings.observation == "absolute":
-            raise InvalidArgumentError("this controller observes the final layer: pass its weights as final_layer=")
-        return None
 
     def _warn(self, kind: str, message: str) -> None:
         """Warn, once of each kind."""
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(message, LRControllerWarning, stacklevel=4)
+            warnings.warn(message, LRControllerWarning, stacklevel=5)
 
     # -- what happened -----------------------------------------------------------------------------------------------
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Updates, lr, train_loss and val_loss of every interval, oldest first. The lr is that of the interval."""
+        """Updates, lr, train_loss, val_loss and restored of every interval, oldest first. The lr is the interval's."""
         names = ("lr", "train_loss", "val_loss")
         return [
-            {"updates": updates} | {name: getattr(measured.features, name) for name in names}
-            for updates, measured in self._measurements
+            {"updates": ended.updates}
+            | {name: getattr(ended.measurement.features, name) for name in names}
+            | {"restored": ended.restored}
+            for ended in self._course.intervals
         ]
 
     def as_dict(self) -> dict[str, float]:
         """Return the last entry of `history` under names for a logger; empty before the first interval has ended."""
-        return {f"lr_controller/{name}": value for name, value in self.history[-1].items()} if self.history else {}
+        last = self.history[-1] if self.history else {}
+        return {f"lr_controller/{name}": float(value) for name, value in last.items()}
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Return a figure of losses and learning rate over updates (matplotlib), and save it where a path is given."""
-        return draw(self.history, self._total, path)
+        return draw(self.history, self._clock.total, path)
+
+    def best_state_dict(self) -> dict[str, Tensor]:
+        """Return the model's state with the lowest validation loss; `controller.best` says when that was.
+
+        Raises:
+            InvalidArgumentError: It was not kept, or no validation loss was measured.
+        """
+        if not (self._keep_best and self._weights is not None):
+            raise InvalidArgumentError("the best weights were not kept: make the LRController with keep_best=True")
+        if self.best.val_loss == float("inf"):
+            raise InvalidArgumentError("no validation loss was measured, and so no weights are the best")
+        return self._weights.named([tensor.clone() for tensor in self.best.tensors])
 
     # -- leaving and taking up again ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the coming decisions depend on, for the checkpoint of your training.
 
-        Numbers, strings, lists and tensors only: it loads under `torch.load`'s default, `weights_only=True`.
+        Numbers, strings, lists, dictionaries and tensors only: it loads under `torch.load`'s default,
+        `weights_only=True`. With `restore` or `keep_best` it holds a copy of the network each.
         """
         return {
             "format": state.FORMAT,
             "version": state.VERSION,
-            "total_updates": self._total,
-            "decisions": self._decisions,
-            "updates": self._updates,
+            "total_updates": self._clock.total,
+            "length": self._clock.length,
+            "updates": self.updates,
             "seen": self._seen,
             "lr": self.lr,
             "initial_lr": self._groups.initial_lr,
             "start_lr": self._start_lr,
-            "untrained_loss": self._untrained_loss,
-            "predictions": self._meter.predictions.clone(),
-            "best": [self._meter.best.val_loss, self._meter.best.update],
             "pending": [loss.clone() for loss in self._pending],
-            "losses": [loss.clone() for loss in self._losses],
-            "val_loss": self._val_loss,
-            "intervals": [state.values(updates, measured) for updates, measured in self._measurements],
+            "gauge": state.of_gauge(self._gauge),
+            "intervals": [state.of_interval(interval) for interval in self._course.intervals],
+            "copy": None if self._copy is None else state.of_copy(self._copy),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -390,63 +428,42 @@ class LRController(LRScheduler):
 
         Raises:
             FileFormatError: It is something else, or that of a training of another length.
+            InvalidArgumentError: The agent looks ahead, and what it saw cannot be shown to it again.
         """
-        try:
-            if (state_dict["format"], state_dict["version"]) != (state.FORMAT, state.VERSION):
-                raise KeyError("format")
-            about = state_dict["total_updates"], state_dict["decisions"]
-            intervals = [state.interval(entry) for entry in state_dict["intervals"]]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise FileFormatError("this is no state of an LRController of this version of lr_gym") from error
-        if about != (self._total, self._decisions):
-            raise FileFormatError(
-                f"the state is of a training with total_updates={about[0]} and decisions={about[1]}, this controller "
-                f"was made with {self._total} and {self._decisions}; make it with the same"
+        if why := agents.looks_ahead(self.agent):
+            raise InvalidArgumentError(
+                f"{type(self.agent).__name__} {why}, and what it tried cannot be tried again: trainings with an agent "
+                "that looks ahead cannot be taken up"
             )
-        predictions = state_dict["predictions"]
-        self._groups.initial_lr = state_dict["initial_lr"]
-        self._start(
-            state_dict["start_lr"],
-            Evaluation(torch.tensor(state_dict["untrained_loss"]), torch.tensor(math.nan), predictions),
-        )
+        saved = state.checked(state_dict)
+        length, total = saved["length"], saved["total_updates"]
+        if agents.is_laid_out(self.agent) and (length, total) != (self._clock.length, self._clock.total):
+            raise FileFormatError(
+                f"the state is of a training with total_updates={total} and intervals of {length:g} updates, this "
+                f"controller was made with {self._clock.total} and {self._clock.length:g}; make it with the same"
+            )
+        self._take_up(saved)
+
+    def _take_up(self, saved: dict[str, Any]) -> None:
+        self._clock.length, self._clock.total = saved["length"], saved["total_updates"]
+        self._groups.initial_lr = saved["initial_lr"]
+        state.begin_gauge(saved["gauge"], self._gauge)
+        self._begin(saved["start_lr"])
         self.lr = self._start_lr
-        self._agent_state = None
-        for updates, measurement in intervals:
-            self._updates = updates
-            if measurement.features.val_loss < self._meter.best.val_loss:
-                self._meter.best = BestWeights(measurement.features.val_loss, updates, [])
-            self._advance(updates, measurement)
-        self._updates, self._seen = state_dict["updates"], state_dict["seen"]
-        self._pending, self._losses = list(state_dict["pending"]), list(state_dict["losses"])
-        self._val_loss = state_dict["val_loss"]
-        if self.lr != state_dict["lr"]:
+        for interval in saved["intervals"]:
+            self._clock.go_to(interval.updates)
+            self._gauge.note(interval.measurement, interval.updates)
+            self._course.advance(interval)
+            self._clock.next_interval()
+        state.into_gauge(saved["gauge"], self._gauge)
+        self._clock.go_to(saved["updates"])
+        self._seen, self._pending = saved["seen"], list(saved["pending"])
+        if saved["copy"] is not None and self._copy is not None:
+            self._copy = saved["copy"]
+        if self.lr != saved["lr"]:
             self._warn(
                 "otherwise",
-                f"the agent decides otherwise than when the state was saved: {self.lr:g} in place of "
-                f"{state_dict['lr']:g}; the saved learning rate is kept until the next decision",
+                f"the agent decides otherwise than when the state was saved: {self.lr:g} in place of {saved['lr']:g}; "
+                "the saved learning rate is kept until the next decision",
             )
-            self.lr = state_dict["lr"]
-
-
-def _counter(controller: weakref.ref[LRController]) -> Callable[..., None]:
-    """Return the hook that counts updates; it does not keep the controller alive."""
-
-    def count(*_: Any) -> None:
-        counted = controller()
-        if counted is not None:
-            counted._updates += 1
-
-    return count
-
-
-def _named(word: str | Path) -> Any:
-    """Return the agent that a name or a folder means."""
-    if is_shipped(word) or Path(word).is_dir() or isinstance(word, Path):
-        return Controller.load(word)
-    # By reference: the core and the loop do not depend on the agents, which stand above them.
-    return resolve_reference("lr_gym.agents:make", "agent")(word)
-
-
-def _looks_at_validation(agent: Any) -> bool:
-    """Return whether an agent waits for validation losses: all but those that say that they do not."""
-    return bool(getattr(agent, "looks_at_validation", True))
+            self.lr = saved["lr"]

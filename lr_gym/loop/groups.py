@@ -1,6 +1,9 @@
-"""The learning rates of an optimizer's parameter groups, which a controller scales together."""
+"""The learning rates of parameter groups, which a controller scales together."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -17,32 +20,37 @@ class Groups:
         lr: The learning rate of the first group, in double precision.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        self._optimizer = optimizer
-        first = optimizer.param_groups[0]
-        for group in optimizer.param_groups:
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self._optimizers = optimizers
+        first = self.groups[0]
+        for group in self.groups:
             group.setdefault("initial_lr", float(group["lr"]))
         self.initial_lr = float(first["initial_lr"])
         self.lr = float(first["lr"])
         self._written = float(first["lr"])
 
     @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The groups of all optimizers as they are now."""
+        return [group for optimizer in self._optimizers for group in optimizer.param_groups]
+
+    @property
     def all(self) -> list[float]:
         """The learning rate of each group."""
-        return [float(group["lr"]) for group in self._optimizer.param_groups]
+        return [float(group["lr"]) for group in self.groups]
 
     def set(self, lr: float) -> None:
         """Set the learning rate of the first group, and those of the others in proportion."""
         self.lr = lr
-        for group in self._optimizer.param_groups:
+        for group in self.groups:
             ratio = float(group.setdefault("initial_lr", float(group["lr"]))) / self.initial_lr
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr * ratio)  # in place: a compiled or captured update holds this tensor
             else:
                 group["lr"] = lr * ratio
-        self._written = float(self._optimizer.param_groups[0]["lr"])
+        self._written = float(self.groups[0]["lr"])
 
     def found(self) -> float | None:
         """Return the learning rate that somebody else has given the first group, or None."""
-        now = float(self._optimizer.param_groups[0]["lr"])
+        now = float(self.groups[0]["lr"])
         return None if now == self._written else now

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 
-def draw(history: list[dict[str, Any]], total_updates: int, path: str | Path | None = None) -> Any:
+def draw(history: list[dict[str, Any]], total_updates: int | None, path: str | Path | None = None) -> Any:
     """Return a matplotlib figure of losses and learning rate over updates.
 
     Args:
         history: Of an `LRController`.
-        total_updates: Of the whole training: the width of the picture.
+        total_updates: Of the whole training: the width of the picture; None for what there is.
         path: Where it is saved; None for nowhere.
     """
     from matplotlib.figure import Figure  # here: who does not look needs no matplotlib
@@ -24,7 +24,7 @@ def draw(history: list[dict[str, Any]], total_updates: int, path: str | Path | N
     rates.stairs([entry["lr"] for entry in history], [0, *ends], baseline=None, color="tab:green", lw=1.5)
     losses.set(yscale="log", ylabel="loss")
     losses.legend(loc="upper right", fontsize="small")
-    rates.set(yscale="log", ylabel="learning rate", xlabel="updates", xlim=(0, total_updates))
+    rates.set(yscale="log", ylabel="learning rate", xlabel="updates", xlim=(0, total_updates or ends[-1]))
     if path is not None:
         figure.savefig(path, dpi=100)
     return figure

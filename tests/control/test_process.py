@@ -53,7 +53,7 @@ def started(reward: Any = None, **settings: Any) -> tuple[DecisionProcess, Loop]
     process, loop = DecisionProcess(ControlSettings(**settings), reward), Loop()
     process.begin(loop, watch(loop, process.settings))
     loop.updates = 10
-    process.first(measured(1.5))
+    process.observe(measured(1.5))
     return process, loop
 
 
@@ -105,7 +105,7 @@ def test_a_first_interval_that_diverged() -> None:
     process.begin(loop, watch(loop))
     loop.updates = 10
     broken = measured(math.inf, diverged=True)
-    process.first(broken)
+    process.observe(broken)
     assert not process.decide(0.0)
     assert process.conclude(broken).terminated
     assert (seen[0].decisions_left, seen[0].diverged) == (2, True)

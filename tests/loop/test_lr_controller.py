@@ -192,10 +192,10 @@ def test_updates_are_counted_not_calls() -> None:
         for part in range(4):
             if part == 3:
                 loop.optimizer.step()
-            decided = controller.step(float(update * 4 + part))
+            decided = controller.step(float(update * 4 + part + 100))
             assert decided == (part == 3 and update in (1, 3, 5))
     assert [entry["updates"] for entry in controller.history] == [2, 4, 6, 8]
-    assert [entry["train_loss"] for entry in controller.history] == pytest.approx([3.5, 11.5, 19.5, 27.5])
+    assert [entry["train_loss"] for entry in controller.history] == pytest.approx([103.5, 111.5, 119.5, 127.5])
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,10 @@ def test_a_training_that_diverges_says_so_once(loss: float) -> None:
         loop.update()
         controller.step(loss)
     loop.update()
-    with pytest.warns(LRControllerWarning, match="a loss is not finite or above 10000: the training has diverged"):
+    with pytest.warns(
+        LRControllerWarning,
+        match="the training has diverged: a loss is not finite or above 10000; start it from a smaller",
+    ):
         controller.step(loss)
     loop.run(controller, 8)
     assert math.isfinite(controller.lr)
@@ -366,7 +369,10 @@ def test_a_training_is_taken_up_again_bit_for_bit(name: str, stop: int) -> None:
 def test_states_that_do_not_fit() -> None:
     controller = Loop().controller("cosine")
     state = Loop().controller("cosine", total_updates=50).state_dict()
-    with pytest.raises(FileFormatError, match="with total_updates=50 and decisions=10, this controller was made"):
+    with pytest.raises(
+        FileFormatError,
+        match="with total_updates=50 and intervals of 5 updates, this controller was made with 40 and 4",
+    ):
         controller.load_state_dict(state)
     for other in ({}, {"format": "other", "version": 1}, {"base_lrs": [0.1]}, state | {"intervals": [{}]}):
         with pytest.raises(FileFormatError, match="this is no state of an LRController"):
@@ -392,11 +398,11 @@ def test_another_agent_than_the_one_that_was_saved() -> None:
         ({"total_updates": None}, "total_updates is needed: how many updates the whole training has"),
         ({"total_updates": 0}, "total_updates must be a whole number of at least 1, got 0"),
         ({"decisions": 0}, "decisions must be a whole number of at least 1"),
-        ({"agent": "universal"}, "a saved controller looks at validation losses and predictions: pass validate="),
+        ({"agent": "universal"}, "this controller looks at validation losses and predictions: pass validate="),
         ({"agent": 3}, "an agent is an object with predict"),
         ({"loss_ceiling": 0}, "loss_ceiling must lie in"),
         ({"min_lr": 1.0, "max_lr": 0.5}, "min_lr must lie in"),
-        ({"final_layer": "head"}, "final_layer by name needs validate=lr_gym.validation"),
+        ({"final_layer": "head"}, "final_layer by name needs model="),
         ({"validate": lambda: 1.0}, "validate must return the mean loss and the outputs, two tensors; got float"),
     ],
 )
@@ -414,7 +420,9 @@ def test_names_and_folders(tmp_path: Path) -> None:
         loop.controller("cosin")
     with pytest.raises(FileFormatError, match="no controller in"):
         loop.controller(tmp_path / "none")
-    with pytest.raises(InvalidArgumentError, match=r"optimizer must be a torch\.optim\.Optimizer, got list"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"optimizer must be a torch\.optim\.Optimizer, or several; got list"
+    ):
         LRController([], "cosine", total_updates=1)  # type: ignore[arg-type]
 
 
@@ -430,6 +438,6 @@ def test_for_loggers_and_for_eyes(tmp_path: Path) -> None:
     assert controller.as_dict() == {}
     loop.run(controller, 40)
     assert controller.as_dict()["lr_controller/updates"] == 40
-    assert set(controller.history[0]) == {"updates", "lr", "train_loss", "val_loss"}
+    assert set(controller.history[0]) == {"updates", "lr", "train_loss", "val_loss", "restored"}
     controller.plot(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000

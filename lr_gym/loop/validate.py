@@ -43,7 +43,7 @@ class Validation:
         """Return the mean loss, shape (), and the outputs, (examples, ...), on the device."""
         device = next((p.device for p in self.model.parameters()), self.inputs.device)
         chunk = CHUNK if device.type == "cpu" else CHUNK_GPU
-        with _evaluating(self.model), torch.inference_mode():
+        with evaluating(self.model), torch.inference_mode():
             pieces = [self._forward(x.to(device, non_blocking=True)) for x in torch.split(self.inputs, chunk)]
             predictions = torch.cat(pieces)
             loss = self._loss(predictions, self.targets.to(device, non_blocking=True))
@@ -55,15 +55,26 @@ class Validation:
         return loss, predictions
 
     def _forward(self, x: Tensor) -> Tensor:
-        predicted = self.model(x)
-        if self._outputs is not None:
-            predicted = self._outputs(predicted)
-        if not isinstance(predicted, Tensor):
-            raise InvalidArgumentError(
-                f"the model returns a {type(predicted).__name__}; say which tensor of it is the prediction, for "
-                "instance validation(..., outputs=lambda returned: returned.logits)"
-            )
-        return predicted
+        return predictions_of(self.model(x), self._outputs)
+
+
+def predictions_of(returned: Any, outputs: Callable[[Any], Tensor] | None) -> Tensor:
+    """Return the predictions from what a model returned.
+
+    Args:
+        returned: By the model.
+        outputs: Finds the predictions in it; None where it is they.
+
+    Raises:
+        InvalidArgumentError: What is found is no tensor.
+    """
+    predicted = returned if outputs is None else outputs(returned)
+    if not isinstance(predicted, Tensor):
+        raise InvalidArgumentError(
+            f"the model returns a {type(predicted).__name__}; say which tensor of it is the prediction, for "
+            "instance outputs=lambda returned: returned.logits"
+        )
+    return predicted
 
 
 def validation(
@@ -97,26 +108,43 @@ def validation(
     Raises:
         InvalidArgumentError: The data is of another kind, or empty.
     """
+    return Validation(model, loss, *gather(data, targets, examples, "validation"), outputs)
+
+
+def gather(
+    data: Tensor | Dataset[Any] | DataLoader[Any], targets: Tensor | None, examples: int, who: str
+) -> tuple[Tensor, Tensor]:
+    """Return the first examples of data as inputs and targets, leaving the global random generator as it was.
+
+    Args:
+        data: Inputs, (examples, ...), with `targets`; or a `Dataset` or `DataLoader` of pairs.
+        targets: Targets, (examples, ...), or None.
+        examples: At most so many.
+        who: Who needs them, for messages.
+
+    Raises:
+        InvalidArgumentError: The data is of another kind, or empty.
+    """
     check_whole("examples", examples)
     if targets is not None:
         inputs, wanted = torch.as_tensor(data), torch.as_tensor(targets)
     elif isinstance(data, DataLoader):
-        inputs, wanted = _gathered(data, examples)
+        inputs, wanted = _read(data, examples)
     elif isinstance(data, Dataset):
-        inputs, wanted = _gathered(DataLoader(data, batch_size=min(examples, 256)), examples)
+        inputs, wanted = _read(DataLoader(data, batch_size=min(examples, 256)), examples)
     else:
         raise InvalidArgumentError(
-            f"validation needs inputs and targets, or a Dataset or DataLoader of pairs; got {type(data).__name__} alone"
+            f"{who} needs inputs and targets, or a Dataset or DataLoader of pairs; got {type(data).__name__} alone"
         )
     if len(inputs) != len(wanted) or len(inputs) == 0:
         raise InvalidArgumentError(
-            f"validation needs as many inputs as targets, at least one; got {len(inputs)} and {len(wanted)}"
+            f"{who} needs as many inputs as targets, at least one; got {len(inputs)} and {len(wanted)}"
         )
-    return Validation(model, loss, inputs[:examples], wanted[:examples], outputs)
+    return inputs[:examples], wanted[:examples]
 
 
-def _gathered(loader: Iterable[Any], examples: int) -> tuple[Tensor, Tensor]:
-    """Return the first examples of a loader of pairs, leaving the global random generator as it was."""
+def _read(loader: Iterable[Any], examples: int) -> tuple[Tensor, Tensor]:
+    """Return the first examples of a loader of pairs, or a few more."""
     inputs: list[Tensor] = []
     targets: list[Tensor] = []
     state = torch.get_rng_state()
@@ -124,8 +152,8 @@ def _gathered(loader: Iterable[Any], examples: int) -> tuple[Tensor, Tensor]:
         for batch in loader:
             if not (isinstance(batch, Sequence) and [isinstance(part, Tensor) for part in batch] == [True, True]):
                 raise InvalidArgumentError(
-                    "batches must be pairs of tensors, inputs and targets; for others write a function that returns "
-                    "the mean loss and the outputs, and pass it as validate="
+                    "batches must be pairs of tensors, inputs and targets; for validation on others write a function "
+                    "that returns the mean loss and the outputs, and pass it as validate="
                 )
             inputs.append(batch[0])
             targets.append(batch[1])
@@ -134,12 +162,12 @@ def _gathered(loader: Iterable[Any], examples: int) -> tuple[Tensor, Tensor]:
     finally:
         torch.set_rng_state(state)
     if not inputs:
-        raise InvalidArgumentError("validation needs at least one example, and the data has none")
+        raise InvalidArgumentError("at least one example is needed, and the data has none")
     return torch.cat(inputs), torch.cat(targets)
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Let a block see a network in evaluation mode; give every module its own mode back, whatever it was."""
     modes = [(module, module.training) for module in model.modules()]
     state = torch.get_rng_state()

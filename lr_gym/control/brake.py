@@ -1,0 +1,65 @@
+"""A brake: an upper bound of the learning rate that follows what the training has borne so far.
+
+    lr <= factor * lr of the interval in which the loss fell most
+
+A controller that sees the loss fall by equal shares goes on raising the learning rate, also where the loss goes to zero
+and there is nothing left to gain: on two classes that a line separates, from 1e-5 to the bound of 10. The fall counts
+in units of the loss, and so the first descent of a training decides, not what happens near zero. While the learning
+rate is far too small, each raise makes the loss fall faster, and the brake goes up with it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from lr_gym.checks import check_number
+
+#: On the package's test tasks, bounds of 3 and of 10 changed nothing: the brake is for trainings that run away.
+FACTOR = 10.0
+
+
+class Brake:
+    """Watches the intervals of a training and bounds the learning rate.
+
+    Attributes:
+        factor: How many times the learning rate of the largest fall is allowed.
+    """
+
+    def __init__(self, factor: float = FACTOR) -> None:
+        """Begin with a training of which nothing is known.
+
+        Args:
+            factor: How many times the learning rate of the largest fall is allowed; at least 1.
+
+        Raises:
+            InvalidArgumentError: The factor is less than 1.
+        """
+        check_number("brake", factor, 1, high_open=True)
+        self.factor = float(factor)
+        self._loss = math.nan
+        self._largest = 0.0
+        self._broken = math.inf
+        self._fallen = math.inf
+
+    @property
+    def limit(self) -> float:
+        """The largest learning rate allowed now; infinite until the loss has fallen."""
+        return min(self._fallen, self._broken)
+
+    def observe(self, lr: float, loss: float, noise: float = 0.0) -> None:
+        """Take note of an interval.
+
+        Args:
+            lr: The learning rate in use.
+            loss: The loss after it.
+            noise: A fall that is not above it is chance.
+        """
+        fall = self._loss - loss  # not a number at first: no fall
+        if fall > max(self._largest, noise):
+            self._largest, self._fallen = fall, self.factor * lr
+        if math.isfinite(loss):
+            self._loss = loss
+
+    def breaks(self, lr: float) -> None:
+        """Take note that a learning rate has broken the training: from now on a third of it is the most."""
+        self._broken = min(self._broken, lr / 3)

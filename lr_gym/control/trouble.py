@@ -1,0 +1,60 @@
+"""What tells a training that is broken from one that learns slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+#: A network has learned nothing while its loss is above this share of the untrained network's.
+LEARNED = 0.98
+#: A training loss of so many times the untrained network's means that the updates were too large.
+TOO_HIGH = 3.0
+#: Outputs that vary so much less with the input than the untrained network's do not vary.
+DEAD = 1e-3
+
+
+class Vital(NamedTuple):
+    """What shows whether a network is alive.
+
+    Attributes:
+        loss: On validation examples, or of the last training batches where there are none.
+        variation: How much the outputs vary with the input (`variation`); NaN where nobody knows.
+    """
+
+    loss: float
+    variation: float
+
+
+def variation(outputs: Tensor) -> Tensor:
+    """Return how much a network's outputs vary with its input, shape (): zero for a network that has died.
+
+    Args:
+        outputs: (examples, ...).
+
+    Returns:
+        Variance over the examples, mean over the outputs.
+    """
+    return torch.var(outputs.flatten(1) if outputs.ndim > 1 else outputs[:, None], dim=0, correction=0).mean()
+
+
+def trouble(start: Vital, now: Vital, losses: Mapping[str, float], ceiling: float) -> str | None:
+    """Return what is wrong with a training after an interval, or None.
+
+    Args:
+        start: Of the untrained network.
+        now: After the interval.
+        losses: Those that were measured after the interval, by the names of the features.
+        ceiling: A loss above it counts as diverged.
+    """
+    if not all(loss <= ceiling for loss in losses.values()):  # also where one is NaN
+        return f"a loss is not finite or above {ceiling:g}"
+    if not now.loss >= LEARNED * start.loss:  # something was learned, or nobody knows
+        return None
+    if (train_loss := losses.get("train_loss", 0.0)) > TOO_HIGH * start.loss:
+        return f"the training loss went up to {train_loss / start.loss:.3g} times the untrained network's"
+    if now.variation < DEAD * start.variation:
+        return "the network's outputs no longer depend on its input"
+    return None

@@ -1,0 +1,113 @@
+"""What a user says of a training loop, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lr_gym.checks import check_whole
+from lr_gym.control.agent import Agent
+from lr_gym.control.brake import FACTOR, Brake
+from lr_gym.control.controller import Controller
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.loop.agents import looks_at_validation, observes_progress
+from lr_gym.tasks.models import final_weight
+
+#: Intervals of a training, unless its owner says otherwise: what the package's controllers were trained with.
+DECISIONS = 50
+
+
+def as_optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
+    """Return one or several optimizers as a list.
+
+    Raises:
+        InvalidArgumentError: It is none.
+    """
+    several = list(given) if isinstance(given, Sequence) and given else [given]
+    optimizers = [one for one in several if isinstance(one, Optimizer)]
+    if optimizers != several:
+        kinds = ", ".join(type(one).__name__ for one in several)
+        raise InvalidArgumentError(f"optimizer must be a torch.optim.Optimizer, or several; got {kinds}")
+    return optimizers
+
+
+def check_sight(agent: Agent, validated: bool) -> None:
+    """Check that a saved controller gets to see what it looks at.
+
+    Raises:
+        InvalidArgumentError: It looks at validation examples, and there are none.
+    """
+    if isinstance(agent, Controller) and looks_at_validation(agent) and not validated:
+        raise InvalidArgumentError(
+            "this controller looks at validation losses and predictions: pass validate=lr_gym.validation(model, loss, "
+            "x_val, y_val), or a function that returns the mean loss and the outputs; without validation data take a "
+            "controller that observes training losses only"
+        )
+
+
+def intervals(agent: Agent, total: int | None, decisions: int | None, interval: int | None) -> tuple[int | None, float]:
+    """Return the number of intervals, None where their length was given, and the updates of one.
+
+    Args:
+        agent: Who decides.
+        total: Updates of the whole training; None where nobody knows.
+        decisions: Intervals; None for the default.
+        interval: Updates of an interval, in place of `decisions`.
+
+    Raises:
+        InvalidArgumentError: They do not fit together.
+    """
+    if decisions is not None and interval is not None:
+        raise InvalidArgumentError("decisions and decision_interval say the same thing: pass one of them")
+    for name, value in (("total_updates", total), ("decisions", decisions), ("decision_interval", interval)):
+        if value is not None:
+            check_whole(name, value)
+    if total is None and (interval is None or observes_progress(agent)):
+        raise InvalidArgumentError(
+            "total_updates is needed: how many updates the whole training has, for instance len(loader) * epochs. An "
+            "agent that does not look at the length can do without, with decision_interval="
+        )
+    if total is None or interval is not None:
+        assert interval is not None  # nothing else is left
+        return None, float(interval)
+    number = min(DECISIONS if decisions is None else int(decisions), int(total))
+    return number, total / number
+
+
+def brake_factor(brake: bool | float, agent: Agent) -> float | None:
+    """Return the factor of the brake, or None where there is none.
+
+    Args:
+        brake: A factor; True for the default, which holds back saved controllers only; False for none.
+        agent: Whom it is to hold back.
+
+    Raises:
+        InvalidArgumentError: The factor is less than 1.
+    """
+    if isinstance(brake, bool):
+        return FACTOR if brake and isinstance(agent, Controller) else None
+    return Brake(brake).factor
+
+
+def observed_weight(final_layer: str | Tensor | None, model: nn.Module | None, agent: Agent) -> Tensor | None:
+    """Return the weights of the final dense layer; None where nobody observes them.
+
+    Args:
+        final_layer: The weights, or the layer's name; None for the last dense layer of the model.
+        model: The network; None where nobody knows it.
+        agent: Who observes.
+
+    Raises:
+        InvalidArgumentError: There is no such layer, or the agent observes it and nobody said where it is.
+    """
+    if isinstance(final_layer, Tensor):
+        return final_layer
+    if model is not None:
+        return final_weight(model, final_layer)
+    if final_layer is not None:
+        raise InvalidArgumentError("final_layer by name needs model=; or pass the layer's weights")
+    if isinstance(agent, Controller) and agent.description.settings.observation == "absolute":
+        raise InvalidArgumentError("this controller observes the final layer: pass its weights as final_layer=")
+    return None

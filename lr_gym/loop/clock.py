@@ -1,0 +1,94 @@
+"""The clock of a training loop: updates that an optimizer has done, and when an interval ends."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class Clock:
+    """Counts an optimizer's updates by a hook, whoever calls `step` how often.
+
+    Intervals are `total / decisions` updates long; where that is no whole number they differ by one.
+
+    Attributes:
+        total: Updates of the whole training; None where nobody knows.
+    """
+
+    def __init__(self, optimizer: Optimizer, length: float, total: int | None) -> None:
+        """Start counting.
+
+        Args:
+            optimizer: Whose updates are counted.
+            length: Updates of an interval, not necessarily a whole number.
+            total: Updates of the whole training; None where nobody knows.
+        """
+        self.length, self.total = length, total
+        self._updates = 0
+        self._doubtful: list[Tensor] = []
+        self._end = self._end_after(0)
+        self._hook = optimizer.register_step_post_hook(_counter(weakref.ref(self)))
+
+    @property
+    def updates(self) -> int:
+        """Updates done."""
+        return self._updates
+
+    @property
+    def over(self) -> bool:
+        """Whether all updates are done."""
+        return self.total is not None and self._updates >= self.total
+
+    def count(self, skipped: Tensor | None = None) -> None:
+        """Count one update.
+
+        Args:
+            skipped: On the device, not zero if the optimizer has left the update out: a fused one under a `GradScaler`.
+        """
+        self._updates += 1
+        if skipped is not None:
+            self._doubtful.append(skipped.detach().clone())
+
+    def due(self) -> bool:
+        """Return whether the interval has ended. Waits for the device only where an update may have been left out."""
+        if self._updates >= self._end and self._doubtful:
+            self._updates -= int((torch.stack(self._doubtful) != 0).sum())
+            self._doubtful = []
+        return self._updates >= self._end
+
+    def next_interval(self) -> None:
+        """Begin the next interval."""
+        self._end = self._end_after(self._updates)
+
+    def go_to(self, updates: int) -> None:
+        """Set the clock, to take up a training again; the interval that has begun then goes on."""
+        self._updates, self._doubtful = updates, []
+
+    def change(self, length: float, total: int) -> None:
+        """Change the length of the training, and of the intervals from now on."""
+        self.length, self.total = length, total
+        self.next_interval()
+
+    def _end_after(self, updates: int) -> int:
+        """Return the first end of an interval after some updates."""
+        number = math.floor(updates / self.length)
+        while round(number * self.length) <= updates:
+            number += 1
+        end = round(number * self.length)
+        return end if self.total is None or updates >= self.total else min(end, self.total)
+
+
+def _counter(clock: weakref.ref[Clock]) -> Callable[..., None]:
+    """Return the hook that counts; it does not keep the clock alive."""
+
+    def count(optimizer: Optimizer, *_: object) -> None:
+        alive = clock()
+        if alive is not None:
+            alive.count(getattr(optimizer, "found_inf", None))
+
+    return count

@@ -1,0 +1,53 @@
+"""Copies of a network and its optimizers, to go back to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lr_gym.trainee.optimizer_state import copy_state, write_state
+
+
+class Copy(NamedTuple):
+    """Weights and buffers of a network, and the state of each optimizer."""
+
+    tensors: list[Tensor]
+    optimizers: list[dict[str, Any]]
+
+
+class Weights:
+    """A network and its optimizers, which can be copied and written."""
+
+    def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+        self._model, self._optimizers = model, optimizers
+
+    def copy(self) -> Copy:
+        """Return copies of all, on their device."""
+        return Copy([tensor.detach().clone() for tensor in self._tensors()], [copy_state(o) for o in self._optimizers])
+
+    def write(self, copy: Copy) -> None:
+        """Go back to copies, which stay valid."""
+        with torch.no_grad():
+            for tensor, value in zip(self._tensors(), copy.tensors, strict=True):
+                tensor.copy_(value)
+        for optimizer, state in zip(self._optimizers, copy.optimizers, strict=True):
+            write_state(optimizer, state)
+            optimizer.zero_grad()
+
+    def state(self) -> list[Tensor]:
+        """Return copies of the tensors of the network's `state_dict`, in its order."""
+        return [value.detach().clone() for value in self._state().values()]
+
+    def named(self, tensors: list[Tensor]) -> dict[str, Tensor]:
+        """Return tensors that `state` returned under their names."""
+        return dict(zip(self._state(), tensors, strict=True))
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self._model.parameters(), *self._model.buffers()]
+
+    def _state(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self._model.state_dict().items() if isinstance(value, Tensor)}
