@@ -13,7 +13,7 @@ from lr_gym.control import Evaluation, Measurement, Meter
 from lr_gym.control.measuring import BestWeights
 from lr_gym.control.trouble import Vital, variation
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.loop.losses import mean_over_processes
+from lr_gym.loop.distributed import mean_over_processes, whole
 
 #: Returns the mean loss on validation examples, shape (), and the network's outputs, (examples, ...).
 Validate = Callable[[], tuple[Tensor, Tensor]]
@@ -141,10 +141,7 @@ class Gauge:
     def _weight(self, device: torch.device) -> Tensor:
         if self._final_weight is None:
             return torch.zeros(1, device=device)
-        weight = self._final_weight.detach()
-        if hasattr(weight, "full_tensor"):  # sharded over processes
-            weight = weight.full_tensor()
-        return weight.to(device).float()
+        return whole(self._final_weight.detach()).to(device).float()
 
 
 def _pair(returned: Any) -> tuple[Tensor, Tensor]:

@@ -20,13 +20,3 @@ def as_loss(value: Any, what: str) -> Tensor:
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return torch.tensor(float(value))
     raise InvalidArgumentError(f"{what} must be a number or a tensor with one, got {type(value).__name__}")
-
-
-def mean_over_processes(values: Tensor) -> Tensor:
-    """Return the mean over the processes of a distributed training: all see the same, and decide the same."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-        return values
-    total = values.clone()
-    distributed.all_reduce(total)
-    return total / distributed.get_world_size()

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lr_gym.checks import check_whole
 from lr_gym.errors import InvalidArgumentError
+from lr_gym.loop.distributed import is_sharded
 
 #: Examples per forward pass: as in the environment, whose results own loops repeat bit for bit.
 CHUNK, CHUNK_GPU = 500, 5000
@@ -41,9 +42,12 @@ class Validation:
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         """Return the mean loss, shape (), and the outputs, (examples, ...), on the device."""
-        device = next((p.device for p in self.model.parameters()), self.inputs.device)
+        first = next(self.model.parameters(), None)
+        device = self.inputs.device if first is None else first.device
+        # A network that is sharded over processes gathers its weights in place, which inference mode forbids.
+        quiet = torch.no_grad() if is_sharded(first) else torch.inference_mode()
         chunk = CHUNK if device.type == "cpu" else CHUNK_GPU
-        with evaluating(self.model), torch.inference_mode():
+        with evaluating(self.model), quiet:
             pieces = [self._forward(x.to(device, non_blocking=True)) for x in torch.split(self.inputs, chunk)]
             predictions = torch.cat(pieces)
             loss = self._loss(predictions, self.targets.to(device, non_blocking=True))

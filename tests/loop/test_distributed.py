@@ -6,8 +6,11 @@ import multiprocessing
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -16,7 +19,7 @@ import lr_gym
 UPDATES = 20
 
 
-def train(rank: int, world: int, folder: str) -> list[dict[str, Any]]:
+def train(rank: int, world: int, folder: str, wrapped: str) -> list[dict[str, Any]]:
     """Train on this process's share of every batch; return the controller's history."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -26,10 +29,15 @@ def train(rank: int, world: int, folder: str) -> list[dict[str, Any]]:
     if world > 1:
         store = f"file://{folder}/store"
         torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=world)
-        model = DistributedDataParallel(plain)
+        if wrapped == "sharded":  # FSDP2: in place, parameters become DTensors
+            fully_shard(plain, mesh=init_device_mesh("cpu", (world,)))
+        else:
+            model = DistributedDataParallel(plain)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     validate = lr_gym.validation(plain, functional.mse_loss, x[:40], y[:40])
-    controller = lr_gym.LRController(optimizer, "universal", total_updates=UPDATES, decisions=5, validate=validate)
+    controller = lr_gym.LRController(
+        optimizer, "universal", total_updates=UPDATES, decisions=5, validate=validate, restore=True
+    )
     for update in range(UPDATES):
         rows = torch.arange(16).chunk(world)[rank] + 40 + 16 * (update % 7)
         loss = functional.mse_loss(model(x[rows]), y[rows])
@@ -42,13 +50,14 @@ def train(rank: int, world: int, folder: str) -> list[dict[str, Any]]:
     return controller.history
 
 
-def work(rank: int, folder: str) -> None:
-    torch.save(train(rank, 2, folder), Path(folder) / f"{rank}.pt")
+def work(rank: int, folder: str, wrapped: str) -> None:
+    torch.save(train(rank, 2, folder, wrapped), Path(folder) / f"{rank}.pt")
 
 
-def test_two_processes_decide_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrapped", ["replicated", "sharded"])
+def test_two_processes_decide_as_one(tmp_path: Path, wrapped: str) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(rank, str(tmp_path))) for rank in (0, 1)]
+    processes = [context.Process(target=work, args=(rank, str(tmp_path), wrapped)) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
@@ -56,7 +65,7 @@ def test_two_processes_decide_as_one(tmp_path: Path) -> None:
         assert process.exitcode == 0
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert first == second
-    alone = train(0, 1, "")
+    alone = train(0, 1, "", wrapped)
     for entry, expected in zip(first, alone, strict=True):
         for name, value in expected.items():
             assert abs(entry[name] - value) <= 1e-4 * abs(value), name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import io
 import math
 import warnings
 import weakref
@@ -11,21 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-import numpy as np
 import pytest
 import tiny
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from loops import Loop
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-import lr_gym
-from lr_gym import LRController, LRTrainingEnv, agents
+from lr_gym import LRController
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LookAheadError, UnknownNameError
 from lr_gym.loop import LRControllerWarning
-from lr_gym.tasks import Task
-from lr_gym.trainee import Trainee
 
 
 @pytest.fixture(autouse=True)
@@ -33,124 +27,6 @@ def seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
-
-
-class Loop:
-    """A small regression, trained by hand."""
-
-    def __init__(self, lr: float = 0.05, optimizer: str = "SGD", **options: Any) -> None:
-        torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
-        self.x = torch.randn(120, 3)
-        self.y = self.x @ torch.tensor([[1.0], [-2.0], [0.5]])
-        self.optimizer = getattr(torch.optim, optimizer)(self.model.parameters(), lr=lr, **options)
-        self.done = 0
-
-    def controller(self, agent: Any = "universal", **options: Any) -> LRController:
-        return LRController(self.optimizer, agent, **({"total_updates": 40, "decisions": 10} | options))
-
-    def validation(self) -> Any:
-        return lr_gym.validation(self.model, functional.mse_loss, self.x[:40], self.y[:40])
-
-    def update(self) -> Tensor:
-        rows = torch.arange(self.done * 8, self.done * 8 + 8) % 80 + 40
-        loss = functional.mse_loss(self.model(self.x[rows]), self.y[rows])
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.done += 1
-        return loss
-
-    def run(self, controller: LRController, updates: int) -> list[float]:
-        lrs = []
-        for _ in range(updates):
-            lrs.append(controller.lr)
-            controller.step(self.update())
-        return lrs
-
-
-# -- the environment and the loop are one ------------------------------------------------------------------------------
-
-
-def plain(task: Task, seed: int, lr: float) -> tuple[Trainee, list[Any]]:
-    """Return the untrained network of an environment's episode, and its mini-batches."""
-    rng = gymnasium.utils.seeding.np_random(seed)[0]
-    rng.integers(len(task.initial_lrs))
-    trainee = Trainee(task, int(rng.integers(2**63)), lr=lr)
-    return trainee, list(trainee.peek_batches(task.budget))
-
-
-AGENTS = {
-    "universal": lambda: agents.make("ppo", controller="universal"),
-    "lstm": lambda: tiny.controller("lstm"),
-    "cosine": lambda: agents.make("cosine"),
-    "plateau": lambda: agents.make("plateau", patience=0, threshold=0.5),
-    "greedy": lambda: agents.make("greedy", patience=2),
-    "arc": lambda: agents.make("arc"),
-    "one-cycle": lambda: agents.make("one-cycle", peak_lr=0.02),
-    "function": lambda: lambda observation: [math.sin(50 * observation[1])],
-}
-
-
-@pytest.mark.parametrize("name", AGENTS)
-@pytest.mark.parametrize(
-    ("fields", "lr"),
-    [
-        ({}, 1e-3),
-        ({"optimizer": "SGD", "optimizer_options": {"momentum": 0.9}, "validation_size": 630}, 3e-2),
-        ({"optimizer": "AdamW", "optimizer_options": {"fused": False}, "budget": 44, "decision_interval": 2}, 1e-2),
-    ],
-    ids=["Adam", "momentum", "AdamW"],
-)
-def test_an_episode_and_the_loop_are_the_same(name: str, fields: dict[str, Any], lr: float) -> None:
-    task = tiny.task(**fields)
-    env_agent, loop_agent = AGENTS[name](), AGENTS[name]()
-    seen: dict[str, list[Any]] = {"env": [], "loop": []}
-    options = getattr(env_agent, "env_options", {})
-    record = lr_gym.rollout(LRTrainingEnv(task, **options), spy(env_agent, seen["env"]), seed=3, initial_lr=lr)
-
-    trainee, batches = plain(task, 3, lr)
-    model, optimizer, loss_fn = trainee.model, trainee.optimizer, functional.cross_entropy
-    x, y = (part["validation"][: task.validation_size] for part in (trainee.data.x, trainee.data.y))
-    controller = LRController(
-        optimizer,
-        spy(loop_agent, seen["loop"]),
-        total_updates=task.budget,
-        decisions=task.budget // task.decision_interval,
-        validate=lr_gym.validation(model, loss_fn, x, y),
-        updates_per_epoch=trainee.updates_per_epoch,
-        loss_ceiling=task.loss_ceiling,
-    )
-    decided = 0
-    for inputs, targets in batches:
-        optimizer.zero_grad()
-        loss = loss_fn(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        decided += controller.step(loss)
-
-    assert decided == len(record.rewards)
-    assert [entry["lr"] for entry in controller.history] == record.lrs
-    assert [entry["train_loss"] for entry in controller.history] == record.train_losses
-    assert [entry["val_loss"] for entry in controller.history] == record.val_losses
-    assert controller.best.val_loss == record.result["best_val_loss"]
-    assert controller.best.update == record.result["best_update"]
-    assert np.array_equal(np.array(seen["env"]), np.array(seen["loop"]))
-    assert len(set(record.lrs)) > 1
-
-
-def spy(agent: Any, seen: list[Any]) -> Any:
-    """Let an agent go on as it is, and write down what it observes."""
-    if not hasattr(agent, "predict"):
-        agent = lr_gym.FunctionAgent(agent)
-    predict = agent.predict
-
-    def spying(observation: Any, *rest: Any) -> Any:
-        seen.append(np.array(observation))
-        return predict(observation, *rest)
-
-    agent.predict = spying
-    return agent
 
 
 # -- a scheduler of PyTorch's ------------------------------------------------------------------------------------------
@@ -333,60 +209,6 @@ def test_another_scheduler_is_noticed() -> None:
     loss = loop.update()
     with pytest.warns(LRControllerWarning, match="somebody else has set the learning rate to"):
         controller.step(loss)
-
-
-# -- resume ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stop", [3, 4, 17, 39])
-@pytest.mark.parametrize("name", AGENTS)
-def test_a_training_is_taken_up_again_bit_for_bit(name: str, stop: int) -> None:
-    def begin() -> tuple[Loop, LRController]:
-        loop = Loop(lr=0.01, optimizer="Adam")
-        return loop, loop.controller(AGENTS[name](), validate=loop.validation())
-
-    whole, controller = begin()
-    expected = whole.run(controller, 40)
-    first, stopped = begin()
-    before = first.run(stopped, stop)
-    file = io.BytesIO()
-    state = {"model": first.model.state_dict(), "optimizer": first.optimizer.state_dict()}
-    torch.save(state | {"controller": stopped.state_dict()}, file)
-    file.seek(0)
-    saved = torch.load(file)  # weights_only=True is the default
-    again, resumed = begin()
-    again.model.load_state_dict(saved["model"])
-    again.optimizer.load_state_dict(saved["optimizer"])
-    resumed.load_state_dict(saved["controller"])
-    again.done = stop
-    assert resumed.lr == stopped.lr
-    assert before + again.run(resumed, 40 - stop) == expected
-    assert resumed.history == controller.history
-    assert resumed.best.val_loss == controller.best.val_loss
-    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
-
-
-def test_states_that_do_not_fit() -> None:
-    controller = Loop().controller("cosine")
-    state = Loop().controller("cosine", total_updates=50).state_dict()
-    with pytest.raises(
-        FileFormatError,
-        match="with total_updates=50 and intervals of 5 updates, this controller was made with 40 and 4",
-    ):
-        controller.load_state_dict(state)
-    for other in ({}, {"format": "other", "version": 1}, {"base_lrs": [0.1]}, state | {"intervals": [{}]}):
-        with pytest.raises(FileFormatError, match="this is no state of an LRController"):
-            controller.load_state_dict(other)
-
-
-def test_another_agent_than_the_one_that_was_saved() -> None:
-    loop = Loop(lr=0.1)
-    saved = loop.controller("exponential")
-    loop.run(saved, 20)
-    other = Loop(lr=0.1).controller("linear")
-    with pytest.warns(LRControllerWarning, match="the agent decides otherwise than when the state was saved"):
-        other.load_state_dict(saved.state_dict())
-    assert other.lr == saved.lr
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------

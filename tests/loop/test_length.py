@@ -1,0 +1,129 @@
+"""Trainings whose length is unknown, or turns out to be another one."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from loops import Loop
+
+from lr_gym import agents
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.loop import LRControllerWarning
+from lr_gym.loop.clock import Clock
+
+
+@pytest.mark.parametrize(
+    ("total", "at", "ends"),
+    [
+        (80, 12, [4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 72, 80]),  # twice as long: from now on twice the interval
+        (20, 9, [4, 8, 10, 12, 14, 16, 18, 20]),  # half as long
+        (60, 40, [*range(4, 44, 4), 42, 48, 54, 60]),  # after the end
+    ],
+)
+def test_a_length_that_turns_out_to_be_wrong(total: int, at: int, ends: list[int]) -> None:
+    """The training still has as many decisions in all; the controller sees how far it is anew."""
+    loop = Loop(lr=0.01)
+    controller = loop.controller("universal", validate=loop.validation())
+    loop.run(controller, at)
+    controller.total_updates = total
+    loop.run(controller, total - at)
+    assert controller.total_updates == total
+    assert [entry["updates"] for entry in controller.history] == ends
+    state = controller.state_dict()
+    progress = [entry["features"]["progress"] for entry in state["intervals"]]
+    assert progress == [end / (40 if end <= at else total) for end in ends]
+    with pytest.warns(LRControllerWarning, match=f"beyond total_updates={total}"):
+        loop.run(controller, 1)
+
+
+def test_a_changed_length_is_taken_up_again() -> None:
+    def begin() -> tuple[Loop, object]:
+        loop = Loop(lr=0.01)
+        return loop, loop.controller("universal", validate=loop.validation())
+
+    loop, controller = begin()
+    loop.run(controller, 14)
+    controller.total_updates = 80
+    loop.run(controller, 5)
+    again, resumed = begin()
+    again.model.load_state_dict(loop.model.state_dict())
+    again.optimizer.load_state_dict(loop.optimizer.state_dict())
+    resumed.load_state_dict(controller.state_dict())
+    again.done = loop.done
+    assert resumed.total_updates == 80
+    assert again.run(resumed, 61) == loop.run(controller, 61)
+    assert resumed.history == controller.history
+
+
+def test_schedules_are_laid_out_once() -> None:
+    controller = Loop().controller("cosine")
+    with pytest.raises(InvalidArgumentError, match=r"total_updates cannot change: .* laid out for the whole training"):
+        controller.total_updates = 80
+    with pytest.raises(InvalidArgumentError, match="total_updates must be a whole number"):
+        controller.total_updates = 0
+
+
+@pytest.mark.parametrize("agent", ["greedy", "arc", "plateau", "constant", lambda seen: [0.1]])
+def test_agents_that_do_not_look_at_the_length(agent: object) -> None:
+    loop = Loop(lr=0.01)
+    options = {"total_updates": None, "decisions": None, "decision_interval": 5}
+    controller = loop.controller(agent, validate=loop.validation(), **options)
+    loop.run(controller, 23)
+    assert [entry["updates"] for entry in controller.history] == [5, 10, 15, 20]
+    assert controller.total_updates is None
+    controller.plot()
+    loop.run(controller, 100)
+    again = Loop(lr=0.01).controller(agent, validate=loop.validation(), **options)
+    again.load_state_dict(controller.state_dict())
+    assert (again.lr, again.updates) == (controller.lr, 123)
+
+
+@pytest.mark.parametrize("agent", ["cosine", "linear", "exponential", "universal"])
+def test_agents_that_do(agent: str) -> None:
+    loop = Loop()
+    with pytest.raises(InvalidArgumentError, match=r"pass total_updates|total_updates is needed"):
+        loop.controller(agent, total_updates=None, decisions=None, decision_interval=5, validate=loop.validation())
+
+
+def test_a_controller_that_does_not_observe_progress_needs_no_length() -> None:
+    loop = Loop(lr=0.01)
+    about = tiny.description()
+    names = ("features", "low", "high", "mean", "variance")
+    controller = tiny.controller(**{name: getattr(about, name)[:-1] for name in names})
+    loop.run(
+        loop.controller(
+            controller, total_updates=None, decisions=None, decision_interval=5, validate=loop.validation()
+        ),
+        30,
+    )
+
+
+def test_an_interval_in_updates() -> None:
+    loop = Loop()
+    controller = loop.controller("linear", decisions=None, decision_interval=12)
+    loop.run(controller, 40)
+    assert [entry["updates"] for entry in controller.history] == [12, 24, 36, 40]
+    with pytest.raises(InvalidArgumentError, match="decisions and decision_interval say the same thing"):
+        Loop().controller("linear", decisions=3, decision_interval=12)
+
+
+def test_a_late_decision_does_not_bring_the_next_ones_forward() -> None:
+    """Validation losses come when they come: every 7 updates."""
+    loop = Loop()
+    controller = loop.controller(agents.make("plateau"), decisions=10)
+    for update in range(1, 41):
+        controller.step(loop.update(), val_loss=1.0 if update % 7 == 0 else None)
+    assert [entry["updates"] for entry in controller.history] == [7, 14, 21, 28, 35]
+
+
+def test_updates_that_an_optimizer_left_out_are_not_counted() -> None:
+    """What a fused optimizer leaves out under a GradScaler is known on the device only; it is asked when it matters."""
+    clock = Clock(Loop().optimizer, 3.0, 9)
+    for skipped in (0.0, 1.0, 0.0, 1.0):
+        clock.count(torch.tensor(skipped))
+    assert clock.updates == 4
+    assert not clock.due()
+    assert clock.updates == 2
+    clock.count()
+    assert clock.due()

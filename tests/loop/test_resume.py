@@ -1,0 +1,66 @@
+"""Trainings that are left and taken up again."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from loops import AGENTS, Loop
+
+from lr_gym import LRController
+from lr_gym.errors import FileFormatError
+from lr_gym.loop import LRControllerWarning
+
+# -- resume ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [3, 4, 17, 39])
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_training_is_taken_up_again_bit_for_bit(name: str, stop: int) -> None:
+    def begin() -> tuple[Loop, LRController]:
+        loop = Loop(lr=0.01, optimizer="Adam")
+        return loop, loop.controller(AGENTS[name](), validate=loop.validation())
+
+    whole, controller = begin()
+    expected = whole.run(controller, 40)
+    first, stopped = begin()
+    before = first.run(stopped, stop)
+    file = io.BytesIO()
+    state = {"model": first.model.state_dict(), "optimizer": first.optimizer.state_dict()}
+    torch.save(state | {"controller": stopped.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file)  # weights_only=True is the default
+    again, resumed = begin()
+    again.model.load_state_dict(saved["model"])
+    again.optimizer.load_state_dict(saved["optimizer"])
+    resumed.load_state_dict(saved["controller"])
+    again.done = stop
+    assert resumed.lr == stopped.lr
+    assert before + again.run(resumed, 40 - stop) == expected
+    assert resumed.history == controller.history
+    assert resumed.best.val_loss == controller.best.val_loss
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
+
+
+def test_states_that_do_not_fit() -> None:
+    controller = Loop().controller("cosine")
+    state = Loop().controller("cosine", total_updates=50).state_dict()
+    with pytest.raises(
+        FileFormatError,
+        match="with total_updates=50 and intervals of 5 updates, this controller was made with 40 and 4",
+    ):
+        controller.load_state_dict(state)
+    for other in ({}, {"format": "other", "version": 1}, {"base_lrs": [0.1]}, state | {"intervals": [{}]}):
+        with pytest.raises(FileFormatError, match="this is no state of an LRController"):
+            controller.load_state_dict(other)
+
+
+def test_another_agent_than_the_one_that_was_saved() -> None:
+    loop = Loop(lr=0.1)
+    saved = loop.controller("exponential")
+    loop.run(saved, 20)
+    other = Loop(lr=0.1).controller("linear")
+    with pytest.warns(LRControllerWarning, match="the agent decides otherwise than when the state was saved"):
+        other.load_state_dict(saved.state_dict())
+    assert other.lr == saved.lr

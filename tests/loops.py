@@ -1,0 +1,61 @@
+"""A training loop for tests of the own-loop controller."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tiny
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import lr_gym
+from lr_gym import LRController, agents
+
+
+class Loop:
+    """A small regression, trained by hand."""
+
+    def __init__(self, lr: float = 0.05, optimizer: str = "SGD", **options: Any) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.x = torch.randn(120, 3)
+        self.y = self.x @ torch.tensor([[1.0], [-2.0], [0.5]])
+        self.optimizer = getattr(torch.optim, optimizer)(self.model.parameters(), lr=lr, **options)
+        self.done = 0
+
+    def controller(self, agent: Any = "universal", **options: Any) -> LRController:
+        return LRController(self.optimizer, agent, **({"total_updates": 40, "decisions": 10} | options))
+
+    def validation(self) -> Any:
+        return lr_gym.validation(self.model, functional.mse_loss, self.x[:40], self.y[:40])
+
+    def update(self) -> Tensor:
+        rows = torch.arange(self.done * 8, self.done * 8 + 8) % 80 + 40
+        loss = functional.mse_loss(self.model(self.x[rows]), self.y[rows])
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.done += 1
+        return loss
+
+    def run(self, controller: LRController, updates: int) -> list[float]:
+        lrs = []
+        for _ in range(updates):
+            lrs.append(controller.lr)
+            controller.step(self.update())
+        return lrs
+
+
+#: Agents of every kind that only watch.
+AGENTS = {
+    "universal": lambda: agents.make("ppo", controller="universal"),
+    "lstm": lambda: tiny.controller("lstm"),
+    "cosine": lambda: agents.make("cosine"),
+    "plateau": lambda: agents.make("plateau", patience=0, threshold=0.5),
+    "greedy": lambda: agents.make("greedy", patience=2),
+    "arc": lambda: agents.make("arc"),
+    "one-cycle": lambda: agents.make("one-cycle", peak_lr=0.02),
+    "function": lambda: lambda observation: [math.sin(50 * observation[1])],
+}
