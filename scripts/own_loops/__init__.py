@@ -1,0 +1,1 @@
+"""Complete trainings that are not tasks of the package: the controller in plain PyTorch loops."""

@@ -1,0 +1,212 @@
+"""Run trainings in loops of their own, and write what came of each; a run that is there is not run again.
+
+uv run python -m scripts.own_loops.run digits --out OUT
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer, lr_scheduler
+
+import lr_gym
+from lr_gym import cli
+from lr_gym.files import read_json, write_json
+from lr_gym.loop import LRControllerWarning
+from scripts.own_loops import trainings
+from scripts.own_loops.trainings import Training
+
+#: Initial learning rates over four decades, by optimizer.
+STARTS = {"adam": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), "sgd": (1e-4, 1e-3, 1e-2, 1e-1, 1.0)}
+#: Peaks of the eight cosines, half a decade apart.
+PEAKS = {
+    "adam": tuple(round(10 ** (k / 2), 10) for k in range(-8, 0)),
+    "sgd": tuple(round(10 ** (k / 2), 10) for k in range(-7, 1)),
+}
+#: The recipe: one for all trainings.
+RECIPE_LR, RECIPE_WARM_UP = 1e-3, 0.05
+#: Chooses the best of the cosines: not among the seeds of the comparison.
+TUNING_SEED = 1000
+MEASUREMENTS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        training: Its name.
+        rule: Who sets the learning rate.
+        lr: Where it starts; for the recipe and the tuned cosine their own.
+        seed: Of weights and batches.
+    """
+
+    training: str
+    rule: str
+    lr: float
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """Name of the file of its result."""
+        return f"{self.training}/{self.rule}-{self.lr:g}-{self.seed}.json"
+
+
+def _cosine(optimizer: Optimizer, updates: int) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.CosineAnnealingLR(optimizer, T_max=updates)
+
+
+def _recipe(optimizer: Optimizer, updates: int) -> lr_scheduler.LRScheduler:
+    warm_up = max(1, round(RECIPE_WARM_UP * updates))
+
+    def factor(update: int) -> float:
+        if update < warm_up:
+            return (update + 1) / warm_up
+        return (1 + math.cos(math.pi * (update - warm_up) / (updates - warm_up))) / 2
+
+    return lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _nano(optimizer: Optimizer, updates: int) -> lr_scheduler.LRScheduler:
+    """NanoGPT's own: 100 updates of warm-up, then a cosine to a tenth."""
+
+    def factor(update: int) -> float:
+        if update < 100:
+            return (update + 1) / 101
+        return 0.1 + 0.9 * (1 + math.cos(math.pi * (update - 100) / (updates - 100))) / 2
+
+    return lr_scheduler.LambdaLR(optimizer, factor)
+
+
+SCHEDULES: dict[str, Callable[[Optimizer, int], lr_scheduler.LRScheduler]] = {
+    "constant": lambda optimizer, _: lr_scheduler.ConstantLR(optimizer, factor=1.0),
+    "cosine": _cosine,
+    "tuned-cosine": _cosine,
+    "recipe": _recipe,
+    "nanogpt": _nano,
+}
+#: Arguments of the controller, by rule.
+CONTROLLERS: dict[str, dict[str, Any]] = {
+    "universal": {"restore": True},
+    "universal-alone": {"brake": False},
+}
+
+
+def train(training: Training, rule: str, lr: float) -> dict[str, Any]:
+    """Train, and return losses and learning rates; test data is looked at once, after the training."""
+    if rule == "recipe":
+        training.optimizer, lr = trainings.adamw, RECIPE_LR
+    model = training.model
+    optimizer = training.optimizer(model.parameters(), lr)
+    validate = lr_gym.validation(model, training.loss, *training.validation)
+    best = float(validate()[0]), 0, {name: value.clone() for name, value in model.state_dict().items()}
+    if rule in CONTROLLERS:
+        options = {"total_updates": training.updates, "validate": validate} | CONTROLLERS[rule]
+        controller = lr_gym.LRController(optimizer, "universal", **options)
+    else:
+        schedule = SCHEDULES[rule](optimizer, training.updates)
+    smooth, rates, val_losses = math.nan, [], []
+    ends = {round((k + 1) * training.updates / MEASUREMENTS) for k in range(MEASUREMENTS)}
+    for update in range(1, training.updates + 1):
+        inputs, targets = next(training.batches)
+        loss = training.loss(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        if training.clip is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+        if update in ends:
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        smooth = loss.item() if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss.item()
+        if rule in CONTROLLERS:
+            controller.step(loss)
+        else:
+            schedule.step()
+        if update in ends:
+            val_losses.append(float(validate()[0]))
+            if val_losses[-1] < best[0]:
+                best = val_losses[-1], update, {name: value.clone() for name, value in model.state_dict().items()}
+    return {"train_loss": smooth, "lrs": rates, "val_losses": val_losses} | _tested(training, best)
+
+
+def _tested(training: Training, best: tuple[float, int, dict[str, Any]]) -> dict[str, Any]:
+    """Return test losses and, of classes, accuracies, of the last and of the best weights."""
+    found: dict[str, Any] = {"best_val_loss": best[0], "best_update": best[1]}
+    for which in ("last", "best"):
+        if which == "best":
+            training.model.load_state_dict(best[2])
+        loss, outputs = lr_gym.validation(training.model, training.loss, *training.test, examples=10_000)()
+        found[f"{which}_test_loss"] = float(loss)
+        targets = training.test[1]
+        if not targets.is_floating_point():
+            found[f"{which}_test_accuracy"] = float((outputs.argmax(1) == targets).float().mean())
+    return found
+
+
+def one(run: Run, out: Path) -> dict[str, Any]:
+    """Return the result of a run, which is read where it is there."""
+    file = out / run.file
+    if file.exists():
+        result: dict[str, Any] = read_json(file)
+        return result
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRControllerWarning)
+        result = train(trainings.make(run.training, run.seed), run.rule, run.lr)
+    result = dataclasses.asdict(run) | result | {"seconds": time.perf_counter() - began}
+    write_json(file, result)
+    return result
+
+
+def kind(name: str) -> str:
+    """Return "adam" or "sgd": what learning rates mean in a training."""
+    training = trainings.make(name, 0)
+    optimizer = training.optimizer(training.model.parameters(), 1.0)
+    return "sgd" if isinstance(optimizer, torch.optim.SGD) else "adam"
+
+
+def best_peak(name: str, out: Path) -> float:
+    """Return the peak of the best of eight cosines, by the validation loss of one run each."""
+    losses = {}
+    for peak in PEAKS[kind(name)]:
+        losses[peak] = one(Run(name, "tuned-cosine", peak, TUNING_SEED), out)["best_val_loss"]
+    return min(losses, key=lambda peak: losses[peak])
+
+
+def runs(name: str, seeds: int, out: Path) -> Iterator[Run]:
+    """Return the runs of a training; those that say most come first."""
+    for seed in range(seeds):
+        yield from (Run(name, "universal", lr, seed) for lr in STARTS[kind(name)])
+        yield Run(name, "recipe", RECIPE_LR, seed)
+        if name == "shakespeare":
+            yield Run(name, "nanogpt", 1e-3, seed)
+        yield Run(name, "tuned-cosine", best_peak(name, out), seed)
+    for seed in range(seeds):
+        for rule in ("cosine", "constant", "universal-alone"):
+            yield from (Run(name, rule, lr, seed) for lr in STARTS[kind(name)])
+
+
+def main() -> None:
+    """Run a training with every rule, from every start, with every seed."""
+    parser = cli.Parser(prog="python -m scripts.own_loops.run", description=__doc__.split("\n\n")[0])
+    parser.add_argument("training", choices=list(trainings.TRAININGS), nargs="+")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each, with the seeds 0, 1, ... (default: 5)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in arguments.training:
+        for run in runs(name, arguments.seeds, arguments.out):
+            result = one(run, arguments.out)
+            losses = f"{result['best_test_loss']:.4f} best, {result['last_test_loss']:.4f} last weights"
+            print(f"{run.file:<50} test loss {losses}", flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,253 @@
+"""Trainings by name: data, network, loss and optimizer, as their owner would write them.
+
+Each is a function of a seed, which decides the weights, the batches and, where data is drawn, the data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn import datasets
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from lr_gym.tasks import sources
+
+Examples = tuple[Tensor, Tensor]
+
+
+@dataclasses.dataclass
+class Training:
+    """A training before its first update.
+
+    Attributes:
+        model: The network.
+        loss: Mean loss of predictions and targets.
+        batches: One after another, without end.
+        validation: Inputs and targets that choose learning rates and best weights.
+        test: Inputs and targets that are looked at once, at the end.
+        optimizer: Makes the optimizer at a learning rate.
+        updates: Of the whole training.
+        clip: Largest norm of the gradient, or None.
+    """
+
+    model: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    batches: Iterator[Examples]
+    validation: Examples
+    test: Examples
+    optimizer: Callable[[Iterable[nn.Parameter], float], Optimizer]
+    updates: int
+    clip: float | None = None
+
+
+def adam(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    """Return Adam as PyTorch has it."""
+    return torch.optim.Adam(parameters, lr=lr)
+
+
+def adamw(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    """Return AdamW as PyTorch has it."""
+    return torch.optim.AdamW(parameters, lr=lr)
+
+
+def momentum(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    """Return SGD with a momentum of 0.9."""
+    return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+
+
+def shuffled(x: Tensor, y: Tensor, size: int, seed: int) -> Iterator[Examples]:
+    """Return batches of examples drawn with replacement, without end."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        rows = torch.randint(len(y), (size,), generator=generator)
+        yield x[rows], y[rows]
+
+
+def parts(x: Tensor, y: Tensor, validation: int, test: int) -> tuple[Examples, Examples, Examples]:
+    """Return training, validation and test examples of a data set: always the same, in a shuffled order."""
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
+    x, y = x[order], y[order]
+    ends = len(y) - validation - test, len(y) - test
+    return (x[: ends[0]], y[: ends[0]]), (x[ends[0] : ends[1]], y[ends[0] : ends[1]]), (x[ends[1] :], y[ends[1] :])
+
+
+def digits(seed: int, updates: int = 500) -> Training:
+    """scikit-learn's handwritten digits: a perceptron with 64 units, AdamW, batch 64."""
+    bunch = datasets.load_digits()
+    train, validation, test = parts(
+        torch.tensor(bunch.data, dtype=torch.float32) / 16, torch.tensor(bunch.target), 300, 360
+    )
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    return Training(model, functional.cross_entropy, shuffled(*train, 64, seed), validation, test, adamw, updates)
+
+
+def digits_long(seed: int) -> Training:
+    """The same for 20,000 updates: the training examples are learned by heart long before."""
+    return digits(seed, 20_000)
+
+
+def autoencoder(seed: int) -> Training:
+    """The digits again: an autoencoder 64-32-8-32-64, Adam, batch 64."""
+    bunch = datasets.load_digits()
+    x = torch.tensor(bunch.data, dtype=torch.float32) / 16
+    train, validation, test = parts(x, x, 300, 360)
+    sizes = (64, 32, 8, 32, 64)
+    layers = [[nn.Linear(a, b), nn.ReLU()] for a, b in itertools.pairwise(sizes)]
+    model = nn.Sequential(*[layer for pair in layers for layer in pair][:-1], nn.Sigmoid())
+    return Training(model, functional.mse_loss, shuffled(*train, 64, seed), validation, test, adam, 1000)
+
+
+def friedman(seed: int) -> Training:
+    """A table for regression (Friedman, 1991, problem 1): 1,000 noisy rows of ten features, two layers of 64, AdamW."""
+    x, y = datasets.make_friedman1(2000, noise=1.0, random_state=0)
+    targets = torch.tensor((y - y.mean()) / y.std(), dtype=torch.float32)[:, None]
+    train, validation, test = parts(torch.tensor(x, dtype=torch.float32), targets, 500, 500)
+    model = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    return Training(model, functional.mse_loss, shuffled(*train, 32, seed), validation, test, adamw, 3000)
+
+
+def cylinder_bell_funnel(examples: int, seed: int) -> Examples:
+    """Return noisy curves of 128 points and their kind (Saito, 1994): a plateau, a rise, or a fall."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.integers(3, size=examples)
+    start = rng.integers(16, 33, size=examples)
+    length = rng.integers(32, 97, size=examples)
+    at = (np.arange(128)[None] - start[:, None]) / length[:, None]
+    shapes = np.choose(kinds[:, None], [np.ones_like(at), at, 1 - at]) * ((at >= 0) & (at <= 1))
+    curves = (6 + rng.normal(size=(examples, 1))) * shapes + rng.normal(size=(examples, 128))
+    return torch.tensor(curves / 3, dtype=torch.float32)[:, None], torch.tensor(kinds)
+
+
+def curves(seed: int) -> Training:
+    """A one-dimensional convolutional network with BatchNorm on cylinder, bell and funnel; momentum, batch 32."""
+    train, validation, test = parts(*cylinder_bell_funnel(1500, 0), 500, 500)
+    model = nn.Sequential(
+        nn.Conv1d(1, 16, 7, stride=2), nn.BatchNorm1d(16), nn.ReLU(),
+        nn.Conv1d(16, 32, 5, stride=2), nn.BatchNorm1d(32), nn.ReLU(),
+        nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Linear(128, 3),
+    )  # fmt: skip
+    return Training(model, functional.cross_entropy, shuffled(*train, 32, seed), validation, test, momentum, 1000)
+
+
+def _truncated(layer: nn.Module) -> None:
+    """Initialise as Haiku does: weights from a normal distribution cut at two deviations, of variance 1 / inputs."""
+    if isinstance(layer, nn.Linear):
+        deviation = 1 / math.sqrt(layer.in_features)
+        nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        nn.init.zeros_(layer.bias)
+
+
+def mnist(seed: int, updates: int) -> Training:
+    """learned_optimization's ImageMLP_Mnist_128x128x128_Relu: pixels / 255, first 80 % to train on, batch 128, Adam."""
+    arrays = sources.find("mnist", sources.data_root())
+    x, y = torch.tensor(arrays["x_train"]).float().flatten(1) / 255, torch.tensor(arrays["y_train"]).long()
+    cut = len(y) * 8 // 10
+    test = torch.tensor(arrays["x_test"]).float().flatten(1) / 255, torch.tensor(arrays["y_test"]).long()
+    sizes = (784, 128, 128, 128)
+    hidden = [[nn.Linear(a, b), nn.ReLU()] for a, b in itertools.pairwise(sizes)]
+    model = nn.Sequential(*[layer for pair in hidden for layer in pair], nn.Linear(128, 10)).apply(_truncated)
+    batches = shuffled(x[:cut], y[:cut], 128, seed)
+    return Training(model, functional.cross_entropy, batches, (x[cut:][:1000], y[cut:][:1000]), test, adam, updates)
+
+
+class Block(nn.Module):
+    """A layer of GPT-2: attention to what came before, then a perceptron, each after a normalisation."""
+
+    def __init__(self, width: int, heads: int, context: int) -> None:
+        super().__init__()
+        self.heads, self.norms = heads, nn.ModuleList(nn.LayerNorm(width, bias=False) for _ in range(2))
+        self.attend, self.project = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's outputs, (batch, time, width) as its inputs."""
+        batch, time, width = x.shape
+        q, k, v = (
+            part.view(batch, time, self.heads, -1).transpose(1, 2)
+            for part in self.attend(self.norms[0](x)).split(width, dim=2)
+        )
+        seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.project(seen.transpose(1, 2).reshape(batch, time, width))
+        return x + self.down(functional.gelu(self.up(self.norms[1](x))))
+
+
+class Transformer(nn.Module):
+    """A small GPT-2 without biases and dropout, whose last layer shares the embedding of tokens."""
+
+    def __init__(self, tokens: int, width: int = 128, heads: int = 4, layers: int = 4, context: int = 64) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(tokens, width), nn.Embedding(context, width)
+        self.blocks = nn.Sequential(*(Block(width, heads, context) for _ in range(layers)))
+        self.norm, self.head = nn.LayerNorm(width, bias=False), nn.Linear(width, tokens, bias=False)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                last = name.endswith(("project.weight", "down.weight"))
+                nn.init.normal_(parameter, std=0.02 / (math.sqrt(2 * layers) if last else 1))
+        self.head.weight = self.tokens.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of the next tokens, (batch, tokens, time), from tokens (batch, time)."""
+        embedded = self.tokens(x) + self.places.weight[: x.shape[1]]
+        logits: Tensor = self.head(self.norm(self.blocks(embedded)))
+        return logits.transpose(1, 2)
+
+
+def shakespeare(seed: int) -> Training:
+    """NanoGPT's recipe for a CPU: characters of Shakespeare, 4 layers of 128, context 64, batch 12, AdamW."""
+    text = Path(sources.data_root(), "tinyshakespeare.txt").read_text(encoding="utf-8")
+    known = sorted(set(text))
+    tokens = torch.tensor([known.index(c) for c in text])
+    cut = len(tokens) * 9 // 10
+
+    def windows(part: Tensor) -> Examples:
+        count = (len(part) - 1) // 64
+        return part[: count * 64].view(count, 64), part[1 : count * 64 + 1].view(count, 64)
+
+    def batches() -> Iterator[Examples]:
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            starts = torch.randint(cut - 65, (12,), generator=generator)
+            rows = starts[:, None] + torch.arange(65)
+            yield tokens[rows[:, :-1]], tokens[rows[:, 1:]]
+
+    inputs, targets = windows(tokens[cut:])
+    half = len(inputs) // 2
+
+    def optimizer(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+        several = list(parameters)
+        groups = [
+            {"params": [p for p in several if p.ndim >= 2], "weight_decay": 0.1},
+            {"params": [p for p in several if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99))
+
+    # Every fifth window of the first half chooses; the other half is looked at once.
+    validation, test = (inputs[:half:5], targets[:half:5]), (inputs[half:], targets[half:])
+    return Training(
+        Transformer(len(known)), functional.cross_entropy, batches(), validation, test, optimizer, 2000, clip=1.0
+    )
+
+
+TRAININGS: dict[str, Callable[[int], Training]] = {
+    "digits": digits,
+    "digits-long": digits_long,
+    "autoencoder": autoencoder,
+    "friedman": friedman,
+    "curves": curves,
+    **{f"mnist-{updates}": lambda seed, updates=updates: mnist(seed, updates) for updates in (500, 1000, 2000, 5000)},
+    "shakespeare": shakespeare,
+}
+
+
+def make(name: str, seed: int) -> Training:
+    """Return a training, with weights of its own; the global random generator is left seeded."""
+    torch.manual_seed(seed)
+    return TRAININGS[name](seed)
