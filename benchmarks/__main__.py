@@ -25,7 +25,18 @@ from lr_gym.files import write_json
 from lr_gym.processes import available_cores
 from lr_gym.provenance import provenance
 
-PARTS = ("overhead", "population", "workers", "rollouts", "versus_dacbench", "memory", "agents", "precision", "gpu")
+PARTS = (
+    "overhead",
+    "own_loop",
+    "population",
+    "workers",
+    "rollouts",
+    "versus_dacbench",
+    "memory",
+    "agents",
+    "precision",
+    "gpu",
+)
 
 
 def main() -> None:

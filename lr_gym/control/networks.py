@@ -88,8 +88,8 @@ class ActorNetwork:
             hidden, state = self._remember(self._lstm, x, state, starts)
         outputs = self._linear("action_net", hidden)
         if "log_std" in self._weights:
-            normal = Normal(outputs, torch.ones_like(outputs) * self._weights["log_std"].exp())
-            actions = normal.mean if deterministic else normal.rsample()
+            deviation = torch.ones_like(outputs) * self._weights["log_std"].exp()
+            actions = outputs if deterministic else Normal(outputs, deviation).rsample()
             return np.clip(actions.numpy(), np.float32(-1), np.float32(1)), state
         choices = Categorical(logits=outputs)
         return (choices.probs.argmax(1) if deterministic else choices.sample()).numpy(), state  # type: ignore[no-untyped-call]

@@ -17,6 +17,8 @@ class Clock:
     Intervals are `total / decisions` updates long; where that is no whole number they differ by one.
 
     Attributes:
+        updates: Updates done.
+        length: Updates of an interval, not necessarily a whole number.
         total: Updates of the whole training; None where nobody knows.
     """
 
@@ -29,20 +31,15 @@ class Clock:
             total: Updates of the whole training; None where nobody knows.
         """
         self.length, self.total = length, total
-        self._updates = 0
+        self.updates = 0
         self._doubtful: list[Tensor] = []
         self._end = self._end_after(0)
         self._hook = optimizer.register_step_post_hook(_counter(weakref.ref(self)))
 
     @property
-    def updates(self) -> int:
-        """Updates done."""
-        return self._updates
-
-    @property
     def over(self) -> bool:
         """Whether all updates are done."""
-        return self.total is not None and self._updates >= self.total
+        return self.total is not None and self.updates >= self.total
 
     def count(self, skipped: Tensor | None = None) -> None:
         """Count one update.
@@ -50,24 +47,24 @@ class Clock:
         Args:
             skipped: On the device, not zero if the optimizer has left the update out: a fused one under a `GradScaler`.
         """
-        self._updates += 1
+        self.updates += 1
         if skipped is not None:
             self._doubtful.append(skipped.detach().clone())
 
     def due(self) -> bool:
         """Return whether the interval has ended. Waits for the device only where an update may have been left out."""
-        if self._updates >= self._end and self._doubtful:
-            self._updates -= int((torch.stack(self._doubtful) != 0).sum())
+        if self.updates >= self._end and self._doubtful:
+            self.updates -= int((torch.stack(self._doubtful) != 0).sum())
             self._doubtful = []
-        return self._updates >= self._end
+        return self.updates >= self._end
 
     def next_interval(self) -> None:
         """Begin the next interval."""
-        self._end = self._end_after(self._updates)
+        self._end = self._end_after(self.updates)
 
     def go_to(self, updates: int) -> None:
         """Set the clock, to take up a training again; the interval that has begun then goes on."""
-        self._updates, self._doubtful = updates, []
+        self.updates, self._doubtful = updates, []
 
     def change(self, length: float, total: int) -> None:
         """Change the length of the training, and of the intervals from now on."""
@@ -75,12 +72,14 @@ class Clock:
         self.next_interval()
 
     def _end_after(self, updates: int) -> int:
-        """Return the first end of an interval after some updates."""
+        """Return the first end of an interval after some updates; beyond the training, that of the next update."""
+        if self.total is not None and updates >= self.total:
+            return updates + 1
         number = math.floor(updates / self.length)
         while round(number * self.length) <= updates:
             number += 1
         end = round(number * self.length)
-        return end if self.total is None or updates >= self.total else min(end, self.total)
+        return end if self.total is None else min(end, self.total)
 
 
 def _counter(clock: weakref.ref[Clock]) -> Callable[..., None]:

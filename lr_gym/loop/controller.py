@@ -134,6 +134,7 @@ class LRController(LRScheduler):
         self.optimizer = optimizers[0]
         self.agent, self._settings = agents.find_agent(agent)
         arguments.check_sight(self.agent, validate is not None)
+        self._looks_at_validation = agents.looks_at_validation(self.agent)
         check_number("loss_ceiling", loss_ceiling, 0, low_open=True)
         if updates_per_epoch is not None:
             check_number("updates_per_epoch", updates_per_epoch, 0, low_open=True)
@@ -276,20 +277,22 @@ class LRController(LRScheduler):
             self._pending.append(as_loss(metrics, "the training loss"))
         if val_loss is not None:
             self._gauge.val_loss = float(as_loss(val_loss, "val_loss"))
-        if self.updates > self._seen:
-            self._seen = self.updates
+        clock = self._clock
+        if clock.updates > self._seen:
+            self._seen = clock.updates
             if self._pending:
                 losses, self._pending = self._pending, []
                 self._gauge.losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).mean())
-        if self._clock.over and self._course.ended:
-            if self._clock.total is not None and self.updates > self._clock.total:
-                self._warn(
-                    "too long",
-                    f"training goes on beyond total_updates={self.total_updates}: the learning rate stays {self.lr:g}; "
-                    "controller.total_updates = ... changes the length",
-                )
+        if not clock.due():
             return False
-        if not self._clock.due() or (agents.looks_at_validation(self.agent) and self._gauge.waits()):
+        if clock.over and self._course.ended:
+            self._warn(
+                "too long",
+                f"training goes on beyond total_updates={clock.total}: the learning rate stays {self.lr:g}; "
+                "controller.total_updates = ... changes the length",
+            )
+            return False
+        if self._looks_at_validation and self._gauge.waits():
             return False
         return self._end_interval()
 

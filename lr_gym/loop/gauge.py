@@ -109,7 +109,7 @@ class Gauge:
         evaluation = self._evaluation()
         device = evaluation.loss.device
         seen = ["train_loss"] * bool(self.losses) + ["val_loss"] * (not self.waits())
-        losses = [loss.to(device) for loss in self.losses] or [torch.tensor(math.nan, device=device)]
+        losses = [loss.to(device, torch.float32) for loss in self.losses] or [torch.tensor(math.nan, device=device)]
         numbers = self._meter.numbers(torch.stack(losses), evaluation, self._weight(device))
         varies = variation(evaluation.predictions)
         host = mean_over_processes(torch.cat([numbers, varies[None]])).cpu().numpy()

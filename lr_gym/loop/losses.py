@@ -12,11 +12,16 @@ from lr_gym.errors import InvalidArgumentError
 
 
 def as_loss(value: Any, what: str) -> Tensor:
-    """Return a loss as a tensor of its own on its device, without waiting for it."""
+    """Return a loss as a tensor of its own on its device, shape (), without waiting for it.
+
+    Called after every update: a loss as usual takes two operations.
+    """
     if isinstance(value, Tensor):
+        if value.ndim == 0:
+            return value.detach().clone()
         if value.numel() != 1:
             raise InvalidArgumentError(f"{what} must be a single number, got a tensor of shape {tuple(value.shape)}")
-        return value.detach().float().reshape(()).clone()
+        return value.detach().reshape(()).clone()
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return torch.tensor(float(value))
     raise InvalidArgumentError(f"{what} must be a number or a tensor with one, got {type(value).__name__}")
