@@ -13,6 +13,7 @@ from lr_gym.control.brake import FACTOR, Brake
 from lr_gym.control.controller import Controller
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.loop.agents import looks_at_validation, observes_progress
+from lr_gym.loop.groups import unwrapped
 from lr_gym.tasks.models import final_weight
 
 #: Intervals of a training, unless its owner says otherwise: what the package's controllers were trained with.
@@ -20,7 +21,7 @@ DECISIONS = 50
 
 
 def as_optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
-    """Return one or several optimizers as a list.
+    """Return one or several optimizers as a list, without what frameworks wrap them in.
 
     Raises:
         InvalidArgumentError: It is none.
@@ -30,7 +31,7 @@ def as_optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
     if optimizers != several:
         kinds = ", ".join(type(one).__name__ for one in several)
         raise InvalidArgumentError(f"optimizer must be a torch.optim.Optimizer, or several; got {kinds}")
-    return optimizers
+    return [unwrapped(one) for one in optimizers]
 
 
 def check_sight(agent: Agent, validated: bool) -> None:
@@ -42,8 +43,8 @@ def check_sight(agent: Agent, validated: bool) -> None:
     if isinstance(agent, Controller) and looks_at_validation(agent) and not validated:
         raise InvalidArgumentError(
             "this controller looks at validation losses and predictions: pass validate=lr_gym.validation(model, loss, "
-            "x_val, y_val), or a function that returns the mean loss and the outputs; without validation data take a "
-            "controller that observes training losses only"
+            "x_val, y_val), or a function that returns the mean loss and the outputs; without validation data take "
+            "'universal-training-losses'"
         )
 
 

@@ -9,7 +9,8 @@ by you.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,8 @@ class LRController(LRScheduler):
         self._restore, self._keep_best = bool(restore), bool(keep_best)
         final_weight = arguments.observed_weight(final_layer, model, self.agent)
         copy_best = self._weights.state if self._weights is not None and keep_best else list
-        self._gauge = Gauge(validate, final_weight, copy_best)
+        device = next(p for group in self._groups.groups for p in group["params"]).device
+        self._gauge = Gauge(validate, final_weight, copy_best, device)
         self._clock = Clock(self.optimizer, length, total_updates)
         self._ahead: LoopTrainee | None = None
         if look_ahead is not None:
@@ -180,6 +182,7 @@ class LRController(LRScheduler):
         """Begin with a training of which nothing is known but the untrained network."""
         self._seen = 0  # updates whose losses were collected
         self._pending: list[Tensor] = []  # losses since the last update
+        self._last_loss: Callable[[], Any] = lambda: None  # the last one handed over, if it is still there
         self._warned: set[str] = set()
         self._start_lr = lr
         total = self._clock.total
@@ -251,6 +254,9 @@ class LRController(LRScheduler):
         """The updates done: what PyTorch's schedulers count by this name."""
         return self.updates
 
+    #: Accelerate counts up here what it has not handed over; nothing reads it.
+    _step_count = 0
+
     def get_last_lr(self) -> list[float | Tensor]:
         """Return the learning rate of every group."""
         return list(self._groups.all)
@@ -273,8 +279,9 @@ class LRController(LRScheduler):
         Raises:
             InvalidArgumentError: A loss is no single number.
         """
-        if metrics is not None:
+        if metrics is not None and not self._is_counted(metrics):
             self._pending.append(as_loss(metrics, "the training loss"))
+            self._last_loss = weakref.ref(metrics) if isinstance(metrics, Tensor) else lambda: metrics
         if val_loss is not None:
             self._gauge.val_loss = float(as_loss(val_loss, "val_loss"))
         clock = self._clock
@@ -295,6 +302,10 @@ class LRController(LRScheduler):
         if self._looks_at_validation and self._gauge.waits():
             return False
         return self._end_interval()
+
+    def _is_counted(self, loss: Any) -> bool:
+        """Return whether this very loss was counted at the last update: Accelerate calls `step` once per process."""
+        return self._clock.updates == self._seen and not self._pending and self._last_loss() is loss
 
     # -- the end of an interval --------------------------------------------------------------------------------------
 
@@ -460,7 +471,8 @@ class LRController(LRScheduler):
             self._clock.next_interval()
         state.into_gauge(saved["gauge"], self._gauge)
         self._clock.go_to(saved["updates"])
-        self._seen, self._pending = saved["seen"], list(saved["pending"])
+        self._seen = saved["seen"]
+        self._pending = [loss.to(self._gauge.predictions.device) for loss in saved["pending"]]
         if saved["copy"] is not None and self._copy is not None:
             self._copy = saved["copy"]
         if self.lr != saved["lr"]:

@@ -32,7 +32,11 @@ class Gauge:
     """
 
     def __init__(
-        self, validate: Validate | None, final_weight: Tensor | None, copy_weights: Callable[[], list[Tensor]]
+        self,
+        validate: Validate | None,
+        final_weight: Tensor | None,
+        copy_weights: Callable[[], list[Tensor]],
+        device: torch.device,
     ) -> None:
         """Measure the untrained network.
 
@@ -40,11 +44,13 @@ class Gauge:
             validate: How validation examples are evaluated; None where there are none.
             final_weight: Weights of the final dense layer; None where nobody observes them.
             copy_weights: Returns what is to be kept of the best weights.
+            device: Where the training is: processes that train on GPUs may be able to exchange nothing else.
 
         Raises:
             InvalidArgumentError: `validate` returns something else.
         """
         self._validate, self._final_weight, self._copy_weights = validate, final_weight, copy_weights
+        self._device = device
         self.losses: list[Tensor] = []
         self.val_loss: float | None = None
         untrained = self._evaluation()
@@ -133,7 +139,8 @@ class Gauge:
 
     def _evaluation(self) -> Evaluation:
         if self._validate is None:
-            loss, outputs = torch.tensor(math.nan if self.val_loss is None else self.val_loss), torch.zeros(1, 1)
+            loss = torch.tensor(math.nan if self.val_loss is None else self.val_loss, device=self._device)
+            outputs = torch.zeros(1, 1, device=self._device)
         else:
             loss, outputs = _pair(self._validate())
         return Evaluation(loss, torch.full_like(loss, math.nan), outputs)

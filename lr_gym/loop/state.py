@@ -58,7 +58,8 @@ def of_gauge(gauge: Gauge) -> dict[str, Any]:
 
 def begin_gauge(saved: dict[str, Any], gauge: Gauge) -> None:
     """Let a gauge begin with the untrained network of a state."""
-    gauge.begin(saved["untrained"], Vital(*saved["start"]), saved["predictions"])
+    device = gauge.predictions.device  # the state may have been loaded onto another one
+    gauge.begin(saved["untrained"], Vital(*saved["start"]), saved["predictions"].to(device))
 
 
 def into_gauge(saved: dict[str, Any], gauge: Gauge) -> None:
