@@ -27,7 +27,7 @@ from lr_gym.control.controller import Controller, is_shipped
 from lr_gym.control.measuring import BestWeights
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.loop import state
-from lr_gym.loop.groups import Groups
+from lr_gym.loop.groups import Groups, unwrapped
 from lr_gym.loop.losses import as_loss, mean_over_processes
 from lr_gym.loop.plot import draw
 from lr_gym.loop.validation import Validation
@@ -117,7 +117,7 @@ class LRController(LRScheduler):
         check_whole("total_updates", total_updates)
         check_whole("decisions", decisions)
         check_number("loss_ceiling", loss_ceiling, 0, low_open=True)
-        self.optimizer = optimizer
+        self.optimizer = optimizer = unwrapped(optimizer)
         self.agent = as_agent(_named(agent) if isinstance(agent, (str, Path)) else agent)
         if isinstance(self.agent, Controller) and validate is None:
             raise InvalidArgumentError(
@@ -150,6 +150,7 @@ class LRController(LRScheduler):
         """Begin with a training of which nothing is known but the untrained network."""
         self._updates = self._seen = self._interval_number = 0
         self._pending: list[Tensor] = []  # losses since the last update
+        self._last_loss: Callable[[], Any] = lambda: None  # the last one handed over, if it is still there
         self._losses: list[Tensor] = []  # one per update of the running interval
         self._val_loss: float | None = None
         self._measurements: list[tuple[int, Measurement]] = []
@@ -201,6 +202,9 @@ class LRController(LRScheduler):
         """The updates done: what PyTorch's schedulers count by this name."""
         return self._updates
 
+    #: Accelerate counts up here what it has not handed over; nothing reads it.
+    _step_count = 0
+
     def get_last_lr(self) -> list[float | Tensor]:
         """Return the learning rate of every group."""
         return list(self._groups.all)
@@ -223,8 +227,9 @@ class LRController(LRScheduler):
         Raises:
             InvalidArgumentError: A loss is no single number.
         """
-        if metrics is not None:
+        if metrics is not None and not self._is_counted(metrics):
             self._pending.append(as_loss(metrics, "the training loss"))
+            self._last_loss = weakref.ref(metrics) if isinstance(metrics, Tensor) else lambda: metrics
         if val_loss is not None:
             self._val_loss = float(as_loss(val_loss, "val_loss"))
         if self._updates > self._seen:
@@ -235,6 +240,10 @@ class LRController(LRScheduler):
         if not self._due():
             return False
         return self._advance(self._updates, self._measure())
+
+    def _is_counted(self, loss: Any) -> bool:
+        """Return whether this very loss was counted at the last update: Accelerate calls `step` once per process."""
+        return self._updates == self._seen and not self._pending and self._last_loss() is loss
 
     def _due(self) -> bool:
         """Return whether an interval has ended, and what is needed to decide is there."""
@@ -253,7 +262,10 @@ class LRController(LRScheduler):
 
     def _evaluation(self, val_loss: float | None) -> Evaluation:
         if self._validate is None:
-            loss, outputs = torch.tensor(math.nan if val_loss is None else val_loss), torch.zeros(1, 1)
+            # Not on the host: processes that train on GPUs may be able to exchange nothing else.
+            device = next(p for group in self.optimizer.param_groups for p in group["params"]).device
+            loss = torch.tensor(math.nan if val_loss is None else val_loss, device=device)
+            outputs = torch.zeros(1, 1, device=device)
         else:
             returned = self._validate()
             if not (isinstance(returned, tuple) and [isinstance(r, Tensor) for r in returned] == [True, True]):
@@ -403,7 +415,8 @@ class LRController(LRScheduler):
                 f"the state is of a training with total_updates={about[0]} and decisions={about[1]}, this controller "
                 f"was made with {self._total} and {self._decisions}; make it with the same"
             )
-        predictions = state_dict["predictions"]
+        device = self._meter.predictions.device  # the state may have been loaded onto another one
+        predictions = state_dict["predictions"].to(device)
         self._groups.initial_lr = state_dict["initial_lr"]
         self._start(
             state_dict["start_lr"],
@@ -417,7 +430,8 @@ class LRController(LRScheduler):
                 self._meter.best = BestWeights(measurement.features.val_loss, updates, [])
             self._advance(updates, measurement)
         self._updates, self._seen = state_dict["updates"], state_dict["seen"]
-        self._pending, self._losses = list(state_dict["pending"]), list(state_dict["losses"])
+        self._pending = [loss.to(device) for loss in state_dict["pending"]]
+        self._losses = list(state_dict["losses"])
         self._val_loss = state_dict["val_loss"]
         if self.lr != state_dict["lr"]:
             self._warn(

@@ -6,6 +6,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
+def unwrapped(optimizer: Optimizer) -> Optimizer:
+    """Return the optimizer that does the updates: frameworks (Accelerate, Lightning) wrap it in one of their own."""
+    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = inner
+    return optimizer
+
+
 class Groups:
     """Parameter groups that keep their ratios to the first one.
 
