@@ -43,7 +43,7 @@ class Validation:
         """Return the mean loss, shape (), and the outputs, (examples, ...), on the device."""
         device = next((p.device for p in self.model.parameters()), self.inputs.device)
         chunk = CHUNK if device.type == "cpu" else CHUNK_GPU
-        with _evaluating(self.model), torch.inference_mode():
+        with evaluating(self.model), torch.inference_mode():
             pieces = [self._forward(x.to(device, non_blocking=True)) for x in torch.split(self.inputs, chunk)]
             predictions = torch.cat(pieces)
             loss = self._loss(predictions, self.targets.to(device, non_blocking=True))
@@ -139,7 +139,7 @@ def _gathered(loader: Iterable[Any], examples: int) -> tuple[Tensor, Tensor]:
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Let a block see a network in evaluation mode; give every module its own mode back, whatever it was."""
     modes = [(module, module.training) for module in model.modules()]
     state = torch.get_rng_state()
