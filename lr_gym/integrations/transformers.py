@@ -56,6 +56,7 @@ class LRControllerCallback(TrainerCallback):
         """
         self.plan = Plan(agent, validation, monitor, options, also=", or a data set")
         self.controller: LRController | None = None
+        self._training = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **_: Any) -> None:
         """Refuse a `Trainer` that has a schedule of its own."""
@@ -65,11 +66,16 @@ class LRControllerCallback(TrainerCallback):
                 "LRControllerTrainer in place of Trainer, and in place of another class T of trainers a class of your "
                 "own: class MyTrainer(LRControllerTrainer, T)"
             )
+        self._training = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take note of no more metrics."""
+        self._training = False
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
         """Take note of the metric that is monitored."""
         name = self.plan.monitor
-        if name is None or self.controller is None or self.controller.updates == 0:
+        if name is None or not self._training or self.controller is None or self.controller.updates == 0:
             return
         if name not in metrics:
             raise InvalidArgumentError(f"monitor={name!r} is no metric; there are: {', '.join(sorted(metrics))}")
@@ -164,10 +170,14 @@ class LRControllerTrainer(Trainer):
     def _evaluate_batches(self, batches: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
         """Return the mean loss, shape (), and what the network returns, (numbers,), at most so many of each batch."""
         losses, outputs = [], []
-        with evaluating(self.model), torch.no_grad(), self.compute_loss_context_manager():
+        with evaluating(self.model):
             for batch in batches:
-                loss, returned = self.compute_loss(self.model, dict(batch), return_outputs=True)
-                losses.append(loss.mean())
+                loss, returned, _ = self.prediction_step(self.model, dict(batch), prediction_loss_only=False)
+                if loss is None:
+                    raise InvalidArgumentError(
+                        "validation needs a data set with labels: the Trainer finds no loss in it"
+                    )
+                losses.append(loss)
                 outputs.append(_some(returned))
         sizes = torch.tensor([_size(batch) for batch in batches], device=losses[0].device)
         return (torch.stack(losses) * sizes).sum() / sizes.sum(), torch.cat(outputs)
@@ -180,11 +190,12 @@ def _size(batch: Mapping[str, Any]) -> int:
 
 def _some(returned: Any) -> Tensor:
     """Return the predictions of a batch as (numbers,): evenly spaced ones, where there are more than are kept."""
-    predictions = returned.get("logits") if isinstance(returned, Mapping) else returned[1]
-    if not isinstance(predictions, Tensor):
+    while isinstance(returned, (tuple, list)) and returned:
+        returned = returned[0]  # the predictions come before hidden states and the like
+    if not isinstance(returned, Tensor):
         raise InvalidArgumentError(
-            f"the model's logits are a {type(predictions).__name__}: pass validation= a function of the network that "
-            "returns one that returns the mean loss and the predictions, two tensors"
+            f"the model returns a {type(returned).__name__} where its predictions should be: pass a function that returns "
+            "the mean loss and the predictions, two tensors, as validation="
         )
-    flat = predictions.flatten()
+    flat = returned.flatten()
     return flat[:: -(-len(flat) // NUMBERS)].float()
