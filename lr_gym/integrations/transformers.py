@@ -193,9 +193,10 @@ def _some(returned: Any) -> Tensor:
     while isinstance(returned, (tuple, list)) and returned:
         returned = returned[0]  # the predictions come before hidden states and the like
     if not isinstance(returned, Tensor):
+        kind = type(returned).__name__
         raise InvalidArgumentError(
-            f"the model returns a {type(returned).__name__} where its predictions should be: pass a function that returns "
-            "the mean loss and the predictions, two tensors, as validation="
+            f"the model returns a {kind} where its predictions should be: pass validation= a function that returns the "
+            "mean loss and the predictions, two tensors"
         )
     flat = returned.flatten()
     return flat[:: -(-len(flat) // NUMBERS)].float()
