@@ -23,6 +23,8 @@ from lr_gym.loop.validation import evaluating
 try:
     from transformers import Trainer, TrainerCallback
 except ModuleNotFoundError as error:
+    if error.name != "transformers":
+        raise
     raise missing("transformers") from error
 
 #: At most so many validation examples are used, and so many numbers of what the network returns for a batch of them.
