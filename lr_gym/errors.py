@@ -54,5 +54,9 @@ class LookAheadError(InvalidArgumentError):
     """An agent wants to look ahead in a training that cannot be left and taken up again."""
 
 
+class MissingPackageError(LRGymError, ImportError):
+    """A package that is needed here, and comes with an extra of lr_gym, is not installed."""
+
+
 class FileFormatError(LRGymError):
     """A controller, checkpoint or result file is damaged, foreign, or of another version."""

@@ -17,12 +17,14 @@ ROOMS = {
     "trainee": {"control", "tasks"},
     "envs": {"control", "tasks", "trainee"},
     "loop": {"control", "tasks", "trainee"},
+    "integrations": {"loop"},
     "evaluation": {"control", "tasks", "trainee", "envs"},
     "agents": {"control", "tasks", "trainee", "envs", "evaluation"},
     "commands": {"control", "tasks", "trainee", "envs", "evaluation", "agents"},
 }
 #: What each room may import of other packages that are slow to load, outside functions.
 SLOW = {"gymnasium": {"envs", "agents", "evaluation"}, "stable_baselines3": {"envs", "agents"}, "matplotlib": set()}
+SLOW |= {name: {"integrations"} for name in ("lightning", "pytorch_lightning", "transformers", "accelerate")}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

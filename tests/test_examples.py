@@ -48,6 +48,9 @@ def test_all_examples_are_tested() -> None:
         "my_agents",
         "my_problem",
         "own_loop",
+        "lightning_digits",
+        "transformers_tiny",
+        "accelerate_loop",
     }
 
 
@@ -110,3 +113,14 @@ def test_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     example = load("own_loop")
     monkeypatch.setattr(example, "UPDATES", 300)
     assert example.train("universal", 1e-5) > 0.7 > 0.4 > example.train("cosine", 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*(does not have many workers|LeafSpec|logging interval)")
+@pytest.mark.parametrize(
+    ("name", "epochs", "least"),
+    [("lightning_digits", 12, 0.6), ("transformers_tiny", 6, 0.3), ("accelerate_loop", 12, 0.6)],
+)
+def test_own_loops_of_frameworks(name: str, epochs: int, least: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = load(name)
+    monkeypatch.setattr(example, "EPOCHS", epochs)
+    assert example.train("universal", 1e-5) > least > 0.25 > example.train("cosine", 1e-5)

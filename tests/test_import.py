@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("gymnasium", "stable_baselines3", "sb3_contrib", "matplotlib", "torchvision")
+FRAMEWORKS = ("lightning", "pytorch_lightning", "transformers", "accelerate")
+HEAVY = ("gymnasium", "stable_baselines3", "sb3_contrib", "matplotlib", "torchvision", *FRAMEWORKS)
 
 
 def run(code: str, cwd: Path = ROOT) -> str:
@@ -24,11 +25,35 @@ def run(code: str, cwd: Path = ROOT) -> str:
         "import lr_gym",
         "from lr_gym import agents; import numpy; agents.make('ppo', controller='universal').predict(numpy.zeros(12))",
         "from lr_gym import agents, tasks; agents.make('arc'); tasks.get('fashion-mnist-mini/mlp')",
+        "import lr_gym.integrations; from lr_gym import LRController, validation",
     ],
-    ids=["import", "controller", "agents and tasks"],
+    ids=["import", "controller", "agents and tasks", "own loop"],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:
     assert run(f"import sys; {code}; print([m for m in {HEAVY} if m in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize("name", ["lightning", "transformers"])
+def test_a_framework_that_is_not_installed(name: str) -> None:
+    code = f"""
+import sys
+sys.modules |= dict.fromkeys({FRAMEWORKS}, None)
+try:
+    import lr_gym.integrations.{name}
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+    expected = f'lr_gym.integrations.{name} needs the package {name}: install it with pip install "lr-gym[{name}]"'
+    assert run(code) == f"MissingPackageError {expected}"
+
+
+def test_lightning_has_two_names() -> None:
+    code = """
+import pytorch_lightning, sys
+from lr_gym.integrations.lightning import LRControllerCallback
+print(issubclass(LRControllerCallback, pytorch_lightning.Callback), "lightning.pytorch" in sys.modules)
+"""
+    assert run(code) == "True False"
 
 
 @pytest.mark.parametrize("imports", ["import gymnasium, lr_gym", "import lr_gym, gymnasium", "import gymnasium"])

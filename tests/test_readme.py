@@ -26,6 +26,7 @@ def blocks(language: str, pages: Sequence[Path] = PAGES) -> list[pytest.param]:
     return found
 
 
+@pytest.mark.filterwarnings("ignore:.*(does not have many workers|LeafSpec)")  # Lightning, of small trainings
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_blocks_run(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

@@ -74,6 +74,19 @@ def test_updates_are_counted_not_calls() -> None:
     assert [entry["train_loss"] for entry in controller.history] == pytest.approx([103.5, 111.5, 119.5, 127.5])
 
 
+def test_a_loss_that_is_handed_over_again_is_the_same_loss() -> None:
+    """Accelerate calls a scheduler once per process and update."""
+    loop = Loop()
+    controller = loop.controller("constant", decisions=2, total_updates=4)
+    for update in range(4):
+        first, second = torch.tensor(float(update)), torch.tensor(2.0 * update)
+        controller.step(first)
+        loop.optimizer.step()
+        for _ in range(3):
+            controller.step(second)
+    assert [entry["train_loss"] for entry in controller.history] == [0.75, 3.75]
+
+
 @pytest.mark.parametrize(
     ("total", "decisions", "ends"),
     [(10, 4, [2, 5, 8, 10]), (3, 50, [1, 2, 3]), (7, 1, [7]), (9, 3, [3, 6, 9])],
