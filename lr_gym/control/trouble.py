@@ -10,8 +10,9 @@ from torch import Tensor
 
 #: A network has learned nothing while its loss is above this share of the untrained network's.
 LEARNED = 0.98
-#: A training loss of so many times the untrained network's means that the updates were too large.
-TOO_HIGH = 3.0
+#: A training loss of so many times the untrained network's means that the updates were too large. Where there is no
+#: validation data the untrained network's is that of one batch, and batches differ.
+TOO_HIGH, TOO_HIGH_FOR_BATCHES = 3.0, 10.0
 #: Outputs that vary so much less with the input than the untrained network's do not vary.
 DEAD = 1e-3
 
@@ -53,8 +54,9 @@ def trouble(start: Vital, now: Vital, losses: Mapping[str, float], ceiling: floa
         return f"a loss is not finite or above {ceiling:g}"
     if not now.loss >= LEARNED * start.loss:  # something was learned, or nobody knows
         return None
-    if (train_loss := losses.get("train_loss", 0.0)) > TOO_HIGH * start.loss:
-        return f"the training loss went up to {train_loss / start.loss:.3g} times the untrained network's"
+    allowed = start.loss * (TOO_HIGH if "val_loss" in losses else TOO_HIGH_FOR_BATCHES)
+    if losses.get("train_loss", 0.0) > allowed:
+        return f"the training loss went up from {start.loss:.3g} to {losses['train_loss']:.3g}"
     if now.variation < DEAD * start.variation:
         return "the network's outputs no longer depend on its input"
     return None

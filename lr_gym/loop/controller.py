@@ -161,6 +161,7 @@ class LRController(LRScheduler):
         device = next(p for group in self._groups.groups for p in group["params"]).device
         self._gauge = Gauge(validate, final_weight, copy_best, device)
         self._clock = Clock(self.optimizer, length, total_updates)
+        self._made_with = total_updates  # the length may change on the way
         self._ahead: LoopTrainee | None = None
         if look_ahead is not None:
             self._ahead = LoopTrainee(look_ahead, self.optimizer, self._groups, self._clock, self._gauge, self._ceiling)
@@ -421,6 +422,7 @@ class LRController(LRScheduler):
             "version": state.VERSION,
             "total_updates": self._clock.total,
             "length": self._clock.length,
+            "made_with": self._made_with,
             "updates": self.updates,
             "seen": self._seen,
             "lr": self.lr,
@@ -435,13 +437,15 @@ class LRController(LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a state: what was measured so far is shown to the agent again, which ends up where it was.
 
-        So any agent that only watches can be taken up again, whatever it remembers.
+        So any agent that only watches can be taken up again, whatever it remembers. Where this controller was made with
+        another `total_updates` than the saved one, the training goes on with the new length.
 
         Args:
             state_dict: What `state_dict` returned.
 
         Raises:
-            FileFormatError: It is something else, or that of a training of another length.
+            FileFormatError: It is something else, or that of a training of another length with an agent that is laid
+                out for it when it begins.
             InvalidArgumentError: The agent looks ahead, and what it saw cannot be shown to it again.
         """
         if why := agents.looks_ahead(self.agent):
@@ -456,10 +460,14 @@ class LRController(LRScheduler):
                 f"the state is of a training with total_updates={total} and intervals of {length:g} updates, this "
                 f"controller was made with {self._clock.total} and {self._clock.length:g}; make it with the same"
             )
+        wanted = self._made_with
         self._take_up(saved)
+        if wanted is not None and wanted != saved["made_with"]:
+            self.total_updates = wanted
 
     def _take_up(self, saved: dict[str, Any]) -> None:
         self._clock.length, self._clock.total = saved["length"], saved["total_updates"]
+        self._made_with = saved["made_with"]
         self._groups.initial_lr = saved["initial_lr"]
         state.begin_gauge(saved["gauge"], self._gauge)
         self._begin(saved["start_lr"])

@@ -83,7 +83,18 @@ def checked(state: Any) -> dict[str, Any]:
             "intervals": [_interval(entry) for entry in state["intervals"]],
             "copy": None if kept is None else Copy(list(kept["tensors"]), list(kept["optimizers"])),
         }
-        needed = ("total_updates", "length", "updates", "seen", "lr", "initial_lr", "start_lr", "pending", "gauge")
+        needed = (
+            "total_updates",
+            "length",
+            "made_with",
+            "updates",
+            "seen",
+            "lr",
+            "initial_lr",
+            "start_lr",
+            "pending",
+            "gauge",
+        )
         return {name: state[name] for name in needed} | read
     except (KeyError, TypeError, AttributeError) as error:
         raise FileFormatError("this is no state of an LRController of this version of lr_gym") from error

@@ -8,7 +8,7 @@ import torch
 from lr_gym.control.trouble import Vital, trouble, variation
 
 START = Vital(2.0, 0.5)
-FINITE, WENT_UP, DEAD = "a loss is not finite or above 100", "the training loss went up to 4 times", "no longer depend"
+FINITE, WENT_UP, DEAD = "a loss is not finite or above 100", "the training loss went up from 2 to 8", "no longer depend"
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ FINITE, WENT_UP, DEAD = "a loss is not finite or above 100", "the training loss 
         (Vital(3.0, 0.4), {"train_loss": 0.1, "val_loss": 3.0}, None),  # learns by heart
         (Vital(1.9, 0.0), {"train_loss": 1.0, "val_loss": 1.9}, None),
         (Vital(2.0, 0.4), {"train_loss": 8.0, "val_loss": 2.0}, WENT_UP),
+        (Vital(8.0, math.nan), {"train_loss": 8.0}, None),  # batches differ
+        (Vital(30.0, math.nan), {"train_loss": 30.0}, "went up from 2 to 30"),
         (Vital(2.3, 1e-5), {"train_loss": 2.0, "val_loss": 2.3}, DEAD),
         (Vital(2.3, math.nan), {"train_loss": 2.0, "val_loss": 2.3}, None),
         (Vital(math.nan, math.nan), {"train_loss": 2.0}, None),  # no validation data, nothing measured yet

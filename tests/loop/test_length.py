@@ -56,6 +56,16 @@ def test_a_changed_length_is_taken_up_again() -> None:
     assert resumed.history == controller.history
 
 
+def test_a_longer_training_takes_up_a_shorter_one() -> None:
+    loop = Loop(lr=0.01)
+    controller = loop.controller("universal", validate=loop.validation())
+    loop.run(controller, 40)
+    longer = loop.controller("universal", validate=loop.validation(), total_updates=80)
+    longer.load_state_dict(controller.state_dict())
+    loop.run(longer, 40)
+    assert [entry["updates"] for entry in longer.history] == [*range(4, 44, 4), 48, 56, 64, 72, 80]
+
+
 def test_schedules_are_laid_out_once() -> None:
     controller = Loop().controller("cosine")
     with pytest.raises(InvalidArgumentError, match=r"total_updates cannot change: .* laid out for the whole training"):

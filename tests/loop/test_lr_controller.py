@@ -79,12 +79,12 @@ def test_a_loss_that_is_handed_over_again_is_the_same_loss() -> None:
     loop = Loop()
     controller = loop.controller("constant", decisions=2, total_updates=4)
     for update in range(4):
-        first, second = torch.tensor(float(update)), torch.tensor(2.0 * update)
+        first, second = torch.tensor(8.0 + update), torch.tensor(8.0 + 2 * update)
         controller.step(first)
         loop.optimizer.step()
         for _ in range(3):
             controller.step(second)
-    assert [entry["train_loss"] for entry in controller.history] == [0.75, 3.75]
+    assert [entry["train_loss"] for entry in controller.history] == [8.75, 11.75]
 
 
 @pytest.mark.parametrize(
