@@ -116,6 +116,11 @@ class Group:
         }
 
 
+def starts(groups: Sequence[Group]) -> list[float]:
+    """Return the initial lrs of a comparison, the largest first; those that belong to an agent do not count."""
+    return sorted({group.initial_lr for group in groups if not group.own_start}, reverse=True)
+
+
 def tested(groups: Sequence[Group], references: Sequence[Group | None]) -> list[Group]:
     """Return the groups with p-values against their references, corrected for all of them together.
 
