@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from lr_gym.evaluation.matrix import Failure
+from lr_gym.evaluation.cells import Failure
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.evaluation.statistics import (
     Summary,

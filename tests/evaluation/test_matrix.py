@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
+import math
 import os
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -18,12 +20,15 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from pebble import ProcessExpired
 
 from lr_gym import LRTrainingEnv, agents, rollout
-from lr_gym.errors import EpisodeError, LRGymError
+from lr_gym.errors import EpisodeError, InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
+from lr_gym.evaluation import cells as cells_module
 from lr_gym.evaluation import matrix as matrix_module
 from lr_gym.evaluation.matrix import Failure
+from lr_gym.processes import WorkerDiedError
 
 
 class Raising(tiny.Decay):
@@ -165,7 +170,7 @@ def test_the_key_depends_on_nothing_else(monkeypatch: pytest.MonkeyPatch) -> Non
     assert cell(contestant=Contestant("other name", {"agent": "decay"}, None)).key == key
     assert cell(env={"a": 1, "b": 2}).key == cell(env={"b": 2, "a": 1}).key
     assert dataclasses.replace(cell(), task=type(tiny.task()).from_dict(tiny.task().to_dict())).key == key
-    monkeypatch.setattr(matrix_module, "RECORD_VERSION", matrix_module.RECORD_VERSION + 1)
+    monkeypatch.setattr(cells_module, "RECORD_VERSION", cells_module.RECORD_VERSION + 1)
     assert cell().key != key
 
 
@@ -424,46 +429,58 @@ def test_ctrl_c_is_no_failure(here: Workers, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [f"{cells[0].key}.json"]
 
 
-# -- processes that die, by a pool that has none -----------------------------------------------------------------------
+# -- processes that die or hang, by a pool that has none ---------------------------------------------------------------
 
 
 class Fragile:
-    """Stands in for a pool of processes; breaks where a cell has a deadly seed, at once or some time later."""
+    """Stands in for a pool and `finished`; some seeds kill their process, some hang, and so many calls break it."""
 
-    def __init__(self, deadly: frozenset[int], late: bool, broken: bool = False) -> None:
-        self.deadly, self.late, self.broken = deadly, late, broken
+    def __init__(self, deadly: frozenset[int], hanging: frozenset[int], lasts: int) -> None:
+        self.deadly, self.hanging, self.lasts, self.active = deadly, hanging, lasts, True
 
-    def submit(self, job: Any) -> Future[Any]:
-        if self.broken and not self.late:
-            raise BrokenProcessPool
-        future: Future[Any] = Future()
-        self.broken |= job.cell.seed in self.deadly
-        if self.broken:
-            future.set_exception(BrokenProcessPool())
-        else:
-            future.set_result(job())
-        return future
+    def finished(self, jobs: Sequence[Any], timeout: float | None) -> Iterator[tuple[int, Future[Any]]]:
+        assert self.active
+        for place, job in reversed(list(enumerate(jobs))):
+            if not self.lasts:
+                self.active = False
+                raise WorkerDiedError
+            self.lasts -= 1
+            future: Future[Any] = Future()
+            if job.cell.seed in self.deadly:
+                future.set_exception(ProcessExpired("Abnormal termination"))
+            elif job.cell.seed in self.hanging:
+                future.set_exception(TimeoutError("Task timeout", timeout))
+            else:
+                future.set_result(job())
+            yield place, future
 
-    def shutdown(self, **_: Any) -> None:
-        self.broken = True
 
-    def __enter__(self) -> Fragile:
-        return self
+@contextlib.contextmanager
+def fragile(*, deadly: frozenset[int] = frozenset(), hanging: frozenset[int] = frozenset(), lasts: int = 99) -> Any:
+    """Replace pools; yields those that were made."""
+    made: list[Fragile] = []
 
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
+    def make(count: int, modules: Sequence[str]) -> Fragile:
+        made.append(Fragile(deadly, hanging, lasts))
+        return made[-1]
+
+    with (
+        mock.patch.object(matrix_module, "worker_pool", make),
+        mock.patch.object(matrix_module, "finished", lambda pool, jobs, timeout: pool.finished(jobs, timeout)),
+        mock.patch.object(matrix_module, "end_pool", lambda pool: setattr(pool, "active", False)),
+    ):
+        yield made
 
 
 SEEDS = st.frozensets(st.integers(0, 7))
 
 
-@given(st.integers(0, 8), SEEDS, SEEDS, st.integers(1, 3), st.booleans(), st.booleans(), st.booleans())
-def test_only_cells_that_kill_their_process_fail(
-    count: int, deadly: frozenset[int], known: frozenset[int], processes: int, late: bool, broken: bool, keep: bool
+@given(st.integers(0, 8), SEEDS, SEEDS, SEEDS, st.integers(1, 9), st.booleans())
+def test_only_cells_that_kill_or_block_their_process_fail(
+    count: int, deadly: frozenset[int], hanging: frozenset[int], known: frozenset[int], lasts: int, keep: bool
 ) -> None:
-    """Whichever do, how many processes there are, and if the pool was broken from the start."""
+    """Whichever do, and however often the pool must be replaced because processes without work die."""
     cells, runs, calls = [cell(seed=seed) for seed in range(count)], Counter[int](), Counter[int]()
-    pools = itertools.chain([Fragile(deadly, late, broken)], iter(lambda: Fragile(deadly, late), None))
 
     def run(one: Cell) -> Rollout:
         runs[one.seed] += 1
@@ -472,22 +489,43 @@ def test_only_cells_that_kill_their_process_fail(
     with (
         tempfile.TemporaryDirectory() as name,
         mock.patch.object(Cell, "run", run),
-        mock.patch.object(matrix_module, "worker_pool", side_effect=pools),
+        fragile(deadly=deadly, hanging=hanging, lasts=lasts) as made,
     ):
         folder = Path(name) if keep else None
         if keep:
             Workers(1, in_process=True).run([one for one in cells if one.seed in known], folder)
-        with Workers(processes) as workers:
+        with Workers(2, timeout=2.5) as workers:
             outcomes = workers.attempt(cells, folder, lambda one, _: calls.update([one.seed]))
+            assert workers.attempt([]) == []
+        assert not any(pool.active for pool in made[-1:])
         files = {file.name for file in Path(name).iterdir()}
-    lost = deadly - known if keep else deadly
-    died = "its worker process died (out of memory, or killed)"
+    words = dict.fromkeys(hanging, "it took longer than 2.5 s, and its worker process was ended")
+    words |= dict.fromkeys(deadly, "its worker process died (out of memory, or killed)")
+    lost = {seed: word for seed, word in words.items() if not (keep and seed in known)}
     for one, outcome in zip(cells, outcomes, strict=True):
-        assert outcome == (Failure(str(one), died) if one.seed in lost else tiny.record(seed=one.seed))
+        assert outcome == (Failure(str(one), lost[one.seed]) if one.seed in lost else tiny.record(seed=one.seed))
     assert calls == Counter(range(count))
+    computed = count - len(known & set(range(count))) if keep else count
+    assert len(made) == math.ceil(computed / lasts)
     if keep:
         assert set(runs.values()) <= {1}  # none is computed twice
         assert files == {f"{one.key}.failed.json" if one.seed in lost else f"{one.key}.json" for one in cells}
+
+
+def test_processes_that_die_before_they_have_work_are_an_error() -> None:
+    with fragile(lasts=0) as made, Workers(2) as workers, pytest.raises(WorkerDiedError, match="a worker process died"):
+        workers.attempt([cell()])
+    assert len(made) == 1
+
+
+def test_a_pool_that_broke_between_two_runs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cell, "run", lambda one: tiny.record(seed=one.seed))
+    with fragile() as made, Workers(2) as workers:
+        for expected in (1, 1, 2):
+            assert workers.run([cell(seed=1)]) == [tiny.record(seed=1)]
+            assert len(made) == expected
+            made[0].active = expected == 1 and not hasattr(made[0], "used")
+            made[0].used = True
 
 
 def test_an_error_of_the_callback_surfaces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -495,9 +533,21 @@ def test_an_error_of_the_callback_surfaces(monkeypatch: pytest.MonkeyPatch) -> N
         raise LRGymError("the callback's own")
 
     monkeypatch.setattr(Cell, "run", lambda one: tiny.record(seed=one.seed))
-    monkeypatch.setattr(matrix_module, "worker_pool", lambda *_: Fragile(frozenset(), late=True))
-    with Workers(1) as workers, pytest.raises(LRGymError, match="the callback's own"):
+    with fragile(), Workers(1) as workers, pytest.raises(LRGymError, match="the callback's own"):
         workers.attempt([cell(seed=1)], None, refuse)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"count": 0}, "count must be a whole number of at least 1, got 0"),
+        ({"count": 1, "timeout": 0}, r"timeout must lie in \(0, inf\], got 0"),
+        ({"count": 1, "timeout": 5, "in_process": True}, "a cell that runs in this process cannot be ended: leave tim"),
+    ],
+)
+def test_workers_are_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        Workers(**arguments)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
