@@ -93,7 +93,8 @@ def finished(
     Args:
         pool: Where they run.
         calls: Picklable, without arguments.
-        timeout: Seconds that each may take, from when a process begins with it; None for any number.
+        timeout: Seconds that each may take, from when a process begins with it, what it must import for it
+            included; None for any number.
 
     Yields:
         The place and a future that holds the value or the error: the call's own, `NotSendableError` for one that

@@ -32,7 +32,8 @@ class Workers:
             count: Worker processes, each with one torch thread.
             in_process: Start none and run cells here, one after another.
             modules: Modules that each worker imports first, because they register something that cells need.
-            timeout: Seconds that a cell may take; one that takes longer has failed. None for any number.
+            timeout: Seconds that a cell may take, with what a fresh worker must import for it, which is several; one
+                that takes longer has failed. None for any number.
 
         Raises:
             InvalidArgumentError: The count is no whole number of at least 1, or the timeout is not above 0 or has no

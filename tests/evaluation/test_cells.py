@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import threading
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -188,31 +187,6 @@ def test_two_on_one_folder_share_the_work(here: Workers, tmp_path: Path) -> None
 
     ours = here.run([cell(first, seed=seed) for seed in range(4)], tmp_path, meanwhile)
     assert (ours, first.episodes, second.episodes) == (theirs, 1, 3)
-
-
-def test_two_at_once_on_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes when: records are whole, and both sides have all."""
-    both = threading.Barrier(2, timeout=60)
-
-    def run(chosen: Cell) -> Rollout:
-        if chosen.seed == 0:
-            both.wait()  # both work on the same cell
-        return tiny.record(seed=chosen.seed)
-
-    monkeypatch.setattr(Cell, "run", run)
-    chosen = [cell(seed=seed) for seed in range(20)]
-    results: list[list[Rollout]] = []
-
-    def work() -> None:
-        results.append(Workers(1, in_process=True).run(chosen, tmp_path))
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == [[tiny.record(seed=seed) for seed in range(20)]] * 2
-    assert names(tmp_path) == sorted(f"{one.key}.json" for one in chosen)
 
 
 # -- cells that fail ---------------------------------------------------------------------------------------------------

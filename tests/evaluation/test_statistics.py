@@ -93,29 +93,16 @@ def test_by_hand(function: Callable[..., Any], arguments: tuple[Any, ...], expec
     assert function(*arguments) == pytest.approx(expected, rel=1e-12, abs=0, nan_ok=True)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        *(
-            (
-                lambda share=share: bootstrap_interval([1, 2], share),
-                f"^confidence must be between .* 0.95, got {share}$",
-            )
-            for share in (0, 1, 95, -0.5, NAN)
-        ),
-        *(
-            (
-                lambda sides=sides: paired_p_value(*sides),
-                f"a and b must be pairs of runs, got {len(sides[0])} and {len(sides[1])} values; leave out seeds that "
-                "only one side has, or use welch",
-            )
-            for sides in (([1, 2, 3], [1, 2]), ([1, 2], [1, 2, 3]))
-        ),
-    ],
-)
-def test_arguments_that_make_no_sense(call: Callable[[], Any], message: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=message):
-        call()
+def test_arguments_that_make_no_sense_are_refused() -> None:
+    for share in (0, 1, 95, -0.5, NAN):
+        with pytest.raises(InvalidArgumentError, match=f"^confidence must be between 0 and 1, .* got {share}$"):
+            bootstrap_interval([1, 2], share)
+    for a, b in (([1, 2, 3], [1, 2]), ([1, 2], [1, 2, 3])):
+        message = (
+            f"pairs of runs, got {len(a)} and {len(b)} values; leave out seeds that only one side has, or use welch"
+        )
+        with pytest.raises(InvalidArgumentError, match=message):
+            paired_p_value(a, b)
 
 
 # -- summaries ---------------------------------------------------------------------------------------------------------
@@ -135,17 +122,6 @@ def test_summary_equals_python(values: list[float]) -> None:
 
 
 # -- tests -------------------------------------------------------------------------------------------------------------
-
-
-def test_welch_with_unequal_variances() -> None:
-    """t and the degrees of freedom (Welch 1947) by hand; Student's test would say 0.0725."""
-    a, b = [1, 2, 3, 4], [2, 4, 6, 8, 10]
-    error_a, error_b = (5 / 3) / 4, 10 / 5
-    t = (2.5 - 6) / math.sqrt(error_a + error_b)
-    freedom = (error_a + error_b) ** 2 / (error_a**2 / 3 + error_b**2 / 4)
-    assert freedom == pytest.approx(5.5207, abs=1e-4)
-    assert welch_p_value(a, b) == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=1e-12)
-    assert abs(welch_p_value(a, b) - stats.ttest_ind(a, b).pvalue) > 0.003
 
 
 @given(SAMPLES, SAMPLES)
@@ -194,11 +170,6 @@ def test_what_does_not_matter_to_pairs(pairs: list[tuple[int, int]], shift: int,
 # -- intervals ---------------------------------------------------------------------------------------------------------
 
 
-def test_bootstrap_of_many_values_is_the_normal_interval() -> None:
-    values = stats.norm.ppf((np.arange(400) + 0.5) / 400)
-    assert bootstrap_interval(values) == pytest.approx((-1.96 / 20, 1.96 / 20), abs=0.008)
-
-
 @given(st.lists(NUMBERS, min_size=2, max_size=10), st.integers(0, 20), st.randoms())
 def test_bootstrap_properties(values: list[int], seed: int, random: Random) -> None:
     low, high = bootstrap_interval(values, seed=seed)
@@ -220,12 +191,6 @@ def test_intervals_depend_on_their_seed_alone() -> None:
         np.random.seed(2)
         assert interval(values) == first
         assert len({interval(values, seed=seed) for seed in range(5)}) > 1
-
-
-def test_interval_of_one_task_is_the_bootstrap() -> None:
-    values = list(range(20))
-    _, low, high = interquartile_mean_interval([values])
-    assert (low, high) == pytest.approx(bootstrap_interval(values, statistic=interquartile_mean), abs=0.6)
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=20), st.randoms())
