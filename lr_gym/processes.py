@@ -5,27 +5,44 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from pebble import ProcessExpired, ProcessPool
 
 from lr_gym.errors import LRGymError
 
 T = TypeVar("T")
 
+#: Seconds between two looks at whether a pool that answers nothing still lives.
+_LOOK_EVERY = 1.0
+
 
 class WorkerDiedError(LRGymError):
     """A worker process died."""
 
+    def __init__(self) -> None:
+        super().__init__(
+            "a worker process died (out of memory, or killed); free some memory or use fewer workers, then run the "
+            "same command again: what is finished is kept"
+        )
+
+
+class NotSendableError(LRGymError):
+    """A call cannot be pickled."""
+
 
 def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores this process may use: its affinity and its container's quota count."""
+    from loky import cpu_count  # here: most processes do not ask
+
+    return int(cpu_count())
 
 
 def prepare_worker() -> None:
@@ -42,15 +59,15 @@ def prepare_worker() -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPoolExecutor:
+def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPool:
     """Return a pool of processes with one torch thread each; they start when there is work.
 
     Args:
         count: How many.
         modules: What each imports first, because it registers something that the work needs.
     """
-    return ProcessPoolExecutor(
-        count, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare, initargs=(tuple(modules),)
+    return ProcessPool(
+        count, initializer=_prepare, initargs=(tuple(modules),), context=multiprocessing.get_context("spawn")
     )
 
 
@@ -60,31 +77,82 @@ def _prepare(modules: Sequence[str]) -> None:
         importlib.import_module(module)
 
 
-def as_they_come(pool: ProcessPoolExecutor, calls: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
-    """Call functions in a pool and yield each one's place and value as soon as it is there, in no certain order.
+def end_pool(pool: ProcessPool) -> None:
+    """End the processes of a pool at once, whatever they are at. Harmless when called again."""
+    pool.stop()
+    pool.join()
 
-    What has not begun is cancelled when the caller leaves.
+
+def finished(
+    pool: ProcessPool, calls: Sequence[Callable[[], T]], timeout: float | None = None
+) -> Iterator[tuple[int, Future[T]]]:
+    """Call functions in a pool and yield each one's place and outcome as soon as it is there, in no certain order.
+
+    The processes of the pool end at once when the caller leaves before the last.
 
     Args:
         pool: Where they run.
         calls: Picklable, without arguments.
+        timeout: Seconds that each may take, from when a process begins with it, what it must import for it
+            included; None for any number.
+
+    Yields:
+        The place and a future that holds the value or the error: the call's own, `NotSendableError` for one that
+        cannot be pickled, `pebble.ProcessExpired` for one whose process died, `TimeoutError` for one that was ended.
+
+    Raises:
+        WorkerDiedError: A process died that had no call: it could not be started, or the pool is of no use any more.
+    """
+    pending: dict[Future[T], int] = {}
+    try:
+        for place, call in enumerate(calls):
+            pending[_scheduled(pool, call, timeout)] = place
+        while pending:
+            done, _ = wait(pending, timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED)
+            if not (done or pool.active):
+                raise BrokenProcessPool
+            for future in done:
+                if isinstance(error := future.exception(), BrokenProcessPool):
+                    raise error
+                yield pending.pop(future), future
+    except RuntimeError as error:  # the pool's, among them BrokenProcessPool
+        raise WorkerDiedError from error
+    finally:
+        if pending:
+            end_pool(pool)
+
+
+def _scheduled(pool: ProcessPool, call: Callable[[], T], timeout: float | None) -> Future[T]:
+    """Give a call to a pool, pickled here: an error of pickling belongs to the call, inside the pool it would break it.
+
+    Raises:
+        RuntimeError: The pool is of no use any more.
+    """
+    try:
+        pickled = pickle.dumps(call)
+    except Exception as error:  # whatever a user's object raises
+        future: Future[T] = Future()
+        future.set_exception(
+            NotSendableError(f"it cannot be sent to a worker process: {type(error).__name__}: {error}")
+        )
+        return future
+    return pool.schedule(_call, (pickled,), timeout=timeout)
+
+
+def _call(pickled: bytes) -> Any:
+    return pickle.loads(pickled)()
+
+
+def as_they_come(pool: ProcessPool, calls: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
+    """Call functions in a pool like `finished`, and yield each one's place and value; the first error is raised.
 
     Raises:
         WorkerDiedError: A process died.
+        NotSendableError: A call cannot be pickled.
     """
-    futures: dict[Future[T], int] = {}
-    try:
-        futures = {pool.submit(call): place for place, call in enumerate(calls)}
-        pending = set(futures)
-        while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield futures[future], future.result()
-    except BrokenProcessPool as error:
-        raise WorkerDiedError(
-            "a worker process died (out of memory, or killed); free some memory or use fewer workers, then run the "
-            "same command again: what is finished is kept"
-        ) from error
-    finally:
-        for future in futures:
-            future.cancel()
+    for place, future in finished(pool, calls):
+        try:
+            value = future.result()
+        except ProcessExpired as error:
+            raise WorkerDiedError from error
+        yield place, value

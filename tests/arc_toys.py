@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -73,21 +73,9 @@ def problem(name: str = "toy", **fields: Any) -> Problem:
     return Problem(quadratics.task(3, **({"name": name, "batch_size": 4} | fields)), lrs=(1e-3, 1e-2))
 
 
-class Here(Executor):
-    """Stands in for a pool of processes: calls at once, in this process."""
-
-    def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(call(*arguments, **options))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-def pool_here(count: int, modules: Sequence[str] = ()) -> Here:
-    """Stand in for `worker_pool`."""
-    return Here()
+def calls_here(pool: None, calls: Sequence[Callable[[], Any]]) -> Iterator[tuple[int, Any]]:
+    """Stand in for `as_they_come` without processes."""
+    return ((place, call()) for place, call in enumerate(calls))
 
 
 def no_pool(*_: Any, **__: Any) -> NoReturn:
@@ -99,7 +87,8 @@ def run_main(module: ModuleType, *arguments: str, **replaced: Any) -> None:
     """Run one of ARC's command lines to its end in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"{module.__name__}.py", *arguments])
-        for name, value in ({"worker_pool": pool_here} | replaced).items():
+        here = {"worker_pool": lambda *_: contextlib.nullcontext(), "as_they_come": calls_here}
+        for name, value in (here | replaced).items():
             patch.setattr(module, name, value)
         module.main()
 

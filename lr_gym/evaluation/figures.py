@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lr_gym.evaluation.groups import Group
+from lr_gym.evaluation.groups import Group, starts
 from lr_gym.evaluation.plots import Curve, new_figure, plot_runs
 from lr_gym.evaluation.ranking import Standing
-from lr_gym.evaluation.tables import starts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from lr_gym.evaluation.matrix import Failure
+from lr_gym.evaluation.cells import Failure
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.evaluation.statistics import (
     Summary,
@@ -114,6 +114,11 @@ class Group:
                 for run in self.runs
             ],
         }
+
+
+def starts(groups: Sequence[Group]) -> list[float]:
+    """Return the initial lrs of a comparison, the largest first; those that belong to an agent do not count."""
+    return sorted({group.initial_lr for group in groups if not group.own_start}, reverse=True)
 
 
 def tested(groups: Sequence[Group], references: Sequence[Group | None]) -> list[Group]:

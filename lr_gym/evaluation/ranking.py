@@ -11,9 +11,8 @@ import numpy as np
 from scipy import stats
 
 from lr_gym.errors import UnknownNameError
-from lr_gym.evaluation.groups import Group
+from lr_gym.evaluation.groups import Group, starts
 from lr_gym.evaluation.statistics import interquartile_mean_interval, summarise
-from lr_gym.evaluation.tables import starts
 
 
 @dataclasses.dataclass(frozen=True)

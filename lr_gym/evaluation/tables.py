@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
-from lr_gym.evaluation.groups import Group
-
-if TYPE_CHECKING:
-    from lr_gym.evaluation.ranking import Standing
+from lr_gym.evaluation.groups import Group, starts
+from lr_gym.evaluation.ranking import Standing
 
 #: A head and rows of text; the best is set in Markdown's bold.
 Lines = list[tuple[str, ...]]
@@ -90,11 +87,6 @@ def overview_lines(groups: Sequence[Group]) -> Lines:
         costs = [group.cost for group in of_agent.values() if group.runs]
         rows.append((agent, *cells, f"{sum(costs) / len(costs):.2f}" if costs else ""))
     return rows
-
-
-def starts(groups: Sequence[Group]) -> list[float]:
-    """Return the initial lrs of the comparison, the largest first."""
-    return sorted({group.initial_lr for group in groups if not group.own_start}, reverse=True)
 
 
 def _lowest(groups: Sequence[Group], key: str = "test_loss") -> float | None:

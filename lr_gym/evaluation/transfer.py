@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lr_gym.errors import UnknownNameError
+from lr_gym.evaluation.cells import Cell, Contestant, Failure
 from lr_gym.evaluation.groups import Group, tested
-from lr_gym.evaluation.matrix import Cell, Contestant, Failure, Workers
+from lr_gym.evaluation.matrix import Workers
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.tasks import Task
 

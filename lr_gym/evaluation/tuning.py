@@ -12,7 +12,8 @@ import numpy as np
 
 from lr_gym.checks import check_whole
 from lr_gym.errors import LRGymError
-from lr_gym.evaluation.matrix import Cell, Contestant, Failure, Workers
+from lr_gym.evaluation.cells import Cell, Contestant, Failure
+from lr_gym.evaluation.matrix import Workers
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.tasks import Task
 

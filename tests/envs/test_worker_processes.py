@@ -5,75 +5,79 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import toys
 from stable_baselines3.common.vec_env import DummyVecEnv
-from worker_toys import Dice, assert_reborn, dice, make_deadly_env, opened, processes, run, some_actions, steps
+from worker_toys import (
+    MIXED,
+    Dice,
+    alone,
+    assert_reborn,
+    dice,
+    dies,
+    make_deadly_env,
+    opened,
+    part,
+    processes,
+    run,
+    some_actions,
+    steps,
+)
 
 from lr_gym.envs import worker_process
-from lr_gym.envs.workers import WorkerDiedWarning, WorkerVecEnv
-from lr_gym.errors import LRGymError
+from lr_gym.envs.workers import WorkerVecEnv
+from lr_gym.errors import InvalidArgumentError, LRGymError
 
 #: Nothing here may hang.
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[WorkerVecEnv]:
-    """Two cheap envs in a worker each."""
+def test_two_processes_that_answer_fail_and_die() -> None:
+    """More workers than envs are not started. Whatever one answers, the others answer the same question."""
+    actions = some_actions(2, 6)
+    expected = steps(alone(5, 7), actions)
     with opened(dice(5, 7), 9) as venv:
-        yield venv
+        assert len(processes(venv)) == len(venv._workers) == 2
+        assert toys.same(run(venv), run(DummyVecEnv(dice(5, 7))))
+        with pytest.raises(AttributeError, match="nowhere"):
+            venv.get_attr("nowhere")  # both workers fail
+        assert (venv.has_attr("no_such_attribute"), venv.has_attr("mood")) == (False, True)
+        venv.set_attr("mood", "bad", 0)
+        venv.seed(3)
+        venv.reset()
+        with pytest.raises(KeyError, match="in a bad mood"):
+            venv.step(np.zeros((2, 1), dtype=np.float32))
+        venv.set_attr("mood", "good", 0)
+        assert venv.get_attr("thrown") == [0, 1]
+        venv.seed(3)
+        venv.reset()
+        seen = steps(venv, actions[:2])
+        os.kill(processes(venv)[0].pid, signal.SIGKILL)
+        with dies("0 of 2", "; 1 episodes end where they were, and the run cannot be repeated exactly"):
+            seen += steps(venv, actions[2:3])
+        assert_reborn(seen[2], [0], seen[1][0])
+        seen += steps(venv, actions[3:])
+        assert toys.same(part(seen, 1, 2), part(expected, 1, 2))
 
 
-def test_more_workers_than_envs_are_not_started(pair: WorkerVecEnv) -> None:
-    assert len(processes(pair)) == len(pair._workers) == 2
-    assert toys.same(run(pair), run(DummyVecEnv(dice(5, 7))))
-
-
-def test_an_error_leaves_the_workers_in_step(pair: WorkerVecEnv) -> None:
-    """Whatever one worker answers, the others' answers belong to the same question."""
-    with pytest.raises(AttributeError, match="nowhere"):
-        pair.get_attr("nowhere")  # both workers fail
-    assert pair.get_attr("mood") == ["good", "good"]
-    assert not pair.has_attr("no_such_attribute")
-    assert pair.has_attr("mood")
-    pair.seed(0)
-    assert pair.reset().shape == (2, 2)
-    pair.set_attr("mood", "bad", 0)
-    with pytest.raises(KeyError, match="in a bad mood"):
-        pair.step(np.zeros((2, 1), dtype=np.float32))
-    pair.set_attr("mood", "good", 0)
-    assert pair.get_attr("thrown") == [0, 1]
-
-
-def test_a_process_that_is_killed_is_started_again(pair: WorkerVecEnv) -> None:
-    """With processes: between two steps, and where the next question is another one."""
-    actions = some_actions(2, 9)
-    reference = DummyVecEnv(dice(5, 7))
-    reference.seed(3)
-    reference.reset()
-    expected = steps(reference, actions)
-    pair.seed(3)
-    pair.reset()
-    seen = steps(pair, actions[:2])
-    os.kill(processes(pair)[0].pid, signal.SIGKILL)
-    with pytest.warns(WorkerDiedWarning, match=r"worker process 0 of 2 died \(exit code -9\) and is started again; 1 "):
-        seen += steps(pair, actions[2:3])
-    assert_reborn(seen[2], [0], seen[1][0])
-    seen += steps(pair, actions[3:])
-    for step, theirs in zip(seen, expected, strict=True):
-        assert toys.same([column[1:] for column in step], [column[1:] for column in theirs])
-    os.kill(processes(pair)[1].pid, signal.SIGKILL)
-    with pytest.warns(WorkerDiedWarning, match=r"worker process 1 of 2 died \(exit code -9\)"):
-        states = pair.get_states()
-    assert [len(state["actions"]) for state in states] == [1, 0]
-    step = steps(pair, actions[:1])[0]
-    assert_reborn(step, [1], seen[-1][0])
-    assert toys.same(run(pair), run(DummyVecEnv(dice(5, 7))))
+def test_a_process_changes_nothing_for_trainees() -> None:
+    """Also of envs that are computed at once, from seeds of their own, and from states that were saved elsewhere."""
+    with opened(MIXED, 1) as real, opened(MIXED) as here:
+        assert len(processes(real)) == 1
+        assert real.observation_space == here.observation_space
+        assert toys.same(run(real), run(here))
+        states = here.get_states()
+        actions = some_actions(8, 4, seed=1)
+        expected = steps(here, actions)
+        real.set_states(states)
+        assert real.get_states() == states
+        assert toys.same([step[:4] for step in steps(real, actions)], [step[:4] for step in expected])
+        actions[0][7] = np.nan
+        with pytest.raises(InvalidArgumentError, match="an action is one number"):
+            real.step(actions[0])
 
 
 def test_a_process_that_dies_while_it_is_started() -> None:
@@ -81,11 +85,14 @@ def test_a_process_that_dies_while_it_is_started() -> None:
         WorkerVecEnv([make_deadly_env], 1)
 
 
+# -- the worker's end of the pipe --------------------------------------------------------------------------------------
+
+
 class FakePipe:
-    """The worker's end: questions, and answers as they are sent."""
+    """Questions, and answers as they are sent."""
 
     def __init__(self, *questions: Any) -> None:
-        self.questions, self.answers = list(questions), []
+        self.questions, self.answers = list(questions), list[Any]()
 
     def recv(self) -> Any:
         if not self.questions:
@@ -102,39 +109,22 @@ class FakePipe:
 @pytest.mark.parametrize(
     "question",
     [
-        pytest.param(("env_method", ([0], ("complain", (), {}))), id="exception"),
-        pytest.param(("get_attr", ([0], "secret")), id="attribute"),
+        ("env_method", ([0], ("complain", (), {}))),  # an exception that cannot be sent
+        ("get_attr", ([0], "secret")),  # an attribute that cannot be sent
+        ("get_attr", ([0], "nowhere")),
+        # As it happens with a class of a notebook: it goes by its name, and the worker knows none.
+        AttributeError("Can't get attribute 'MyWrapper' on <module '__main__'>"),
     ],
+    ids=["exception", "attribute", "missing", "question"],
 )
-def test_an_answer_that_cannot_be_sent_is_an_error(question: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_process, "prepare_worker", lambda: None)
+def test_a_worker_answers_until_its_pipe_closes_then_closes_its_envs(
+    question: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[bool] = []
+    monkeypatch.setattr(worker_process, "prepare_worker", lambda: prepared.append(True))
     monkeypatch.setattr(Dice, "secret", (number for number in range(3)), raising=False)
-    pipe = FakePipe(question, ("get_attr", ([0], "mood")))
+    pipe, closed = FakePipe(question, ("get_attr", ([0], "mood")), ("spaces", None)), Dice.closed
     worker_process._serve(pipe, dice(3))
-    assert [kind for kind, _ in pipe.answers] == ["error", "ok"]
-
-
-def test_a_question_that_cannot_be_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it happens with a class of a notebook: it goes by its name, and the worker knows none."""
-    monkeypatch.setattr(worker_process, "prepare_worker", lambda: None)
-    pipe = FakePipe(AttributeError("Can't get attribute 'MyWrapper' on <module '__main__'>"), ("spaces", None))
-    worker_process._serve(pipe, dice(3))
-    assert [kind for kind, _ in pipe.answers] == ["error", "ok"]
-
-
-@pytest.mark.usefixtures("_mortal")
-def test_a_question_that_cannot_be_sent_leaves_the_workers_in_step() -> None:
-    with opened(dice(9, 9), 2) as venv:
-        venv.set_options([{}, {"a": lambda: None}])
-        with pytest.raises((AttributeError, pickle.PicklingError, LRGymError)):
-            venv.reset()
-        venv.set_options()
-        assert venv.get_attr("mood") == ["good", "good"]
-
-
-def test_a_worker_answers_until_its_pipe_closes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_process, "prepare_worker", lambda: None)
-    pipe = FakePipe(("get_attr", ([0], "mood")), ("get_attr", ([0], "nowhere")), ("spaces", None))
-    worker_process._serve(pipe, dice(3))
-    assert [kind for kind, _ in pipe.answers] == ["ok", "error", "ok"]
-    assert pipe.answers[2][1] == [(Dice.observation_space, Dice.action_space)]
+    assert pipe.answers[1:] == [("ok", ["good"]), ("ok", [(Dice.observation_space, Dice.action_space)])]
+    assert pipe.answers[0][0] == "error"
+    assert (prepared, Dice.closed) == ([True], closed + 1)

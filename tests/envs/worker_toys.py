@@ -15,16 +15,17 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+import pytest
 import tiny
 import toys
 from gymnasium.wrappers import TimeLimit
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 import lr_gym
 from lr_gym.envs import worker_process
 from lr_gym.envs.replay import ReplayEnv
 from lr_gym.envs.worker_process import Here
-from lr_gym.envs.workers import WorkerVecEnv
+from lr_gym.envs.workers import WorkerDiedWarning, WorkerVecEnv
 
 Env = gymnasium.Env[Any, Any]
 #: With these, a continuous action of 1 makes a trainee diverge.
@@ -100,10 +101,6 @@ def make_dice(length: int) -> Env:
     return ReplayEnv(Moody(Dice(length)))
 
 
-def make_cut_at_its_end() -> Env:
-    return TimeLimit(Dice(3), 3)
-
-
 def make_failing_env() -> Env:
     raise ZeroDivisionError("no env today")
 
@@ -152,9 +149,9 @@ def run(venv: VecEnv, seed: int = 3) -> list[Any]:
     return [[venv.reset(), list(venv.reset_infos)], *steps(venv, some_actions(venv.num_envs, 9))]
 
 
-def part(seen: list[Any], count: int) -> list[Any]:
-    """Return what was seen of the first envs."""
-    return [[column[:count] for column in step] for step in seen]
+def part(seen: list[Any], *envs: int) -> list[Any]:
+    """Return what was seen of some envs, from the first to before the second number."""
+    return [[column[slice(*envs)] for column in step] for step in seen]
 
 
 @contextlib.contextmanager
@@ -168,8 +165,25 @@ def opened(makers: Sequence[Callable[[], Any]], count: int = 0) -> Iterator[Work
     assert not any(process.is_alive() for process in processes(venv).values())
 
 
-def here(venv: WorkerVecEnv) -> list[Here]:
-    return [worker for worker in venv._workers if isinstance(worker, Here)]
+@contextlib.contextmanager
+def begun(makers: Sequence[Callable[[], Any]], count: int = 2, seed: int = 3) -> Iterator[tuple[WorkerVecEnv, Any]]:
+    """Open envs and reset them; yields them and the first observations."""
+    with opened(makers, count) as venv:
+        venv.seed(seed)
+        yield venv, venv.reset()
+
+
+def alone(*lengths: int, seed: int = 3) -> DummyVecEnv:
+    """Return dice without workers, reset."""
+    reference = DummyVecEnv(dice(*lengths))
+    reference.seed(seed)
+    reference.reset()
+    return reference
+
+
+def dies(number: int | str = "", end: str = "") -> Any:
+    """Expect a warning that a worker died, and how it ends."""
+    return pytest.warns(WorkerDiedWarning, match=rf"worker process {number}.* died \(exit code -9\).*{end}$")
 
 
 def processes(venv: WorkerVecEnv) -> dict[int, Any]:
@@ -188,10 +202,6 @@ class Mortal(Here):
         self.last_words: str | None = "spaces reset" if Mortal.stillborn > 0 else None
         Mortal.stillborn -= 1
         self._pipe: list[Any] = []
-
-    def dies_at(self, command: str) -> None:
-        """Let it take this question and not answer it."""
-        self.last_words = command
 
     def send(self, question: tuple[str, Any]) -> None:
         if self.dead:
@@ -213,10 +223,7 @@ class Mortal(Here):
 def kill(venv: WorkerVecEnv, number: int, moment: str = "before") -> None:
     """Let a worker die now, or as soon as it is given a command."""
     worker: Any = venv._workers[number]
-    if moment == "before":
-        worker.dead = True
-    else:
-        worker.dies_at(moment)
+    worker.dead, worker.last_words = moment == "before", moment  # it takes that question and does not answer it
 
 
 def assert_reborn(step: list[Any], envs: Sequence[int], before: npt.NDArray[Any]) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tiny
 from hypothesis import strategies as st
 
-from lr_gym.evaluation import Contestant
+from lr_gym.evaluation import Contestant, Rollout
+from lr_gym.evaluation.cells import Failure
 from lr_gym.evaluation.groups import Group
 from lr_gym.evaluation.groups import tested as with_p_values  # pytest takes tested for a test
-from lr_gym.evaluation.matrix import Failure
 from lr_gym.evaluation.transfer import Entry, Matrix
 
 #: Test losses, run by run, that differ from each other significantly.
@@ -24,6 +25,12 @@ def group(agent: str, test_losses: Sequence[float], *, failed: int = 0, **fields
     lr = fields.get("initial_lr", 1e-2)
     failures = [Failure(f"{agent} from {lr:g}, seed {len(runs) + k}", "ValueError: no luck") for k in range(failed)]
     return Group(**({"task": "toy", "agent": agent, "initial_lr": lr, "runs": runs, "failures": failures} | fields))
+
+
+def without_accuracy(run: Rollout) -> Rollout:
+    """Return the record as that of a regression."""
+    none = {"test_accuracy": None, "final_test_accuracy": None}
+    return dataclasses.replace(run, val_accuracies=[None] * len(run.updates), result=run.result | none)
 
 
 def by_task(groups: Sequence[Group]) -> Mapping[str, list[Group]]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import math
 import sys
 from pathlib import Path
@@ -18,14 +17,14 @@ CURVE = [
     {"episodes": 0, "val_loss": 2.0, "val_loss_by_initial_lr": {"0.01": 1.9, "0.001": 2.1}},
     {"episodes": 4, "val_loss": 1.5, "val_loss_by_initial_lr": {"0.01": 1.4, "0.001": 1.6}},
 ]
+LOST = tiny.record((math.nan, math.nan), best=2.0)
 
 
-def assert_picture(file: Path, width: float, height: float) -> None:
+def assert_picture(file: Path, width: float, height: float, colours: int = 20) -> None:
+    """Check a picture's size, and that it has lines, areas and letters."""
     picture = matplotlib.image.imread(file)
-    assert picture.shape[:2] == (round(120 * height), round(120 * width))
-    assert np.isfinite(picture).all()
-    colours = np.rint(255 * picture[..., :3]).astype(int) @ (65536, 256, 1)
-    assert len(np.unique(colours)) > 20  # lines, areas, letters
+    assert picture.shape == (round(120 * height), round(120 * width), 4)
+    assert len(np.unique(np.rint(255 * picture[..., :3]).astype(int) @ (65536, 256, 1))) > colours
     assert 0.01 < (picture[..., :3].min(-1) < 0.99).mean() < 0.9
 
 
@@ -35,26 +34,34 @@ def _no_pyplot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
 
 
-def test_a_figure_is_saved(tmp_path: Path) -> None:
+def plotted(path: Path, groups: dict[str, Any], what: Any = "val_losses", title: str = "") -> Any:
+    """Return axes with runs, after the figure was saved with the settings as they were."""
+    # dict.items: asking for the backend imports pyplot
+    before = dict(dict.items(matplotlib.rcParams))
     figure = new_figure(5, 3)
-    plot_runs({"a": [tiny.record()]}, "val_losses", "title", figure.subplots())
-    save_figure(figure, tmp_path / "new" / "figure.png")
-    assert_picture(tmp_path / "new" / "figure.png", 5, 3)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["figure.png"]
+    axes = figure.subplots()
+    plot_runs(groups, what, title, axes)
+    save_figure(figure, path / "new" / "figure.png")
+    assert dict(dict.items(matplotlib.rcParams)) == before
+    assert [file.name for file in (path / "new").iterdir()] == ["figure.png"]
+    assert_picture(path / "new" / "figure.png", 5, 3, colours=2)
+    return axes
 
 
-def test_median_and_quartiles() -> None:
-    axes = new_figure(5, 3).subplots()
+def data(line: Any) -> tuple[list[float], list[float]]:
+    return np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()
+
+
+def test_median_and_quartiles(tmp_path: Path) -> None:
     runs = [tiny.record((2.0, k, 1.0, 0.5)) for k in (1.0, 2.0, 3.0, 4.0, 10.0)]
-    plot_runs({"first": runs, "second": runs[:1]}, "val_losses", "the title", axes)
+    axes = plotted(tmp_path, {"first": runs, "second": runs[:1]}, title="the title")
     first, second = axes.get_lines()
-    assert np.asarray(first.get_xdata()).tolist() == [10, 20, 30, 40]
-    assert np.asarray(first.get_ydata()).tolist() == [2.0, 3.0, 1.0, 0.5]
-    assert np.asarray(second.get_ydata()).tolist() == [2.0, 1.0, 1.0, 0.5]
+    assert data(first) == ([10, 20, 30, 40], [2.0, 3.0, 1.0, 0.5])
+    assert data(second)[1] == [2.0, 1.0, 1.0, 0.5]
     area = axes.collections[0].get_paths()[0].vertices
-    assert {2.0, 4.0} <= set(area[area[:, 0] == 20][:, 1])
-    assert (axes.get_yscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "updates", "validation loss")
-    assert axes.get_title() == "the title"
+    assert set(area[area[:, 0] == 20][:, 1]) == {2.0, 4.0}
+    labels = (axes.get_yscale(), axes.get_xlabel(), axes.get_ylabel(), axes.get_title())
+    assert labels == ("log", "updates", "validation loss", "the title")
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["first", "second"]
     assert first.get_color() != second.get_color()
 
@@ -68,58 +75,30 @@ def test_runs_of_unequal_length(tmp_path: Path, what: Any) -> None:
         tiny.record((2.0, 1.5, math.inf)),
         tiny.record((0.0,)),
     ]
-    figure = new_figure(5, 3)
-    axes = figure.subplots()
-    plot_runs({"some": runs, "all": [runs[0]]}, what, "", axes)
-    save_figure(figure, tmp_path / "figure.png")
-    assert_picture(tmp_path / "figure.png", 5, 3)
-    some, one = axes.get_lines()
-    start = [0] if what == "lrs" else []  # the first learning rate holds from update 0
-    assert np.asarray(some.get_xdata()).tolist() == [*start, 10, 20, 30, 40]
-    assert np.isfinite(np.asarray(some.get_ydata())).all()
-    assert len(one.get_xdata()) == (3 if what == "lrs" else 1)  # type: ignore[arg-type]
-    if what != "lrs":
-        assert np.asarray(some.get_ydata()).tolist() == [2.0, 1.5, 1.2, 1.0]
+    some, one = plotted(tmp_path, {"some": runs, "all": runs[:1]}, what).get_lines()
+    if what == "lrs":  # the first learning rate holds from update 0
+        assert data(some) == ([0, 10, 20, 30, 40], [0.01, 0.01, 0.005, 0.0025, 0.00125])
+        assert some.get_drawstyle() == "steps-pre"
+    else:
+        assert data(some) == ([10, 20, 30, 40], [2.0, 1.5, 1.2, 1.0])
+        assert some.get_drawstyle() == "default"
+    assert len(data(one)[0]) == (3 if what == "lrs" else 1)
 
 
-def test_runs_that_all_diverged_at_once(tmp_path: Path) -> None:
-    figure = new_figure(5, 3)
-    runs = [tiny.record((math.nan, math.nan), best=2.0)] * 3
-    plot_runs({"lost": runs, "alive": [tiny.record()]}, "val_losses", "", figure.subplots())
-    save_figure(figure, tmp_path / "figure.png")
-    assert_picture(tmp_path / "figure.png", 5, 3)
+@pytest.mark.parametrize("others", [{}, {"alive": [tiny.record()]}])
+def test_runs_that_all_diverged_at_once_have_a_label_only(tmp_path: Path, others: dict[str, Any]) -> None:
+    axes = plotted(tmp_path, {"lost": [LOST] * 3} | others)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["lost (diverged)", *others]
+    assert [len(data(line)[0]) for line in axes.get_lines()] == [0, *[4] * len(others)]
 
 
-def test_nothing_but_diverged_runs(tmp_path: Path) -> None:
-    figure = new_figure(5, 3)
-    plot_runs({"lost": [tiny.record((math.nan, math.inf), best=2.0)]}, "val_losses", "", figure.subplots())
-    save_figure(figure, tmp_path / "figure.png")
-    assert matplotlib.image.imread(tmp_path / "figure.png").shape == (360, 600, 4)
-
-
-@pytest.mark.parametrize("baseline", [None, ("step decay", 1.2)])
-@pytest.mark.parametrize("exploring", [[2.0, 1.5], [math.nan, 1.5], []])
-def test_learning_curve(tmp_path: Path, baseline: tuple[str, float] | None, exploring: list[float]) -> None:
-    file = tmp_path / "curve.png"
-    plot_learning_curve(CURVE, exploring, 2, baseline, "title", file)
-    assert_picture(file, 8, 4.5)
-
-
-def test_the_baseline_is_drawn(tmp_path: Path) -> None:
-    plot_learning_curve(CURVE, [1.5], 2, None, "title", tmp_path / "without.png")
-    plot_learning_curve(CURVE, [1.5], 2, ("step decay", 1.2), "title", tmp_path / "with.png")
-    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
-
-
-def test_one_evaluation_only(tmp_path: Path) -> None:
-    plot_learning_curve(CURVE[:1], [], 2, None, "title", tmp_path / "curve.png")
-    assert_picture(tmp_path / "curve.png", 8, 4.5)
-
-
-def test_global_settings_are_left_alone() -> None:
-    # dict.items: asking for the backend imports pyplot
-    before = dict(dict.items(matplotlib.rcParams))
-    figure = new_figure(4, 3)
-    plot_runs({"a": [tiny.record()]}, "lrs", "", figure.subplots())
-    figure.savefig(io.BytesIO())
-    assert dict(dict.items(matplotlib.rcParams)) == before
+@pytest.mark.parametrize("curve", [CURVE, CURVE[:1]], ids=["two", "one"])
+@pytest.mark.parametrize("exploring", [[2.0, 1.5], [math.nan, 1.5], []], ids=["finite", "nan", "none"])
+def test_a_learning_curve_is_drawn_with_and_without_a_baseline(
+    tmp_path: Path, curve: list[dict[str, Any]], exploring: list[float]
+) -> None:
+    files = [tmp_path / "without.png", tmp_path / "with.png"]
+    for file, baseline in zip(files, (None, ("step decay", 1.2)), strict=True):
+        plot_learning_curve(curve, exploring, 2, baseline, "title", file)
+        assert_picture(file, 8, 4.5)
+    assert files[0].read_bytes() != files[1].read_bytes()

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import tiny
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from lr_gym import agents
 from lr_gym.errors import UnknownNameError
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
+from lr_gym.evaluation.cells import Failure
 from lr_gym.evaluation.groups import Group
-from lr_gym.evaluation.matrix import Failure
 from lr_gym.evaluation.transfer import Entry, Matrix
 
 SEEDS = [11, 12, 13]
@@ -23,6 +23,10 @@ STARTS = (1e-2, 1e-3)
 
 def contestant(name: str, agent: Any = None) -> Contestant:
     return Contestant(name, {"agent": name}, agent)
+
+
+def entry(name: str, task: str = "one", agent: Any = None, **options: Any) -> Entry:
+    return Entry(tiny.task(name=task), contestant(name, agent), 0.1, **options)
 
 
 def matrix(**changes: Any) -> Matrix:
@@ -37,7 +41,7 @@ def matrix(**changes: Any) -> Matrix:
     return Matrix(**(values | changes))
 
 
-def invented(matrix: Matrix, invent: Any) -> list[Group]:
+def invented(matrix: Matrix, invent: Any = lambda cell: tiny.record(seed=cell.seed)) -> list[Group]:
     """Return the rows with outcomes that a function invents."""
     return matrix.run(tiny.StubPool(invent), Path("never written"), lambda *_: None)  # type: ignore[arg-type]
 
@@ -54,23 +58,12 @@ EXPECTED_ROWS = [
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Group], list[Cell]]:
     folder = tmp_path_factory.mktemp("transfer")
     cells: list[Cell] = []
-
-    def advance(cell: Cell, outcome: Rollout | Failure) -> None:
-        assert isinstance(outcome, Rollout)
-        assert cell.task.to_dict() == outcome.task
-        cells.append(cell)
-
     with Workers(1, in_process=True) as pool:
-        return folder, matrix().run(pool, folder, advance), cells
-
-
-def test_names() -> None:
-    assert matrix().agents == ["decay", "reference", "tuned"]
-    assert matrix().tasks == ["first", "second"]
+        return folder, matrix().run(pool, folder, lambda cell, _: cells.append(cell)), cells
 
 
 @pytest.mark.parametrize("entries", [matrix().entries, []])
-def test_a_reference_that_is_no_contestant(entries: list[Entry]) -> None:
+def test_a_reference_that_is_no_contestant_is_refused(entries: list[Entry]) -> None:
     with pytest.raises(UnknownNameError, match="no agent of the comparison is named 'refrence'") as caught:
         matrix(entries=entries, reference="refrence")
     assert ("Did you mean 'reference'?" in str(caught.value)) == bool(entries)
@@ -78,6 +71,7 @@ def test_a_reference_that_is_no_contestant(entries: list[Entry]) -> None:
 
 def test_groups_hold_the_cells_of_their_row(done: tuple[Path, list[Group], list[Cell]]) -> None:
     _, groups, cells = done
+    assert (matrix().agents, matrix().tasks) == (["decay", "reference", "tuned"], ["first", "second"])
     assert [(group.task, group.agent, group.initial_lr, group.own_start) for group in groups] == EXPECTED_ROWS
     assert len(cells) == len(EXPECTED_ROWS) * len(SEEDS)
     assert all(cell.env == {"max_multiplier": 4.0} for cell in cells)
@@ -88,51 +82,37 @@ def test_groups_hold_the_cells_of_their_row(done: tuple[Path, list[Group], list[
         assert group.runs[0].lrs[1] == pytest.approx(group.initial_lr * ratio, rel=1e-6)
 
 
-def test_each_is_tested_against_the_reference_from_the_same_start(
-    done: tuple[Path, list[Group], list[Cell]],
-) -> None:
+def test_each_is_tested_against_the_reference_from_the_same_start(done: tuple[Path, list[Group], list[Cell]]) -> None:
     by_row = {(group.task, group.agent, group.initial_lr): group for group in done[1]}
     for (task, agent, lr), group in by_row.items():
         if agent != "decay":  # the reference itself, and one from a start that the reference never had
             assert (group.reference, group.p_value, group.p_value_paired, group.improvement) == (None,) * 4
             continue
-        reference = by_row[task, "reference", lr]
         assert group.reference == f"reference from {lr:g}"
-        ours, theirs = ([run.result["test_loss"] for run in side.runs] for side in (group, reference))
+        ours, theirs = (side.values("test_loss") for side in (group, by_row[task, "reference", lr]))
         assert group.p_value == pytest.approx(stats.ttest_ind(ours, theirs, equal_var=False).pvalue, rel=1e-9)
         assert group.p_value_paired == pytest.approx(stats.ttest_rel(ours, theirs).pvalue, rel=1e-9)
-        better = sum(a < b for a in ours for b in theirs)
-        assert group.improvement == pytest.approx(better / 9)
+        assert group.improvement == pytest.approx(sum(a < b for a in ours for b in theirs) / 9)
 
 
-def test_a_reference_with_a_start_of_its_own_serves_every_row() -> None:
-    groups = invented(matrix(reference="tuned"), lambda cell: tiny.record(seed=cell.seed, test_loss=cell.seed))
-    assert {group.agent: group.reference for group in groups} == {
-        "decay": "tuned from 0.1",
-        "reference": "tuned from 0.1",
-        "tuned": None,
-    }
-    assert all(group.improvement in (None, 0.5) for group in groups)
-
-
-def test_a_start_of_its_own_that_is_one_of_the_comparisons() -> None:
-    """It is tested only against a reference that has one too."""
-    entries = [Entry(tiny.task(), contestant("a"), 0.1), Entry(tiny.task(), contestant("b"), 0.1, own_start=True)]
-    groups = invented(matrix(entries=entries, reference="a"), lambda cell: tiny.record(seed=cell.seed))
-    assert [group.reference for group in groups] == [None, None]
-
-
-def test_a_reference_that_is_not_on_every_task() -> None:
-    entries = [Entry(tiny.task(name=name), contestant("a"), 0.1) for name in ("one", "two")]
-    entries.append(Entry(tiny.task(name="one"), contestant("b"), 0.1))
-    groups = invented(matrix(entries=entries, reference="b"), lambda cell: tiny.record(seed=cell.seed))
-    assert [group.reference for group in groups] == ["b from 0.1", None, None]
-
-
-def test_one_row_alone() -> None:
-    chosen = matrix(entries=[Entry(tiny.task(), contestant("a"), 0.1)], reference="a", seeds=[1])
-    (group,) = invented(chosen, lambda cell: tiny.record(seed=cell.seed))
-    assert (len(group.runs), group.reference, group.p_value) == (1, None, None)
+@pytest.mark.parametrize(
+    ("entries", "reference", "expected"),
+    [
+        (  # a start of its own serves every row
+            [*matrix().entries[:5]],
+            "tuned",
+            [*["tuned from 0.1"] * 4, None],
+        ),
+        ([entry("a"), entry("b", own_start=True)], "a", [None, None]),  # even where it is one of the comparison's
+        ([entry("a"), entry("a", task="two"), entry("b")], "b", ["b from 0.1", None, None]),  # not on every task
+        ([entry("a")], "a", [None]),
+    ],
+    ids=["own start", "own start of the other", "missing on a task", "alone"],
+)
+def test_what_a_row_is_tested_against(entries: list[Entry], reference: str, expected: list[str | None]) -> None:
+    groups = invented(matrix(entries=entries, reference=reference))
+    assert [group.reference for group in groups] == expected
+    assert [group.improvement for group in groups] == [None if one is None else 0.5 for one in expected]
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------
@@ -146,14 +126,13 @@ def test_pairs_are_those_of_the_seeds_that_both_have() -> None:
         loss = losses[cell.contestant.name][cell.seed]
         return Failure(str(cell), "no luck") if loss is None else tiny.record(seed=cell.seed, test_loss=loss)
 
-    entries = [Entry(tiny.task(), contestant(name), 0.1) for name in "ab"]
-    reference, row = invented(matrix(entries=entries, reference="a", seeds=range(6)), invent)
-    assert [run.seed for run in reference.runs] == [0, 1, 3, 4, 5]
-    assert [run.seed for run in row.runs] == [0, 1, 2, 3, 5]
-    assert [failure.cell for failure in row.failures] == ["b on fashion-mnist-mini/mlp from 0.1, seed 4"]
+    reference, row = invented(matrix(entries=[entry("a"), entry("b")], reference="a", seeds=range(6)), invent)
+    assert [[run.seed for run in side.runs] for side in (reference, row)] == [[0, 1, 3, 4, 5], [0, 1, 2, 3, 5]]
+    assert [failure.cell for failure in row.failures] == ["b on one from 0.1, seed 4"]
     assert row.p_value_paired == pytest.approx(stats.ttest_1samp([-1, -2, -3, -1], 0).pvalue, rel=1e-9)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.booleans(), min_size=len(EXPECTED_ROWS) * 2, max_size=len(EXPECTED_ROWS) * 2))
 def test_every_outcome_goes_to_its_row(failing: list[bool]) -> None:
     outcomes = iter(failing)
@@ -180,26 +159,20 @@ class Faulty:
 def test_an_agent_that_fails_everywhere_stops_nobody(tmp_path: Path) -> None:
     """It is even the reference. Then it is mended, and only its episodes are run."""
     good = tiny.Decay()
-    entries = [Entry(tiny.task(), contestant(name, agent), 0.1) for name, agent in (("bad", Faulty()), ("good", good))]
     seen: list[type] = []
+    entries = [entry("bad", agent=Faulty()), entry("good", agent=good)]
     with Workers(1, in_process=True) as pool:
-        bad, row = matrix(entries=entries, reference="bad").run(
-            pool, tmp_path, lambda _, outcome: seen.append(type(outcome))
-        )
+        chosen = matrix(entries=entries, reference="bad")
+        bad, row = chosen.run(pool, tmp_path, lambda _, outcome: seen.append(type(outcome)))
         assert seen == [Failure] * 3 + [Rollout] * 3
         assert ([failure.error for failure in bad.failures], bad.runs) == (["ZeroDivisionError: no luck"] * 3, [])
         assert (len(row.runs), row.failures, row.reference, row.mark) == (3, [], "bad from 0.1", "")
-        assert math.isnan(row.p_value or 0)
-        assert math.isnan(row.improvement or 0)
-        entries[0] = Entry(tiny.task(), contestant("bad", tiny.Decay()), 0.1)
+        assert all(math.isnan(number or 0) for number in (row.p_value, row.improvement))
+        entries[0] = entry("bad", agent=tiny.Decay())
         mended, again = matrix(entries=entries, reference="bad").run(pool, tmp_path, lambda *_: None)
-    assert good.episodes == 3
-    assert (len(mended.runs), mended.failures, again.runs) == (3, [], row.runs)
+    assert (good.episodes, len(mended.runs), mended.failures, again.runs) == (3, 3, [], row.runs)
     assert again.improvement == 0.5  # the same agent
     assert not list(tmp_path.glob("*.failed.json"))
-
-
-# -- resuming ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_time_nothing_is_run(done: tuple[Path, list[Group], list[Cell]]) -> None:
