@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,16 +20,15 @@ from lr_gym.tasks import sources
 from lr_gym.tasks.data import Arrays
 
 SHAPES = {"cifar10": (32, 32, 3), "fashion-mnist": (28, 28), "mnist": (28, 28), "fashion-mnist-mini": (28, 28)}
+REWARDS = ("log_improvement", "val_loss", "final", "val_loss")
 #: Every action with every observation, and every reward with some of them.
 OPTIONS: list[dict[str, Any]] = [
     {"action": action, "observation": observation, "observe_progress": progress, "reward": reward}
-    for (action, observation, progress), reward in zip(
-        itertools.product(("continuous", "discrete"), ("absolute", "portable"), (True, False)),
-        itertools.cycle(("log_improvement", "val_loss", "final")),
-        strict=False,
-    )
+    for action in ("continuous", "discrete")
+    for progress in (True, False)
+    for observation, reward in zip(("absolute", "portable"), REWARDS[2 * progress :], strict=False)
 ]
-OTHERS: list[dict[str, Any]] = [
+OPTIONS += [
     {"max_multiplier": 1.1, "reward": lambda t: t.lr},
     {"min_lr": 1e-4, "max_lr": 1.0},
     {"render_mode": "rgb_array"},
@@ -46,7 +44,7 @@ def check(task: Any, **options: Any) -> None:
     sb3_check(make(task, **options))
 
 
-@pytest.mark.parametrize("options", [*OPTIONS, *OTHERS], ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
 def test_every_option(options: dict[str, Any]) -> None:
     check(short(), **options)
 

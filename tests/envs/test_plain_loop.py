@@ -17,6 +17,8 @@ from torch.nn import functional
 
 import lr_gym
 from lr_gym import tasks
+from lr_gym.control.features import NAMES, Features
+from lr_gym.control.observations import make_observation
 from lr_gym.tasks import Task
 from lr_gym.trainee.randomness import derived_seeds
 from lr_gym.trainee.run import EVALUATION_CHUNK
@@ -52,8 +54,12 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return functional.cross_entropy(predictions, y), predictions
 
 
-def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], list[float]]:
-    """Train as a reader of the documentation would; return what an env's infos should say, and the test result."""
+def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], list[float], float]:
+    """Train as a reader of the documentation would.
+
+    Returns:
+        What an env's infos should say, the test result, and the loss of the untrained network.
+    """
     rng = gymnasium.utils.seeding.np_random(seed)[0]
     rng.integers(len(task.initial_lrs))  # the initial lr, which options override
     weights_seed, order_seed, _ = derived_seeds(int(rng.integers(2**63)), 3)
@@ -68,6 +74,7 @@ def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], 
     epochs = -(-task.budget * task.batch_size // len(y))
     order = torch.cat([torch.randperm(len(y), generator=generator) for _ in range(epochs)]).split(task.batch_size)
     best, (best_loss, before) = copy.deepcopy(model), evaluate(model, *validation)
+    untrained = best_loss.item()
     infos: list[dict[str, Any]] = []
     for interval in range(task.budget // task.decision_interval):
         if interval:
@@ -108,7 +115,7 @@ def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], 
     for network in (best, measured):
         loss, predictions = evaluate(network, data.x["test"], data.y["test"])
         scores += [loss.item(), (predictions.argmax(1) == data.y["test"]).float().mean().item()]
-    return infos, scores
+    return infos, scores, untrained
 
 
 @pytest.mark.parametrize(
@@ -139,11 +146,16 @@ def test_episode_equals_the_plain_loop(
         train_size=300,  # no multiple of the batch size: batches reach across epochs
         validation_size=EVALUATION_CHUNK + 130,  # two chunks of unequal size
     )
-    expected, scores = plain_loop(task, seed, lr)
-    env = lr_gym.LRTrainingEnv(task)
-    infos = [env.reset(seed=seed, options={"initial_lr": lr})[1]]
-    infos += [env.step(np.array([action], dtype=np.float32))[4] for action in ACTIONS]
-    for info, by_hand in zip(infos, expected, strict=True):
+    expected, scores, untrained = plain_loop(task, seed, lr)
+    kind = "portable" if seed else "absolute"
+    env, shown = lr_gym.LRTrainingEnv(task, observation=kind), make_observation(kind, 1e-7, 10.0, True)
+    steps: list[Any] = [env.reset(seed=seed, options={"initial_lr": lr})]
+    steps += [env.step(np.array([action], dtype=np.float32)) for action in ACTIONS]
+    infos = [step[-1] for step in steps]
+    shown.begin(untrained)
+    for (observation, *_, info), by_hand in zip(steps, expected, strict=True):
+        features = Features(**{name: by_hand[name] for name in NAMES})
+        np.testing.assert_array_equal(observation, shown.observe(features, by_hand["train_losses"]))
         np.testing.assert_array_equal(info["train_losses"], by_hand.pop("train_losses"))
         assert info["val_accuracy"] == by_hand.pop("val_accuracy")
         assert (info["lr"], info["features"]) == (by_hand["lr"], by_hand)

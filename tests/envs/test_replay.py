@@ -149,11 +149,6 @@ def test_lengths_must_fit_and_lists_are_as_good_as_arrays() -> None:
         assert toys.same(steps(block, [array]), steps(other, [[0.5, [-0.25]]]))
 
 
-@pytest.mark.parametrize(("terminated", "truncated"), [(False, False), (True, False), (False, True), (True, True)])
-def test_done(terminated: bool, truncated: bool) -> None:
-    assert Outcome(None, 0.0, terminated, truncated, {}, None).done == (terminated or truncated)
-
-
 def test_any_env_is_cut_off_and_reset() -> None:
     block = EnvBlock([TimeLimit(LRTrainingEnv(short()), 2), LRTrainingEnv(short())])
     block.reset_each([1, 2], [None, None])
@@ -161,43 +156,30 @@ def test_any_env_is_cut_off_and_reset() -> None:
     assert [outcome.restart for outcome in block.step_each(zero)] == [None, None]
     cut, other = block.step_each(zero)
     assert (cut.terminated, cut.truncated, cut.done, cut.info["updates"]) == (False, True, True, 6)
+    assert Outcome(None, 0.0, True, False, {}, None).done
     assert cut.restart is not None
     assert cut.restart[1]["updates"] == 2
     assert (other.done, other.restart) == (False, None)
 
 
 def test_questions_in_this_process() -> None:
-    """A worker that is none: made at the first question, errors as answers, env by env though blocks differ."""
-    made: list[int] = []
-
-    def env() -> gymnasium.Env[Any, Any]:
-        made.append(1)
-        return ReplayEnv(LRTrainingEnv(TASK, **EXPLOSIVE))
-
-    here, reference = Here([env, functools.partial(make, 1, 2)]), make(1, 3)
+    """A worker that is none: envs are made at the first question, errors are answers (more in test_worker_vec_env)."""
+    made: list[Any] = []
+    here, reference = (
+        Here([lambda: made.append(1) or replay(TASK, **EXPLOSIVE), functools.partial(make, 1, 2)]),
+        make(1, 3),
+    )
     assert made == []
-
-    def ask(command: str, payload: Any = None, kind: str = "ok") -> Any:
+    for command, payload, kind in (
+        ("reset", [(1, None), (2, {}), (3, {"initial_lr": 0.5})], "ok"),
+        ("step", np.full((3, 1), np.nan), "error"),
+        ("env_method", ([1], ("no_method", (), {})), "error"),
+    ):
         here.send((command, payload))
         answer = here.receive()
-        assert answer[0] == kind
-        return answer[1]
-
-    spaces = ask("spaces")
-    assert (len(spaces), made) == (3, [1])
-    assert all(pair == (reference.single_observation_space, reference.single_action_space) for pair in spaces)
-    firsts = ask("reset", [(1, None), (2, {}), (3, {"initial_lr": 0.5})])
-    assert toys.same(firsts, reference.reset_each([1, 2, 3], [None, {}, {"initial_lr": 0.5}]))
-    for action in some_actions(3, 5):
-        assert toys.same([[*o] for o in ask("step", action)], [[*o] for o in reference.step_each(action)])
-    states = ask("get_states")
-    assert toys.same(states, reference.get_states())
-    assert toys.same(ask("set_states", states), list(reference.set_states(states)))
-    assert isinstance(ask("step", np.full((3, 1), np.nan), "error"), InvalidArgumentError)
-    assert ask("get_attr", ([2, 0], "min_lr")) == [1e-7, 1e-7]
-    assert isinstance(ask("env_method", ([1], ("no_method", (), {})), "error"), AttributeError)
-    assert here.exit_code() is None
-    assert made == [1]
+        assert (answer[0], made, here.exit_code()) == (kind, [1], None)
+        if command == "reset":
+            assert toys.same(answer[1], make(1, 3).reset_each([1, 2, 3], [None, {}, {"initial_lr": 0.5}]))
 
 
 # -- a single environment --------------------------------------------------------------------------------------------

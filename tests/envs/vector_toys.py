@@ -94,20 +94,6 @@ def unbatched(step: Sequence[Any], number: int) -> list[Any]:
     return [observations[number], *(array[number].item() for array in numbers), info, *last]
 
 
-def alone(task: Task, seed: int | None, actions: Sequence[Any], lr: Any = None, **env_options: Any) -> list[Any]:
-    """Return what a single env answers that is reset by hand where an episode ends."""
-    env = LRTrainingEnv(task, **env_options)
-    seen: list[Any] = [[*env.reset(seed=seed, options={"initial_lr": lr}), None, None]]
-    for action in actions:
-        observation, reward, terminated, truncated, info = env.step(action)
-        last: tuple[Any, Any] = (None, None)
-        if terminated:
-            last = observation, info
-            observation, info = env.reset()
-        seen.append([observation, reward, terminated, truncated, info, *last])
-    return seen
-
-
 def assert_close(got: Any, expected: Any, portable: bool = False) -> None:
     """Compare two steps of one environment up to rounding; what is left of a network that blew up is chaos."""
     *_, info, last, last_info = expected
