@@ -165,10 +165,7 @@ def test_any_env_is_cut_off_and_reset() -> None:
 def test_questions_in_this_process() -> None:
     """A worker that is none: envs are made at the first question, errors are answers (more in test_worker_vec_env)."""
     made: list[Any] = []
-    here, reference = (
-        Here([lambda: made.append(1) or replay(TASK, **EXPLOSIVE), functools.partial(make, 1, 2)]),
-        make(1, 3),
-    )
+    here = Here([lambda: made.append(1) or replay(TASK, **EXPLOSIVE), functools.partial(make, 1, 2)])
     assert made == []
     for command, payload, kind in (
         ("reset", [(1, None), (2, {}), (3, {"initial_lr": 0.5})], "ok"),

@@ -123,19 +123,6 @@ def test_members_train_as_alone(model: str, optimizer: str, monkeypatch: pytest.
     assert all(module.training for module in stacks[1]._network.modules())
 
 
-@pytest.mark.parametrize(("model", "name"), [("toys:PartlyFrozen", "first.weight"), ("toys:Idle", "idle")])
-def test_what_takes_no_part_stays(model: str, name: str) -> None:
-    """Frozen weights, and weights that the output does not depend on: no weight decay, no optimizer state."""
-    members = make(model, optimizer="AdamW", optimizer_options={"weight_decay": 0.5})
-    parameters = [member.model.get_parameter(name) for member in members]
-    before = [parameter.detach().clone() for parameter in parameters]
-    Population(members, stack=2).train_interval()
-    for member, parameter, was in zip(members, parameters, before, strict=True):
-        assert toys.same(parameter, was)
-        assert parameter.grad is None
-        assert parameter not in member.optimizer.state
-
-
 def test_building_a_stack_changes_nothing_and_statistics_are_each_members_own() -> None:
     """Neither the check of the network nor the move to other memory is seen: statistics, data order, cost."""
     members, twins = make("toys:Normed", 3), make("toys:Normed", 3)

@@ -53,18 +53,6 @@ def close(got: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
 # -- training and measuring ------------------------------------------------------------------------------------------
 
 
-def test_gradient_descent_on_a_parabola() -> None:
-    trainee, (loss, derivative) = toys.slope_trainee(lr=0.1, optimizer="SGD"), toys.parabola()
-    w, expected = 0.25, []
-    for _ in range(10):
-        expected.append(loss(w))
-        w -= 0.1 * derivative(w)
-    np.testing.assert_allclose(trainee.train(10).numpy(), expected, rtol=1e-5)
-    assert trainee.parameters[0].item() == pytest.approx(w, rel=1e-5)
-    assert float(trainee.evaluate().loss) == pytest.approx(toys.parabola("validation")[0](w), rel=1e-5)
-    assert (trainee.updates, trainee.epoch) == (10, 10.0)
-
-
 def test_evaluation_on_a_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lr_gym.trainee.run.EVALUATION_CHUNK", 7)  # 48 examples: chunks of unequal size
     trainee = trained("toys:NoisyNet")
@@ -76,66 +64,6 @@ def test_evaluation_on_a_split(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(evaluation.predictions, logits)
     assert float(evaluation.loss) == pytest.approx(-logs[range(len(labels)), labels].mean().item(), rel=1e-6)
     assert float(evaluation.accuracy) == pytest.approx((logits.argmax(1) == labels).double().mean().item(), rel=1e-6)
-
-
-def test_the_measurement_of_an_interval() -> None:
-    trainee, twin = (toys.make_trainee(train_size=30, validation_size=9) for _ in range(2))
-    before, losses, after = twin.evaluate(), twin.train(5), twin.evaluate()
-    measured = trainee.train_interval()
-    f, weight = measured.features, twin.final_weight.detach().numpy()
-    assert toys.same(measured.train_losses, losses.numpy())
-    assert after.predictions.shape == (9, 3)
-    change = (after.predictions - before.predictions).numpy()
-    assert f.train_loss == pytest.approx(float(losses.double().mean()), rel=1e-6)
-    assert (f.val_loss, measured.val_accuracy) == (float(after.loss), float(after.accuracy))
-    got = (f.prediction_variance, f.prediction_change_variance, f.final_weight_mean, f.final_weight_variance)
-    expected = (after.predictions.numpy().var(), change.var(), weight.mean(), weight.var())
-    assert got == pytest.approx(expected, rel=1e-5)
-    assert (f.lr, f.progress, measured.diverged) == (0.05, 5 / 40, False)
-    assert trainee.epoch == 5 * 7 / 30
-    assert [len(trainee._splits[s].y) for s in ("train", "validation", "test")] == [30, 9, 12]
-
-
-@pytest.mark.parametrize("lr", [0.05, 30.0])
-def test_best_weights_are_those_of_the_lowest_validation_loss(lr: float) -> None:
-    trainee = toys.make_trainee(lr=lr, optimizer="SGD")
-    kept = [(float(trainee.evaluate().loss), 0, weights(trainee))]
-    for _ in range(8):
-        measured = trainee.train_interval()
-        kept.append((measured.features.val_loss, trainee.updates, weights(trainee)))
-    loss, update, best = min(kept, key=lambda entry: entry[0])
-    assert (trainee.best.val_loss, trainee.best.update) == (loss, update)
-    before = toys.everything(trainee)
-    test_loss, test_accuracy = trainee.test_best()
-    assert toys.same(toys.everything(trainee), before)
-    trainee._write_tensors(best)
-    logits, labels = trainee.model(toys.CLASSES.x["test"]).detach(), toys.CLASSES.y["test"]
-    assert test_loss == pytest.approx(float(functional.cross_entropy(logits, labels)), rel=1e-6)
-    assert test_accuracy == pytest.approx(float((logits.argmax(1) == labels).float().mean()))
-
-
-@pytest.mark.parametrize(
-    ("lr", "ceiling", "diverges"), [(1e12, 100, True), (1e30, 100, True), (0, 0.5, True), (0, 2, 0)]
-)
-def test_a_loss_that_is_not_finite_or_above_the_ceiling_is_divergence(
-    lr: float, ceiling: float, diverges: bool
-) -> None:
-    """The ceiling is given as a multiple of the larger loss."""
-    largest = max(toys.parabola(split)[0](0.25) for split in ("train", "validation"))
-    trainee = toys.slope_trainee(lr=lr or 1e-12, optimizer="SGD", loss_ceiling=ceiling * largest)
-    assert trainee.train_interval().diverged == diverges
-    if lr:
-        assert trainee.best.update == 0
-        assert math.isfinite(trainee.test_best()[0])
-
-
-@pytest.mark.parametrize("optimizer", ["Adam", "SGD", "LBFGS"])
-def test_lr_setter_reaches_the_optimizer(optimizer: str) -> None:
-    trainee = toys.make_trainee(optimizer=optimizer, lr=0.25)
-    trainee.lr = 0.125
-    assert [group["lr"] for group in trainee.optimizer.param_groups] == [0.125]
-    trainee.restore(trainee.snapshot())
-    assert trainee.lr == trainee.optimizer.param_groups[0]["lr"] == 0.125
 
 
 @pytest.mark.parametrize(
@@ -170,17 +98,6 @@ def test_the_seed_decides_all_and_global_generators_are_neither_read_nor_changed
     for part in (lambda t: t.parameters, lambda t: list(t.peek_batches(1)[0])):
         assert toys.same(part(first), part(second))  # whatever the lr
         assert not toys.same(part(first), part(other))
-
-
-@each_model
-def test_training_sees_the_batches_that_were_peeked(model: str) -> None:
-    trainee = trained(model)
-    peeked = trainee.peek_batches(9)  # 63 of 48 examples: across the end of an epoch
-    seen: list[Tensor] = []
-    handle = trainee.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
-    trainee.train(9)
-    handle.remove()
-    assert toys.same(seen, [batch.x for batch in peeked])
 
 
 # -- directions ------------------------------------------------------------------------------------------------------
