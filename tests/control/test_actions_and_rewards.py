@@ -152,16 +152,6 @@ def test_rewards_by_hand(case: Transition, log_improvement: float, minus_val_los
     assert all(isinstance(reward, float) for reward in got)
 
 
-@given(loss_sequences)
-def test_returns(val_losses: list[float]) -> None:
-    """Improvements telescope."""
-    got = {name: sum(map(reward, episode(val_losses))) for name, reward in REWARDS.items()}
-    first, last = max(val_losses[0], LOSS_FLOOR), max(val_losses[-1], LOSS_FLOOR)
-    assert got["log_improvement"] == pytest.approx(math.log(first / last), abs=1e-9)
-    assert got["val_loss"] == pytest.approx(-sum(val_losses[1:]))
-    assert got["final"] == -val_losses[-1]
-
-
 @each_reward
 @given(val_losses=loss_sequences, better=losses, data=st.data())
 def test_what_is_better_is_never_rewarded_less(

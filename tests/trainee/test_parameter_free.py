@@ -13,7 +13,6 @@ import torch
 import toys
 from torch.nn import functional
 
-import lr_gym
 from lr_gym import tasks
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks.losses import OPTIMIZERS, build_optimizer
@@ -93,35 +92,6 @@ def test_which_ones_switch_weights_and_which_have_a_direction() -> None:
 
 
 # -- training --------------------------------------------------------------------------------------------------------
-
-
-@each_optimizer
-def test_it_learns_and_the_lr_matters(name: str) -> None:
-    lr = CASES[name][3]
-    fields = {"budget": 200, "decision_interval": 40, "validation_size": 200, "initial_lrs": (lr,)}
-    env = lr_gym.LRTrainingEnv(tasks.get("fashion-mnist-mini/mlp", optimizer=name, **fields))
-    record = lr_gym.rollout(env, lambda _: [0.0], seed=0)
-    assert record.lrs == [lr] * 5
-    assert record.result["test_loss"] < 0.7
-    assert record.result["test_accuracy"] > 0.75
-    slow, fast = make(name), make(name)
-    assert toys.same(slow.train_interval().train_losses, fast.train_interval().train_losses)
-    fast.lr *= 4
-    assert fast.optimizer.param_groups[0]["lr"] == 4 * lr
-    assert not toys.same(slow.train_interval().train_losses, fast.train_interval().train_losses)
-
-
-def test_prodigy_has_a_direction() -> None:
-    trainee, twin = make("prodigy"), make("prodigy")
-    trainee.train(20)
-    twin.train(20)
-    direction = trainee.update_direction()
-    for lr in (0.25, 1.0, 3.0):
-        with twin.preserved():
-            twin.lr = lr
-            twin.train(1)
-            for parameter, mine, d in zip(twin.parameters, trainee.parameters, direction, strict=True):
-                torch.testing.assert_close(parameter.detach(), mine.detach() - lr * d, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "prodigy"])

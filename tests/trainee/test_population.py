@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 import toys
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Data
@@ -169,25 +167,6 @@ def test_a_member_that_blows_up_does_no_harm(model: str, lr: float) -> None:
     assert_equal_from_here_on(ill, well, 0, 1, 2, 3)
 
 
-@settings(max_examples=5)
-@given(
-    seeds=st.lists(st.integers(1, 1000), min_size=3, max_size=3),
-    lr=st.floats(1e-8, 1e8),
-    spoilt=st.sampled_from([0.0, 1e-40, 1e30, float("inf"), float("nan")]),
-)
-def test_results_do_not_depend_on_the_others(seeds: list[int], lr: float, spoilt: float) -> None:
-    def run(others: list[int]) -> Any:
-        population = Population([member(others[0]), member(7), *map(member, others[1:])], stack=4)
-        if others is seeds:
-            population.members[0].lr = lr
-            with torch.no_grad():
-                for parameter in population.members[2].parameters:
-                    parameter.fill_(spoilt)
-        return go_on(population)[1], states(population, 1)
-
-    assert toys.same(run(seeds), run([1, 2, 3]))
-
-
 # -- those that go on, and those that do not -------------------------------------------------------------------------
 
 
@@ -286,14 +265,6 @@ def test_gradients_of_another_time_do_not_come_along() -> None:
     population.put(1, new)
     population.train_interval()
     assert new.model.get_parameter("idle").tolist() == [1, 1]
-
-
-def test_a_newcomer_in_every_place_is_a_population_of_its_own() -> None:
-    population, fresh = make(5, 2), make(5, 2)
-    go_on(population, 3)
-    for number in range(5):
-        population.put(number, member(number))
-    assert_equal_from_here_on(population, fresh, *range(5))
 
 
 @pytest.mark.parametrize("stack", [1, 2])

@@ -329,18 +329,6 @@ def test_what_is_unusual_trains_as_alone(fields: dict[str, Any]) -> None:
             assert_close(member, measured, twin, twin.train_interval())
 
 
-@pytest.mark.parametrize("model", ["toys:FixedNet", "projecting"])
-def test_branches_in_a_stack_are_those_of_the_trainee(model: str) -> None:
-    """It is made of other trainees, which have nothing but the snapshot of this one."""
-    (trainee,), (twin,) = make(model, 1), make(model, 1)
-    start = trainee.snapshot()
-    for number, (losses, branch) in enumerate(trainee.grow([(start, 0.01 * k) for k in range(1, 17)], 3), 1):
-        assert (branch is trainee) == (model == "projecting")  # which is refused, and grown one after another
-        twin.restore(start)
-        twin.lr = 0.01 * number
-        torch.testing.assert_close(losses, twin.train(3), rtol=1e-5, atol=0)
-
-
 # -- how many at once ------------------------------------------------------------------------------------------------
 
 

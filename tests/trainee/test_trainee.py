@@ -28,6 +28,7 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("Adam", {}),
     ("AdamW", {"weight_decay": 0.2}),
     ("RMSprop", {"momentum": 0.5}),
+    ("prodigy", {}),
     ("LBFGS", {"max_iter": 3}),
 ]
 each_model = pytest.mark.parametrize("model", ["toys:FixedNet", "toys:NoisyNet"])
