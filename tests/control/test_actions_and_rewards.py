@@ -19,8 +19,6 @@ from lr_gym.errors import InvalidArgumentError, UnknownNameError
 
 max_multipliers = st.floats(1.001, 1e4)
 
-# -- actions ---------------------------------------------------------------------------------------------------------
-
 
 @given(max_multipliers, st.floats(-1, 1, width=32), st.floats(allow_nan=False), st.floats(1e-300, 1e300))
 def test_continuous_actions(largest: float, action: float, other: float, multiplier: float) -> None:
@@ -110,8 +108,6 @@ def test_what_is_refused(ask: Any, values: list[Any], message: str) -> None:
             ask(value)
         assert str(caught.value).endswith(f"got {value!r}")
 
-
-# -- rewards ---------------------------------------------------------------------------------------------------------
 
 CEILING = 100.0
 losses = st.floats(0, CEILING)

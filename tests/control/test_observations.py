@@ -72,9 +72,6 @@ def shown(ratio: float) -> float:
     return math.copysign(math.log(abs(x) + math.sqrt(x * x + 1)), x)
 
 
-# -- both kinds ------------------------------------------------------------------------------------------------------
-
-
 @KINDS
 @PROGRESS
 @given(untrained=anything, seen=intervals(anything, anything), again=intervals(losses, losses))
@@ -104,9 +101,6 @@ def test_any_numbers_give_an_observation_within_the_bounds(
 def test_other_kinds_are_refused(kind: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="observation must be 'absolute' or 'portable', got "):
         make_observation(kind, 1e-7, 10.0, True)
-
-
-# -- the paper's -----------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(2, 40), st.integers(1, 5), st.integers(0, 2**32 - 1))
@@ -149,9 +143,6 @@ def test_exact_values(name: str, values: dict[float, float]) -> None:
         expected[at] = np.float32(encoded)
         np.testing.assert_array_equal(walk(made, 1.0, [(about, [1.0])])[0], expected)
         np.testing.assert_array_equal(walk(short, 1.0, [(about, [1.0])])[0], expected[:7])
-
-
-# -- portable --------------------------------------------------------------------------------------------------------
 
 
 def test_an_episode_by_hand() -> None:

@@ -14,22 +14,12 @@ import torch
 
 from lr_gym import LRTrainingEnv, agents
 from lr_gym.agents.ppo.policy import build_policy
-from lr_gym.control import (
-    BestWeights,
-    Controller,
-    ControlSettings,
-    DecisionProcess,
-    Evaluation,
-    FunctionAgent,
-    Measurement,
-    Meter,
-    Watched,
-    as_agent,
-    as_watched,
-    begin,
-)
+from lr_gym.control import BestWeights, Controller, ControlSettings, DecisionProcess
+from lr_gym.control.agent import FunctionAgent, as_agent, begin
 from lr_gym.control.features import Features
+from lr_gym.control.measuring import Evaluation, Measurement, Meter
 from lr_gym.control.rewards import Transition, make_reward
+from lr_gym.control.watched import Watched, as_watched
 from lr_gym.errors import EpisodeError, InvalidArgumentError, LookAheadError
 
 
@@ -58,9 +48,6 @@ def started(reward: Any = None, first: Measurement | None = None, **settings: An
     loop.updates = 10
     process.first(first or measured(1.5))
     return process, loop
-
-
-# -- the process -----------------------------------------------------------------------------------------------------
 
 
 def test_one_episode_by_hand() -> None:
@@ -118,9 +105,6 @@ def test_before_an_episode() -> None:
     assert not process.running
 
 
-# -- what is watched -------------------------------------------------------------------------------------------------
-
-
 def test_the_environment_shows_what_is_watched() -> None:
     env = LRTrainingEnv(tiny.task(), max_lr=2.0)
     _, info = env.reset(seed=0, options={"initial_lr": 1e-2})
@@ -158,9 +142,6 @@ def test_agents_that_look_ahead_are_refused_where_nobody_can(name: str) -> None:
         begin(agents.make(name), process.watched)
     with pytest.raises(LookAheadError, match="nobody can look ahead in this training"):
         _ = process.watched.look_ahead
-
-
-# -- agents of a user's own ------------------------------------------------------------------------------------------
 
 
 class WithEnv:
@@ -206,9 +187,6 @@ def test_functions_are_agents() -> None:
             as_agent(thing)
 
 
-# -- settings and measuring ------------------------------------------------------------------------------------------
-
-
 def test_settings_are_plain_values() -> None:
     settings = ControlSettings(max_multiplier=np.float64(4), min_lr=np.float64(1e-3), observe_progress=1)  # type: ignore[arg-type]
     kinds = {"observation": str, "action": str, "max_multiplier": float, "observe_progress": bool}
@@ -244,9 +222,6 @@ def test_a_meter_by_hand() -> None:
         meter.measurement(numbers, updates=40, loss="mine", **about)
     lost = Meter(Evaluation(torch.tensor(math.nan), torch.tensor(0.1), torch.zeros(2, 1)), lambda: [])
     assert lost.best.val_loss == math.inf  # any number is better
-
-
-# -- controllers -----------------------------------------------------------------------------------------------------
 
 
 def pair(actor: str, action: str, observation: str) -> tuple[Controller, Any]:

@@ -179,9 +179,6 @@ def test_questions_in_this_process() -> None:
             assert toys.same(answer[1], make(1, 3).reset_each([1, 2, 3], [None, {}, {"initial_lr": 0.5}]))
 
 
-# -- a single environment --------------------------------------------------------------------------------------------
-
-
 def test_every_episode_of_a_stream_can_be_gone_to_from_any_other() -> None:
     """Of a family, whose every episode is another task; an ended one is restored as ended."""
     env, fresh = replay(tiny.family()), replay(tiny.family())

@@ -46,9 +46,6 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
     return stopped.value.code
 
 
-# -- plugins ---------------------------------------------------------------------------------------------------------
-
-
 def lrs_of(agent: Any, initial_lr: float, name: str = "toy", budget: int = 100) -> list[float]:
     fields: dict[str, Any] = {"budget": budget, "decision_interval": 10, "train_size": 100, "validation_size": 20}
     task = tasks.get("fashion-mnist-mini/mlp", optimizer="SGD", **fields).replace(name=name)
@@ -101,9 +98,6 @@ def test_families_and_far_tasks() -> None:
     assert {each.decisions for each in alike} == {tasks.families.UNIVERSAL.decisions}
 
 
-# -- tools -----------------------------------------------------------------------------------------------------------
-
-
 def test_a_parabola_is_a_parabola_on_a_quadratic() -> None:
     import autolr_measurements as measurements
 
@@ -151,9 +145,6 @@ def test_training_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert run(monkeypatch, tool, "out", f"mine={tmp_path}") == cli.FAILED
     assert "nothing to resume" in capsys.readouterr().err
     assert "OUT NAME=DIR" in run(monkeypatch, tool, "out")
-
-
-# -- recipes ---------------------------------------------------------------------------------------------------------
 
 
 class Parsed(Exception):

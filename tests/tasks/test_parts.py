@@ -27,9 +27,6 @@ def train(examples: Any = toys.CLASSES, lr: float = 0.02, **fields: Any) -> Trai
     return Trainee(toys.toy_task(**fields), 0, lr=lr, data=examples)
 
 
-# -- models ----------------------------------------------------------------------------------------------------------
-
-
 def mlp_size(inputs: int, outputs: int, width: int, depth: int = 2) -> int:
     return (inputs + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * outputs
 
@@ -123,8 +120,6 @@ def test_the_final_layer_is_found_or_named(model: Any, final: str | None, named:
                 final_weight(model, wrong)
 
 
-# -- losses ----------------------------------------------------------------------------------------------------------
-
 LOGITS, LABELS = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
 NUMBERS, TARGETS = torch.tensor([[1.0], [4.0]]), torch.tensor([[0.0], [2.0]])
 CROSS_ENTROPY = (np.log1p(np.exp(-2)) + np.log1p(np.exp(1))) / 2
@@ -177,9 +172,6 @@ def test_regression_trains() -> None:
     assert np.isnan(float(evaluation.accuracy))
 
 
-# -- optimizers ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "options", "fused"),
     [
@@ -218,9 +210,6 @@ def test_frozen_parameters_are_left_out() -> None:
     model.layers[0].weight.requires_grad_(False)
     optimizer = build_optimizer("SGD", {}, model.parameters(), 0.1)
     assert len(optimizer.param_groups[0]["params"]) == 3
-
-
-# -- what is refused -------------------------------------------------------------------------------------------------
 
 
 UNKNOWN: list[tuple[str, str, Any, str]] = [

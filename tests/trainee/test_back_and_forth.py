@@ -75,9 +75,6 @@ def train(trainee: Trainee, updates: int) -> None:
         trainee.train(updates)
 
 
-# -- snapshots -------------------------------------------------------------------------------------------------------
-
-
 @each_life
 @pytest.mark.parametrize("updates", [0, 10])
 def test_going_on_from_a_snapshot_is_going_on(case: str, where: str, updates: int) -> None:
@@ -170,9 +167,6 @@ def test_reverting_takes_over_network_and_optimizer_and_all_else_goes_on(case: s
     assert toys.same(life.others(), plain.others())
 
 
-# -- looking ahead ---------------------------------------------------------------------------------------------------
-
-
 def look(trainee: Trainee) -> None:
     batches, direction = trainee.peek_batches(3), [torch.ones_like(p) for p in trainee.parameters]
     trainee.evaluate("train")
@@ -246,9 +240,6 @@ def test_branches_are_what_training_on_gives(case: str, where: str) -> None:
         twin.lr = lr
         torch.testing.assert_close(losses, twin.train(5), rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(val_loss, twin.evaluate().loss, rtol=1e-3, atol=1e-5)
-
-
-# -- another chance --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("updates", [0, 3, 7, 20])

@@ -48,9 +48,6 @@ def make(name: str, model: str = "toys:FixedNet", **options: Any) -> Trainee:
     return toys.make_trainee(2, CASES[name][3], model=model, optimizer=name, optimizer_options=options)
 
 
-# -- by name ---------------------------------------------------------------------------------------------------------
-
-
 @each_optimizer
 def test_a_name_stands_for_the_authors_class(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     """With its options; nothing is printed."""
@@ -91,9 +88,6 @@ def test_which_ones_switch_weights_and_which_have_a_direction() -> None:
     }
 
 
-# -- training --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", [name for name in CASES if name != "prodigy"])
 def test_the_others_have_none_and_say_so(name: str) -> None:
     trainee, plain = make(name, "toys:NoisyNet"), make(name, "toys:NoisyNet")
@@ -102,9 +96,6 @@ def test_the_others_have_none_and_say_so(name: str) -> None:
             ask()
     assert trainee.extra.forward == 0
     assert toys.same(toys.everything(trainee), toys.everything(plain))
-
-
-# -- weights to evaluate ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["schedule-free-adamw", "schedule-free-sgd"])

@@ -73,9 +73,6 @@ def assert_as_alone(rows: Sequence[Any], alone: Trainee) -> None:
         assert features["progress"] == alone.updates / 30
 
 
-# -- how many, and which ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "fields",
     [
@@ -143,9 +140,6 @@ def test_who_cannot_be_together(about: Any, stack: Any, message: str) -> None:
         Population(members, stack=stack)
 
 
-# -- none sees the others --------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("lr", [1e-6, 1e5, 1e30, 3e38])
 @pytest.mark.parametrize("model", ["toys:Normed", "toys:FixedNet", "toys:Tied", "toys:Convolutional", "mlp"])
 def test_a_member_that_blows_up_does_no_harm(model: str, lr: float) -> None:
@@ -165,9 +159,6 @@ def test_a_member_that_blows_up_does_no_harm(model: str, lr: float) -> None:
     for population in (well, ill):
         population.put(1, Trainee(task, 77, lr=0.02, data=data))
     assert_equal_from_here_on(ill, well, 0, 1, 2, 3)
-
-
-# -- those that go on, and those that do not -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stack", [1, 2, 4])
@@ -219,9 +210,6 @@ def test_active_is_said_of_every_member(stack: int, count: int) -> None:
     with pytest.raises(InvalidArgumentError, match="active needs an entry for each of 4 members, got"):
         population.train_interval([True] * count)
     assert toys.same(states(population), before)
-
-
-# -- one in the place of another -------------------------------------------------------------------------------------
 
 
 @each_optimizer
