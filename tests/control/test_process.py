@@ -196,6 +196,8 @@ def test_settings_are_plain_values() -> None:
     }
     assert settings == ControlSettings(max_multiplier=4.0, min_lr=1e-3)
     assert [settings.bounded(lr) for lr in (1e-4, 20.0, 0.5)] == [1e-3, 10.0, 0.5]
+    with pytest.raises(InvalidArgumentError, match="observation must be"):
+        ControlSettings(observation="paper")
     for end in (1e-3, 10.0):
         settings.check_lr(end, "an end")
 
@@ -214,9 +216,15 @@ def test_a_meter_by_hand() -> None:
         assert dataclasses.astuple(got.features) == pytest.approx(dataclasses.astuple(expected))
         assert (got.val_accuracy, got.diverged) == (0.5, False)
         assert (meter.best.update, len(kept)) == (best, 2 if updates < 30 else 3)
-    for val_loss, diverged in ((100.0, False), (101.0, True), (math.nan, True)):
+    for val_loss, ceiling, diverged in (
+        (100.0, 100, False),
+        (101.0, 100, True),
+        (math.nan, 100, True),
+        (1.0, 2, False),
+    ):
         numbers[-5] = val_loss
-        assert meter.measurement(numbers, updates=40, **about).diverged == diverged
+        measured_now = meter.measurement(numbers, updates=40, **(about | {"loss_ceiling": ceiling}))
+        assert measured_now.diverged == diverged  # where a loss is above the ceiling, or none
     numbers[-5] = -0.1
     with pytest.raises(InvalidArgumentError, match="the loss 'mine' is negative"):
         meter.measurement(numbers, updates=40, loss="mine", **about)

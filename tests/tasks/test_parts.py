@@ -138,7 +138,8 @@ CROSS_ENTROPY = (np.log1p(np.exp(-2)) + np.log1p(np.exp(1))) / 2
     ],
 )
 def test_losses(name: str, options: dict[str, Any], examples: Any, expected: float) -> None:
-    tasks.register_loss("test-parts-half", lambda p, t: (p - t).abs().mean() / 2)
+    tasks.register_loss("test-parts-half", lambda p, t: 0 * p)
+    tasks.register_loss("test-parts-half", lambda p, t: (p - t).abs().mean() / 2, replace=True)
     assert float(build_loss(name, options)(*examples)) == pytest.approx(expected, rel=1e-6)
 
 
@@ -253,6 +254,7 @@ BUILD: dict[str, Any] = {
     [*((UnknownNameError, *row) for row in UNKNOWN), *((InvalidArgumentError, *row) for row in REFUSED)],
 )
 def test_what_is_refused(error: type[Exception], part: str, name: str, options: Any, message: str) -> None:
-    tasks.register_optimizer("test-parts-none", lambda parameters, lr: lr)  # type: ignore[arg-type, return-value]
+    for made in ("another", 0.1):
+        tasks.register_optimizer("test-parts-none", lambda parameters, lr, made=made: made, replace=True)  # type: ignore[arg-type]
     with pytest.raises(error, match=message):
         BUILD[part](name, options)

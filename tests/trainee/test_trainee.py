@@ -18,7 +18,9 @@ from torch.nn import functional
 
 from lr_gym import LRTrainingEnv
 from lr_gym.errors import InvalidArgumentError
+from lr_gym.tasks import Data
 from lr_gym.trainee import Batch, Trainee
+from lr_gym.trainee.arithmetic import Arithmetic
 
 NESTEROV: tuple[str, dict[str, Any]] = ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1})
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
@@ -83,6 +85,17 @@ def test_evaluation_on_a_split(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_parts_that_do_not_fit_together(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         toys.make_trainee(**fields).train_interval()
+
+
+def test_images_may_have_their_channels_last() -> None:
+    images, table = (Data.from_arrays(arrays) for arrays in (toys.images(shape=(6, 6, 3)), toys.table()))
+    for data, laid_out in ((images, True), (table, False)):
+        task = toys.toy_task(model="mlp", model_options={"width": 3})
+        trainee = Trainee(task, 0, data=data, arithmetic=Arithmetic(channels_last=True))
+        x = trainee._splits["validation"].x
+        assert (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)) == laid_out
+        plain = Trainee(task, 0, data=data)
+        torch.testing.assert_close(trainee.train(3), plain.train(3))
 
 
 def test_the_seed_decides_all_and_global_generators_are_neither_read_nor_changed() -> None:
