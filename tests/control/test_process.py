@@ -216,15 +216,10 @@ def test_a_meter_by_hand() -> None:
         assert dataclasses.astuple(got.features) == pytest.approx(dataclasses.astuple(expected))
         assert (got.val_accuracy, got.diverged) == (0.5, False)
         assert (meter.best.update, len(kept)) == (best, 2 if updates < 30 else 3)
-    for val_loss, ceiling, diverged in (
-        (100.0, 100, False),
-        (101.0, 100, True),
-        (math.nan, 100, True),
-        (1.0, 2, False),
-    ):
+    ceilings = ((100.0, 100, False), (101.0, 100, True), (math.nan, 100, True), (1.0, 2, False))
+    for val_loss, ceiling, diverges in ceilings:  # above the ceiling, or no number; the mean training loss is 2
         numbers[-5] = val_loss
-        measured_now = meter.measurement(numbers, updates=40, **(about | {"loss_ceiling": ceiling}))
-        assert measured_now.diverged == diverged  # where a loss is above the ceiling, or none
+        assert meter.measurement(numbers, updates=40, **(about | {"loss_ceiling": ceiling})).diverged == diverges
     numbers[-5] = -0.1
     with pytest.raises(InvalidArgumentError, match="the loss 'mine' is negative"):
         meter.measurement(numbers, updates=40, loss="mine", **about)
