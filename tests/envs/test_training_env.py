@@ -14,11 +14,10 @@ import tiny
 import toys
 from vector_toys import EXPLOSIVE, short
 
-from lr_gym import LRTrainingEnv, tasks
+from lr_gym import LRTrainingEnv
 from lr_gym.control.rewards import Transition
 from lr_gym.errors import EpisodeError, InvalidArgumentError, UnknownNameError
 from lr_gym.tasks import TaskFamily
-from lr_gym.tasks.data import Arrays
 
 #: Three decisions of ten updates; of 16 of 96 examples each.
 TASK = short(budget=40, decision_interval=10, optimizer="Adam", initial_lrs=(1e-2, 1e-3, 1e-4))
@@ -222,26 +221,6 @@ def test_a_family(observation: str) -> None:
         diverged += info["diverged"]
     assert len(seen) == 4
     assert 0 < diverged < 16
-
-
-def test_regression_with_a_users_own_parts(register_data: Callable[[str, Arrays], None]) -> None:
-    register_data("test-env-line", toys.table(features=1, targets=1))
-    task = toys.toy_task(data="test-env-line", model=toys.Slope, loss=toys.plus_one_error, initial_lrs=(0.05,))
-    env = LRTrainingEnv(task)
-    steps = toys.episode(env, [0.0] * task.decisions, lr=None)
-    assert (steps[-1][2], steps[-1][4]["val_accuracy"]) == (True, None)
-    assert 1 <= steps[-1][4]["val_loss"] < steps[0][4]["val_loss"]
-    assert all(np.isfinite(step[0]).all() and step[0] in env.observation_space for step in steps)
-
-
-@pytest.mark.parametrize("name", ["lr_gym/LRTraining-v0", "lr_gym:lr_gym/LRTraining-v0"])
-def test_gymnasium_make(name: str) -> None:
-    env = gymnasium.make(name, task=TASK, reward="val_loss")
-    assert isinstance(env.unwrapped, LRTrainingEnv)
-    expected = toys.episode(LRTrainingEnv(TASK, reward="val_loss"), [0.5] * 3)
-    assert toys.same(toys.episode(env, [0.5] * 3), expected)
-    lenet = "fashion-mnist-mini/lenet5"
-    assert gymnasium.make(name, task=lenet).unwrapped.tasks == tasks.get(lenet)  # type: ignore[attr-defined]
 
 
 # -- what is refused -------------------------------------------------------------------------------------------------

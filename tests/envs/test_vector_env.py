@@ -87,7 +87,7 @@ TIMES: dict[str, Any] = {"budget": 8, "decision_interval": 2, "optimizer": "SGD"
         (4, 2, MIXED, "portable"),
         (4, 4, MIXED, "portable"),
         (3, 3, toys.toy_task(data="test-vector-table", model=NormNet, **TIMES), "absolute"),
-        (3, 2, toys.toy_task(data="test-vector-line", model=toys.Slope, loss="mse_loss", **TIMES), "absolute"),
+        (3, 2, toys.toy_task(data="test-vector-line", model=toys.Slope, loss=toys.plus_one_error, **TIMES), "absolute"),
     ],
     ids=["2", "3", "5", "default", "portable 2", "portable 4", "BatchNorm", "regression"],
 )
