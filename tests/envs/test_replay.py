@@ -53,8 +53,8 @@ def steps(block: Any, actions: Any) -> list[Any]:
 @pytest.mark.parametrize(
     ("stack", "count", "options"),
     [
-        *((stack, 4, {}) for stack in (0, 1, 3, 4)),
-        *((stack, 3, {"observation": "portable"}) for stack in (1, 3)),
+        *((stack, 4, {}) for stack in (1, 3)),
+        (3, 3, {"observation": "portable"}),
         *((stack, 2, {"action": "discrete", "max_multiplier": 2.0}) for stack in (0, 2)),
     ],
 )
@@ -62,14 +62,14 @@ def test_a_restored_block_goes_on_like_the_uninterrupted(stack: int, count: int,
     """Bit for bit, wherever members are in their episodes; and whatever is computed at once it is the same episodes."""
     make_one = functools.partial(make, count=count, **options)
     block, fresh, one_by_one = make_one(stack), make_one(stack), make_one(0)
-    actions = some_actions(count, 8, 1, 0.2, options.get("action", "continuous"))
+    actions = some_actions(count, 7, 1, 0.2, options.get("action", "continuous"))
     seeds, lrs = [3, None, 2**40, 5][:count], [0.05, None, None, np.float32(0.02)][:count]
     firsts = []
     for each in (block, one_by_one):
         each.reset_each(list(range(count)), [None] * count)  # a life before, whose random stream goes on in one of them
         firsts.append(each.reset_each(seeds, [{"initial_lr": lr} if lr else None for lr in lrs]))
     now, seen, clocks = [observation for observation, _ in firsts[0]], [], set()
-    for cut in (0, 3, 6):
+    for cut in (0, 4):
         seen += steps(block, actions[len(seen) : cut])
         if cut:
             now = [row[0] for row in seen[-1]]

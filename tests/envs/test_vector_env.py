@@ -83,13 +83,13 @@ TIMES: dict[str, Any] = {"budget": 8, "decision_interval": 2, "optimizer": "SGD"
 @pytest.mark.parametrize(
     ("num_envs", "stack", "task", "observation"),
     [
-        *((5, stack, MIXED, "absolute") for stack in (2, 3, 5, None)),
+        (5, 3, MIXED, "absolute"),
+        (5, None, MIXED, "absolute"),
         (4, 2, MIXED, "portable"),
-        (4, 4, MIXED, "portable"),
         (3, 3, toys.toy_task(data="test-vector-table", model=NormNet, **TIMES), "absolute"),
         (3, 2, toys.toy_task(data="test-vector-line", model=toys.Slope, loss=toys.plus_one_error, **TIMES), "absolute"),
     ],
-    ids=["2", "3", "5", "default", "portable 2", "portable 4", "BatchNorm", "regression"],
+    ids=["3", "default", "portable", "BatchNorm", "regression"],
 )
 def test_stacks_equal_gymnasiums_own_up_to_rounding(
     num_envs: int, stack: int | None, task: Task, observation: str, register_data: Callable[[str, Any], None]
@@ -107,8 +107,7 @@ def test_stacks_equal_gymnasiums_own_up_to_rounding(
             assert_close(unbatched(step, number), unbatched(theirs, number), observation == "portable")
     assert not toys.same(seen, expected) or task.model == "toys:Slope"  # it was computed at once
     assert any(step[2].any() and step[4]["final_info"]["diverged"].any() for step in seen[1:])
-    assert toys.same(seen, walk(envs, actions))
-    assert toys.same(seen, walk(LRTrainingVectorEnv(num_envs, task, stack=stack, **options), actions))
+    assert toys.same(seen, walk(envs, actions))  # whatever happened in between
     if task.data == "test-vector-line":  # there is no accuracy: its place is an array of None
         assert seen[0][1]["val_accuracy"] == [None] * 3
 
