@@ -25,19 +25,6 @@ def _no_data_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
-def tiny_task() -> tasks.Task:
-    """Three decisions of a small network on few examples."""
-    return tasks.get(
-        "fashion-mnist-mini/mlp",
-        budget=40,
-        decision_interval=10,
-        batch_size=16,
-        train_size=200,
-        validation_size=100,
-    )
-
-
-@pytest.fixture
 def register_data() -> Iterator[Callable[[str, Arrays], None]]:
     """Register data sets that are gone again after the test."""
     registered: list[str] = []

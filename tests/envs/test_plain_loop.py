@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
+from dadaptation import DAdaptAdam, DAdaptSGD
+from prodigyopt import Prodigy
+from schedulefree import AdamWScheduleFree, SGDScheduleFree
 from torch import Tensor, nn
 from torch.nn import functional
 
 import lr_gym
 from lr_gym import tasks
+from lr_gym.control.features import NAMES, Features
+from lr_gym.control.observations import make_observation
 from lr_gym.tasks import Task
 from lr_gym.trainee.randomness import derived_seeds
 from lr_gym.trainee.run import EVALUATION_CHUNK
 
 ACTIONS = (0.7, -0.2, -1.0, 0.4)
+#: The classes that users would take; those of PyTorch with the kernels that a task takes by default.
+OPTIMIZERS: dict[str, Any] = {
+    "Adam": lambda *a, **k: torch.optim.Adam(*a, fused=True, **k),
+    "SGD": lambda *a, **k: torch.optim.SGD(*a, fused=True, **k),
+    "prodigy": Prodigy,
+    "dadapt-adam": DAdaptAdam,
+    "dadapt-sgd": DAdaptSGD,
+    "schedule-free-adamw": AdamWScheduleFree,
+    "schedule-free-sgd": SGDScheduleFree,
+}
 
 
 def mlp() -> nn.Sequential:
@@ -25,16 +41,10 @@ def mlp() -> nn.Sequential:
 
 
 def lenet5() -> nn.Sequential:
-    features = [
-        nn.Conv2d(1, 6, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-    ]
-    classifier = [nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
-    return nn.Sequential(*features, nn.Flatten(), *classifier)
+    first = [nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    second = [nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)]
+    dense = [nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
+    return nn.Sequential(*first, *second, nn.Flatten(), *dense)
 
 
 def evaluate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,8 +54,12 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return functional.cross_entropy(predictions, y), predictions
 
 
-def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], tuple[float, float]]:
-    """Train as a reader of the documentation would; return what an env's infos should say, and the test result."""
+def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], list[float], float]:
+    """Train as a reader of the documentation would.
+
+    Returns:
+        What an env's infos should say, the test result, and the loss of the untrained network.
+    """
     rng = gymnasium.utils.seeding.np_random(seed)[0]
     rng.integers(len(task.initial_lrs))  # the initial lr, which options override
     weights_seed, order_seed, _ = derived_seeds(int(rng.integers(2**63)), 3)
@@ -55,14 +69,12 @@ def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights_seed)
         model = {"mlp": mlp, "lenet5": lenet5}[str(task.model)]()
-    optimizer = getattr(torch.optim, str(task.optimizer))(
-        model.parameters(), lr=lr, fused=True, **task.optimizer_options
-    )
+    optimizer = OPTIMIZERS[str(task.optimizer)](model.parameters(), lr=lr, **task.optimizer_options)
     generator = torch.Generator().manual_seed(order_seed)
     epochs = -(-task.budget * task.batch_size // len(y))
     order = torch.cat([torch.randperm(len(y), generator=generator) for _ in range(epochs)]).split(task.batch_size)
-    best_loss, before = evaluate(model, *validation)
-    best = [p.detach().clone() for p in model.parameters()]
+    best, (best_loss, before) = copy.deepcopy(model), evaluate(model, *validation)
+    untrained = best_loss.item()
     infos: list[dict[str, Any]] = []
     for interval in range(task.budget // task.decision_interval):
         if interval:
@@ -70,13 +82,18 @@ def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], 
             optimizer.param_groups[0]["lr"] = lr
         losses = []
         for update in range(interval * task.decision_interval, (interval + 1) * task.decision_interval):
+            if hasattr(optimizer, "train"):
+                optimizer.train()
             optimizer.zero_grad()
             loss = functional.cross_entropy(model(x[order[update]]), y[order[update]])
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
-        val_loss, now = evaluate(model, *validation)
-        weight = model[-1].weight.detach()
+        measured, its_optimizer = copy.deepcopy((model, optimizer))  # switching there and back rounds
+        if hasattr(its_optimizer, "eval"):
+            its_optimizer.eval()
+        val_loss, now = evaluate(measured, *validation)
+        weight = measured[-1].weight.detach()
         infos.append(
             {
                 "lr": lr,
@@ -93,12 +110,12 @@ def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], 
         )
         before = now
         if val_loss < best_loss:
-            best_loss, best = val_loss, [p.detach().clone() for p in model.parameters()]
-    with torch.no_grad():
-        for parameter, value in zip(model.parameters(), best, strict=True):
-            parameter.copy_(value)
-    test_loss, predictions = evaluate(model, data.x["test"], data.y["test"])
-    return infos, (test_loss.item(), (predictions.argmax(1) == data.y["test"]).float().mean().item())
+            best_loss, best = val_loss, measured
+    scores = []
+    for network in (best, measured):
+        loss, predictions = evaluate(network, data.x["test"], data.y["test"])
+        scores += [loss.item(), (predictions.argmax(1) == data.y["test"]).float().mean().item()]
+    return infos, scores, untrained
 
 
 @pytest.mark.parametrize(
@@ -108,6 +125,11 @@ def plain_loop(task: Task, seed: int, lr: float) -> tuple[list[dict[str, Any]], 
         ("mlp", "SGD", {"momentum": 0.9}, 0.03),
         ("mlp", "SGD", {"momentum": 0.9}, 0.4),  # gets worse: the best weights are not the last
         ("lenet5", "Adam", {}, 3e-3),
+        ("mlp", "prodigy", {}, 1.0),
+        ("mlp", "dadapt-adam", {}, 0.3),
+        ("mlp", "dadapt-sgd", {"momentum": 0.9}, 0.3),
+        ("mlp", "schedule-free-adamw", {}, 2.5e-3),
+        ("mlp", "schedule-free-sgd", {"weight_decay": 1e-3}, 1.0),
     ],
 )
 @pytest.mark.parametrize("seed", [0, 7])
@@ -124,13 +146,18 @@ def test_episode_equals_the_plain_loop(
         train_size=300,  # no multiple of the batch size: batches reach across epochs
         validation_size=EVALUATION_CHUNK + 130,  # two chunks of unequal size
     )
-    expected, test = plain_loop(task, seed, lr)
-    env = lr_gym.LRTrainingEnv(task)
-    infos = [env.reset(seed=seed, options={"initial_lr": lr})[1]]
-    infos += [env.step(np.array([action], dtype=np.float32))[4] for action in ACTIONS]
-    for info, by_hand in zip(infos, expected, strict=True):
+    expected, scores, untrained = plain_loop(task, seed, lr)
+    kind = "portable" if seed else "absolute"
+    env, shown = lr_gym.LRTrainingEnv(task, observation=kind), make_observation(kind, 1e-7, 10.0, True)
+    steps: list[Any] = [env.reset(seed=seed, options={"initial_lr": lr})]
+    steps += [env.step(np.array([action], dtype=np.float32)) for action in ACTIONS]
+    infos = [step[-1] for step in steps]
+    shown.begin(untrained)
+    for (observation, *_, info), by_hand in zip(steps, expected, strict=True):
+        features = Features(**{name: by_hand[name] for name in NAMES})
+        np.testing.assert_array_equal(observation, shown.observe(features, by_hand["train_losses"]))
         np.testing.assert_array_equal(info["train_losses"], by_hand.pop("train_losses"))
         assert info["val_accuracy"] == by_hand.pop("val_accuracy")
-        assert info["lr"] == by_hand["lr"]
-        assert info["features"] == by_hand
-    assert (infos[-1]["result"]["test_loss"], infos[-1]["result"]["test_accuracy"]) == test
+        assert (info["lr"], info["features"]) == (by_hand["lr"], by_hand)
+    result = infos[-1]["result"]
+    assert [result[f"{kind}test_{of}"] for kind in ("", "final_") for of in ("loss", "accuracy")] == scores

@@ -1,5 +1,8 @@
+"""One environment: its episodes, what it tells of them, how they end, and what it refuses."""
+
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,160 +12,118 @@ import numpy as np
 import pytest
 import tiny
 import toys
+from vector_toys import EXPLOSIVE, short
 
-from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, tasks
-from lr_gym.errors import EpisodeError, InvalidArgumentError
-from lr_gym.tasks import Task, TaskFamily
-from lr_gym.tasks.data import Arrays
+from lr_gym import LRTrainingEnv
+from lr_gym.control.rewards import Transition
+from lr_gym.errors import EpisodeError, InvalidArgumentError, UnknownNameError
+from lr_gym.tasks import TaskFamily
 
+#: Three decisions of ten updates; of 16 of 96 examples each.
+TASK = short(budget=40, decision_interval=10, optimizer="Adam", initial_lrs=(1e-2, 1e-3, 1e-4))
+#: One that diverges where its learning rate is large.
+EXPLODING = short(initial_lrs=(1e-3,))
 INFO_KEYS = {"task", "updates", "epoch", "lr", "features", "train_losses", "val_loss", "val_accuracy", "diverged"}
 RESULT_KEYS = {
     *("best_val_loss", "best_update", "test_loss", "test_accuracy"),
     *("final_val_loss", "final_test_loss", "final_test_accuracy", "diverged"),
 }
+ZERO = np.zeros(1, dtype=np.float32)
 
-
-def test_without_test_scores_everything_else_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And test data are not looked at."""
-    task = tasks.get("fashion-mnist-mini/mlp", budget=40)
-    full = toys.episode(LRTrainingEnv(task), [0.5] * 3, lr=1e-2)
-    for name in ("test_best", "test_final"):
-        monkeypatch.setattr(f"lr_gym.trainee.Trainee.{name}", None)
-    bare = toys.episode(LRTrainingEnv(task, score_test=False), [0.5] * 3, lr=1e-2)
-    scores = {"test_loss", "test_accuracy", "final_test_loss", "final_test_accuracy"}
-    for one, other in zip(full, bare, strict=True):
-        assert np.array_equal(one[0], other[0])
-        assert one[1:4] == other[1:4]
-    expected, result = full[-1][4]["result"], bare[-1][4]["result"]
-    assert result == expected | dict.fromkeys(scores)
-    assert None not in [expected[name] for name in scores]
-
-
-@pytest.mark.parametrize("make", ["sync", "population"])
-def test_vector_envs_without_test_scores(make: str) -> None:
-    options: dict[str, object] = {"task": tasks.get("fashion-mnist-mini/mlp", budget=20), "score_test": False}
-    if make == "sync":
-        envs: gymnasium.vector.VectorEnv[Any, Any, Any] = gymnasium.make_vec(
-            "lr_gym/LRTraining-v0", num_envs=2, vectorization_mode="sync", **options
-        )
-    else:
-        envs = LRTrainingVectorEnv(2, stack=2, **options)  # type: ignore[arg-type]
-    envs.reset(seed=0)
-    *_, infos = envs.step(np.zeros((2, 1), np.float32))
-    result = infos.get("final_info", infos)["result"]
-    assert all(value is None for value in result["test_loss"])
-    assert all(math.isfinite(value) for value in result["best_val_loss"])
+# -- episodes --------------------------------------------------------------------------------------------------------
 
 
 def test_quick_profile_has_29_decisions() -> None:
-    env = LRTrainingEnv("fashion-mnist-mini/mlp")
-    steps = toys.episode(env, [0.0] * 29, lr=1e-2)
+    """It does learn, and the rewards add up to what it has learned."""
+    steps = toys.episode(LRTrainingEnv("fashion-mnist-mini/mlp"), [0.0] * 29, lr=1e-2)
     assert [step[2] for step in steps] == [False] * 29 + [True]
     assert [step[4]["updates"] for step in steps] == list(range(10, 301, 10))
-    result = steps[-1][4]["result"]
-    assert result["test_accuracy"] > 0.75  # it does learn
-    assert sum(step[1] for step in steps) == pytest.approx(
-        math.log(steps[0][4]["val_loss"] / steps[-1][4]["val_loss"]), abs=1e-9
-    )
+    assert steps[-1][4]["result"]["test_accuracy"] > 0.75
+    learned = math.log(steps[0][4]["val_loss"] / steps[-1][4]["val_loss"])
+    assert sum(step[1] for step in steps) == pytest.approx(learned, abs=1e-9)
 
 
-def test_info_and_result(tiny_task: Task) -> None:
-    steps = toys.episode(LRTrainingEnv(tiny_task), [0.5, -1.0, 0.25])
+def test_info_and_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without test scores everything else is the same, and test data are not looked at."""
+    steps = toys.episode(LRTrainingEnv(TASK), [0.5, -1.0, 0.25])
     infos = [step[4] for step in steps]
     assert [set(info) for info in infos] == [INFO_KEYS] * 3 + [INFO_KEYS | {"result"}]
-    lr = 1e-3
-    for info, action in zip(infos, [0.0, 0.5, -1.0, 0.25], strict=True):
-        lr *= 2.0**action
-        assert info["lr"] == info["features"]["lr"] == pytest.approx(lr, rel=1e-12)
-        assert info["task"] == tiny_task.name
-        assert info["train_losses"].shape == (10,)
-        assert info["train_losses"].dtype == np.float32
-        assert info["features"]["train_loss"] == pytest.approx(info["train_losses"].mean(), rel=1e-6)
-        assert info["epoch"] == info["updates"] * 16 / 200
-        assert info["features"]["progress"] == info["updates"] / 40
+    for info in infos:
+        assert info["lr"] == info["features"]["lr"]
+        assert (info["task"], info["epoch"]) == (TASK.name, info["updates"] * 16 / 96)
+        assert (info["train_losses"].shape, info["train_losses"].dtype) == ((10,), np.float32)
         assert info["features"]["val_loss"] == info["val_loss"]
-        assert 0 <= info["val_accuracy"] <= 1
-    result = infos[-1]["result"]
+    result, best = infos[-1].pop("result"), min(infos, key=lambda info: info["val_loss"])
     assert set(result) == RESULT_KEYS
-    assert result["final_val_loss"] == infos[-1]["val_loss"]
-    assert result["best_val_loss"] == min(info["val_loss"] for info in infos)
-    assert result["best_update"] == min(infos, key=lambda info: info["val_loss"])["updates"]
-    assert not result["diverged"]
+    assert (result["final_val_loss"], result["diverged"]) == (infos[-1]["val_loss"], False)
+    assert (result["best_val_loss"], result["best_update"]) == (best["val_loss"], best["updates"])
+    scores = {"test_loss", "test_accuracy", "final_test_loss", "final_test_accuracy"}
+    assert None not in [result[name] for name in scores]
+    for name in ("test_best", "test_final"):
+        monkeypatch.setattr(f"lr_gym.trainee.Trainee.{name}", None)
+    bare = toys.episode(LRTrainingEnv(TASK, score_test=False), [0.5, -1.0, 0.25])
+    assert bare[-1][4].pop("result") == result | dict.fromkeys(scores)
+    assert toys.same(bare, steps)
 
 
-def test_everything_returned_is_new(tiny_task: Task) -> None:
-    env, untouched = LRTrainingEnv(tiny_task), LRTrainingEnv(tiny_task)
-    expected = toys.episode(untouched, [0.1, 0.2, 0.3])
+def test_everything_returned_is_new() -> None:
+    env = LRTrainingEnv(TASK)
+    expected = toys.episode(LRTrainingEnv(TASK), [0.1, 0.2, 0.3])
     observation, info = env.reset(seed=0, options={"initial_lr": 1e-3})
-    got: list[tuple[Any, ...]] = []
-    for action in (0.1, 0.2, 0.3):
+    for number, action in enumerate((0.1, 0.2, 0.3), 1):
         observation[:] = 7
         info["features"].clear()
         info["train_losses"][:] = -1
         info.clear()
-        got.append(env.step(np.array([action], dtype=np.float32)))
-        assert toys.same(got[-1], expected[len(got)])
-        observation, info = got[-1][0], got[-1][4]
+        got = env.step(np.array([action], dtype=np.float32))
+        assert toys.same(got, expected[number])
+        observation, info = got[0], got[4]
 
 
 @pytest.mark.parametrize("seed", [0, 12345678901234567890])
-def test_two_runs_are_equal_and_so_are_two_resets(tiny_task: Task, seed: int) -> None:
-    env = LRTrainingEnv(tiny_task)
-    first, second = toys.episode(env, [1, 0, -1], seed, None), toys.episode(env, [1, 0, -1], seed, None)
-    assert toys.same(first, second)
-    assert toys.same(first, toys.episode(LRTrainingEnv(tiny_task), [1, 0, -1], seed, None))
-    continued = toys.episode(env, [1, 0, -1], None, None)
+def test_two_runs_are_equal_and_so_are_two_resets(seed: int) -> None:
+    """Whatever the state of the global generators, which is left alone."""
+    env, other, actions = LRTrainingEnv(TASK), LRTrainingEnv(TASK), [1, 0, -1]
+    first = toys.episode(env, actions, seed, None)
+    toys.disturb_global_randomness(1)
+    before = toys.global_randomness()
+    assert toys.same(first, toys.episode(env, actions, seed, None))
+    assert toys.same(before, toys.global_randomness())
+    assert toys.same(first, toys.episode(other, actions, seed, None))
+    continued = toys.episode(env, actions, None, None)
     assert not toys.same(first[0][0], continued[0][0])
-    toys.episode(other := LRTrainingEnv(tiny_task), [], seed, None)
-    assert toys.same(continued, toys.episode(other, [1, 0, -1], None, None))
+    other.reset(seed=seed)
+    assert toys.same(continued, toys.episode(other, actions, None, None))
 
 
-def test_same_seed_gives_the_same_trainee_at_any_initial_lr(tiny_task: Task) -> None:
-    env = LRTrainingEnv(tiny_task)
-    losses = [env.reset(seed=4, options={"initial_lr": lr})[1]["train_losses"] for lr in (1e-4, 1e-1)]
-    assert losses[0][0] == losses[1][0]
-    assert losses[0][1] != losses[1][1]
-    states = [
-        env.reset(seed=4, options=options) and env.np_random.bit_generator.state
-        for options in (None, {"initial_lr": 1e-4})
-    ]
-    assert states[0] == states[1]  # so the next episode is the same too
-
-
-def test_initial_lrs_are_all_drawn(tiny_task: Task) -> None:
-    env = LRTrainingEnv(tiny_task.replace(budget=2, decision_interval=1))
+def test_initial_lrs_are_all_drawn_and_change_nothing_else() -> None:
+    env = LRTrainingEnv(TASK.replace(budget=2, decision_interval=1))
     env.reset(seed=0)
-    drawn = {env.reset()[1]["lr"] for _ in range(30)}
-    assert drawn == {1e-2, 1e-3, 1e-4}
+    assert {env.reset()[1]["lr"] for _ in range(30)} == {1e-2, 1e-3, 1e-4}
+    losses, states = [], []
+    for options in (None, {"initial_lr": 1e-4}, {"initial_lr": 1e-1}):
+        losses.append(env.reset(seed=4, options=options)[1]["train_losses"][0])
+        states.append(env.np_random.bit_generator.state)
+    assert losses[0] == losses[1] == losses[2]
+    assert states[0] == states[1] == states[2]  # so the next episode is the same too
 
 
-def test_global_generators_are_neither_read_nor_changed(tiny_task: Task) -> None:
-    runs = []
-    for seed in (1, 2):
-        toys.disturb_global_randomness(seed)
-        before = toys.global_randomness()
-        runs.append(toys.episode(LRTrainingEnv(tiny_task), [0.3, -0.3, 0.1]))
-        assert toys.same(before, toys.global_randomness())
-    assert toys.same(*runs)
+@pytest.mark.parametrize(
+    ("options", "actions", "expected"),
+    [
+        ({"min_lr": 0.02, "max_lr": 0.08}, [[1.0]] * 3, [0.05, 0.08, 0.08, 0.08]),
+        ({"min_lr": 0.02, "max_lr": 0.08}, [[-1.0]] * 3, [0.05, 0.025, 0.02, 0.02]),
+        ({"action": "discrete"}, [0, 1, 2], [0.05, 0.05 * 1.618, 0.05 * 1.618, 0.05 * 1.618 * 0.618]),
+        ({"max_multiplier": 4.0}, [[0.5], [-1.0], [9.0]], [0.05, 0.1, 0.025, 0.1]),
+    ],
+)
+def test_what_actions_do(options: dict[str, Any], actions: list[Any], expected: list[float]) -> None:
+    env = LRTrainingEnv(TASK.replace(initial_lrs=(0.05,)), **options)
+    lrs = [env.reset(seed=0)[1]["lr"], *(env.step(np.array(action))[4]["lr"] for action in actions)]
+    assert lrs == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize(("action", "expected"), [(1.0, [0.05, 0.08, 0.08, 0.08]), (-1.0, [0.05, 0.025, 0.02, 0.02])])
-def test_lr_is_clamped(tiny_task: Task, action: float, expected: list[float]) -> None:
-    env = LRTrainingEnv(tiny_task.replace(initial_lrs=(0.05,), optimizer="SGD"), min_lr=0.02, max_lr=0.08)
-    steps = toys.episode(env, [action] * 3, lr=None)
-    assert [step[4]["lr"] for step in steps] == expected
-    assert all(step[0] in env.observation_space for step in steps)
-
-
-def test_discrete_actions(tiny_task: Task) -> None:
-    env = LRTrainingEnv(tiny_task, action="discrete")
-    env.reset(seed=0, options={"initial_lr": 1e-3})
-    lrs = [env.step(action)[4]["lr"] for action in (0, 1, 2)]
-    assert lrs == pytest.approx([1e-3 * 1.618, 1e-3 * 1.618, 1e-3 * 1.618 * 0.618], rel=1e-12)
-
-
-def explosive(task: Task) -> Task:
-    return task.replace(optimizer="SGD", initial_lrs=(1e-3,))
+# -- divergence ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -173,140 +134,49 @@ def explosive(task: Task) -> Task:
         ("final", lambda previous: -100.0),
     ],
 )
-def test_divergence(tiny_task: Task, reward: str, expected: Callable[[float], float]) -> None:
-    env = LRTrainingEnv(explosive(tiny_task), reward=reward, max_multiplier=1e12, max_lr=1e9)
-    first, (observation, got, terminated, truncated, info) = toys.episode(env, [1.0])
-    assert (terminated, truncated, info["diverged"], info["updates"]) == (True, False, True, 20)
+@pytest.mark.parametrize("initial_lr", [1e-3, 1e12])
+def test_divergence(reward: str, expected: Callable[[float], float], initial_lr: float) -> None:
+    """At the first decision, or in the interval before, which has no way to say so."""
+    at_once = initial_lr > 1
+    env = LRTrainingEnv(EXPLODING, reward=reward, **EXPLOSIVE)
+    first, (observation, got, terminated, truncated, info) = toys.episode(env, [1.0], lr=initial_lr)
+    assert first[4]["diverged"] == at_once
+    assert (terminated, truncated, info["diverged"], info["updates"]) == (True, False, True, 2 if at_once else 4)
     assert observation in env.observation_space
-    assert np.isfinite(observation).all()
-    assert got == pytest.approx(expected(first[4]["val_loss"]))
+    assert got == pytest.approx(expected(100.0 if at_once else first[4]["val_loss"]))
     assert set(info) == INFO_KEYS | {"result"}
     result = info["result"]
-    assert result["diverged"]
-    assert result["best_val_loss"] == first[4]["val_loss"]
-    assert result["best_update"] == 10
+    assert (result["diverged"], result["best_update"]) == (True, 0 if at_once else 2)
+    assert at_once or result["best_val_loss"] == first[4]["val_loss"]
+    assert math.isfinite(result["best_val_loss"])
     assert math.isfinite(result["test_loss"])
     with pytest.raises(EpisodeError):
-        env.step(np.zeros(1, dtype=np.float32))
+        env.step(ZERO)
     assert not env.reset(seed=1)[1]["diverged"]
 
 
-@pytest.mark.parametrize(("reward", "expected"), [("log_improvement", 0.0), ("val_loss", -300.0), ("final", -100.0)])
-def test_divergence_in_the_first_interval(tiny_task: Task, reward: str, expected: float) -> None:
-    env = LRTrainingEnv(explosive(tiny_task), reward=reward, max_lr=1e12)
-    steps = toys.episode(env, [0.0], lr=1e12)
-    assert steps[0][4]["diverged"]
-    observation, got, terminated, _, info = steps[1]
-    assert (got, terminated, info["diverged"], info["updates"]) == (expected, True, True, 10)
-    assert observation in env.observation_space
-    assert info["result"]["best_update"] == 0
-    assert math.isfinite(info["result"]["best_val_loss"])
-    assert math.isfinite(info["result"]["test_loss"])
-
-
-def test_loss_above_the_ceiling_is_a_divergence(tiny_task: Task) -> None:
-    env = LRTrainingEnv(tiny_task.replace(loss_ceiling=0.5), reward="val_loss")
+def test_loss_above_the_ceiling_is_a_divergence() -> None:
+    env = LRTrainingEnv(TASK.replace(loss_ceiling=0.5), reward="val_loss")
     first, step = toys.episode(env, [0.0])
     assert first[4]["val_loss"] > 0.5
     assert (step[1], step[2], step[4]["diverged"]) == (-1.5, True, True)
 
 
-def test_episode_errors(tiny_task: Task) -> None:
-    env = LRTrainingEnv(tiny_task)
-    for use in (lambda: env.step(np.zeros(1)), lambda: env.trainee, lambda: env.task):
-        with pytest.raises(EpisodeError, match="reset"):
-            use()
-    toys.episode(env, [0.0] * 3)
-    with pytest.raises(gymnasium.error.ResetNeeded):
-        env.step(np.zeros(1))
-    assert env.trainee.updates == 40  # the trainee stays, to be looked at
-
-
-def test_family(tiny_task: Task) -> None:
-    family = TaskFamily(
-        name="fam",
-        base=tiny_task,
-        axes=([{"budget": 20}, {"budget": 40}], [{"optimizer": "Adam"}, {"optimizer": "SGD"}]),
-        initial_lr_range=(1e-4, 1e-2),
-    )
-    env = LRTrainingEnv(family)
-    seen = set()
-    for seed in range(12):
-        observation, info = env.reset(seed=seed)
-        assert observation in env.observation_space
-        assert info["task"] == env.task.name == family.sample(gymnasium.utils.seeding.np_random(seed)[0]).name
-        assert info["lr"] == env.task.initial_lrs[0]
-        seen.add((env.task.budget, env.task.optimizer))
-        steps = 0
-        while not env.step(np.zeros(1, dtype=np.float32))[2]:
-            steps += 1
-        assert steps + 1 == env.task.decisions
-    assert len(seen) == 4
-    with pytest.raises(InvalidArgumentError, match="'fam'"):
-        LRTrainingEnv(family, max_lr=1e-3)
-
-
-def test_regression_with_a_users_own_parts(register_data: Callable[[str, Arrays], None]) -> None:
-    register_data("test-env-line", toys.table(features=1, targets=1))
-    task = toys.toy_task(data="test-env-line", model=toys.Slope, loss=toys.plus_one_error, initial_lrs=(0.05,))
-    env = LRTrainingEnv(task)
-    steps = toys.episode(env, [0.0] * task.decisions, lr=None)
-    assert steps[-1][2]
-    assert steps[-1][4]["val_accuracy"] is None
-    assert 1 <= steps[-1][4]["val_loss"] < steps[0][4]["val_loss"]
-    assert all(np.isfinite(step[0]).all() and step[0] in env.observation_space for step in steps)
-
-
-def test_negative_loss_is_refused(tiny_task: Task) -> None:
-    with pytest.raises(InvalidArgumentError, match="'toys:negative_loss' is negative"):
-        LRTrainingEnv(tiny_task.replace(loss="toys:negative_loss")).reset(seed=0)
-
-
-@pytest.mark.parametrize("name", ["lr_gym/LRTraining-v0", "lr_gym:lr_gym/LRTraining-v0"])
-def test_gymnasium_make(name: str, tiny_task: Task) -> None:
-    env = gymnasium.make(name, task=tiny_task, reward="val_loss")
-    assert isinstance(env.unwrapped, LRTrainingEnv)
-    assert toys.same(
-        toys.episode(env, [0.5, 0.5, 0.5]), toys.episode(LRTrainingEnv(tiny_task, reward="val_loss"), [0.5, 0.5, 0.5])
-    )
-    assert gymnasium.make(name, task="fashion-mnist-mini/lenet5").unwrapped.tasks == tasks.get(
-        "fashion-mnist-mini/lenet5"
-    )
-
-
-def test_make_vec(tiny_task: Task) -> None:
-    """The native vector env; more of it in test_vector_env.py."""
-    envs = gymnasium.make_vec("lr_gym/LRTraining-v0", num_envs=2, task=tiny_task, stack=1)
-    assert isinstance(envs, LRTrainingVectorEnv)
-    observations, infos = envs.reset(seed=[5, 6], options={"initial_lr": 1e-3})
-    singles = [toys.episode(LRTrainingEnv(tiny_task), [0.5, 0.5, 0.5], seed) for seed in (5, 6)]
-    for number in range(4):
-        last = number == 3
-        for k in range(2):
-            np.testing.assert_array_equal(infos["final_obs"][k] if last else observations[k], singles[k][number][0])
-            seen = infos["final_info"] if last else infos
-            assert seen["val_loss"][k] == singles[k][number][4]["val_loss"]
-        if not last:
-            observations, rewards, terminated, _, infos = envs.step(np.full((2, 1), 0.5, dtype=np.float32))
-            np.testing.assert_array_equal(rewards, [single[number + 1][1] for single in singles])
-            assert terminated.tolist() == [number == 2] * 2
-    assert infos["final_info"]["result"]["test_loss"][0] == singles[0][3][4]["result"]["test_loss"]
-    assert infos["updates"].tolist() == [10, 10]  # the next episode has begun
-    envs.close()
+# -- the two halves of a step, and rewards ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("first_lr", [1e-3, 1e12])
-def test_a_step_is_its_two_halves(tiny_task: Task, first_lr: float) -> None:
+def test_a_step_is_its_two_halves(first_lr: float) -> None:
     """Deciding changes the learning rate alone, and whoever trains in between, the outcome is that of `step`."""
-    options: dict[str, Any] = {"max_lr": 1e12, "max_multiplier": 1e12}
-    task = explosive(tiny_task)
     actions = [0.01, -0.02, 1.0]
-    by_step = LRTrainingEnv(task, **options)
+    by_step, env = LRTrainingEnv(EXPLODING, **EXPLOSIVE), LRTrainingEnv(EXPLODING, **EXPLOSIVE)
     first, *expected = toys.episode(by_step, actions[: 3 if first_lr < 1 else 1], lr=first_lr)
-    env = LRTrainingEnv(task, **options)
     assert toys.same(env.reset(seed=0, options={"initial_lr": first_lr}), (first[0], first[4]))
     for action, step in zip(actions, expected, strict=False):
         lr, updates, measured = env.trainee.lr, env.trainee.updates, env.measurement
+        with pytest.raises(InvalidArgumentError, match="an action is one number"):
+            env.decide(math.nan)
+        assert env.trainee.lr == lr
         trains = env.decide(np.array([action], dtype=np.float32))
         assert trains == (not measured.diverged) == (first_lr < 1)
         assert env.trainee.lr == min(1e12, lr * 1e12 ** float(np.float32(action)))
@@ -318,192 +188,159 @@ def test_a_step_is_its_two_halves(tiny_task: Task, first_lr: float) -> None:
             half()
 
 
-def test_a_refused_decision_changes_nothing(tiny_task: Task) -> None:
-    env = LRTrainingEnv(tiny_task)
-    with pytest.raises(EpisodeError, match="reset"):
-        env.decide(0.0)
-    env.reset(seed=0, options={"initial_lr": 1e-3})
-    with pytest.raises(InvalidArgumentError, match="an action is one number"):
-        env.decide(math.nan)
-    assert env.trainee.lr == 1e-3
+def test_reward_functions_see_transitions() -> None:
+    seen: list[Transition] = []
+    env = LRTrainingEnv(TASK, reward=lambda transition: seen.append(transition) or 0.125 * len(seen))
+    steps = toys.episode(env, [1.0, 0.0, -1.0])
+    assert [step[1] for step in steps[1:]] == [0.125, 0.25, 0.375]
+    for number, (before, after) in enumerate(itertools.pairwise(step[4] for step in steps)):
+        losses = before["val_loss"], after["val_loss"], after["features"]["train_loss"]
+        assert seen[number] == Transition(*losses, after["lr"], 2 - number, number == 2, False, 100.0)
+
+
+# -- tasks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("observation", ["absolute", "portable"])
+def test_a_family(observation: str) -> None:
+    """Another task in every episode; from upper ends of the ranges some diverge."""
+    env = LRTrainingEnv(tiny.family(), observation=observation)
+    seen, diverged = set(), 0
+    for seed in range(16):
+        observed, info = env.reset(seed=seed)
+        assert info["task"] == env.task.name == tiny.family().sample(gymnasium.utils.seeding.np_random(seed)[0]).name
+        assert info["lr"] == env.task.initial_lrs[0]
+        steps, terminated = 0, False
+        while not terminated:
+            assert observed in env.observation_space
+            observed, _, terminated, _, info = env.step(np.ones(1, dtype=np.float32))
+            steps += 1
+        assert observed in env.observation_space
+        assert steps == env.task.decisions or info["diverged"]
+        seen.add((env.task.budget, env.task.optimizer))
+        diverged += info["diverged"]
+    assert len(seen) == 4
+    assert 0 < diverged < 16
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+
+SMALL = TaskFamily(name="fam", base=TASK, initial_lr_range=(1e-4, 1e-2))
+BOUND = "the initial lr of the task 'fam' must lie in .* got 0.01"
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"), [({}, None), ({"initial_lr": None}, None), ({"initial_lr": np.float32(0.5)}, 0.5)]
+    ("options", "error", "message"),
+    [
+        ({"min_lr": 0.0}, InvalidArgumentError, "min_lr=0.0"),
+        ({"min_lr": -1.0}, InvalidArgumentError, "min_lr=-1.0"),
+        ({"min_lr": 1.0, "max_lr": 0.1}, InvalidArgumentError, "min_lr=1.0, max_lr=0.1"),
+        ({"max_lr": math.inf}, InvalidArgumentError, "max_lr=inf"),
+        ({"max_lr": math.nan}, InvalidArgumentError, "max_lr=nan"),
+        ({"max_lr": 1e-3}, InvalidArgumentError, "the initial lr of the task .* must lie in .*max_lr.*, got 0.01"),
+        ({"max_lr": 1e-3, "task": SMALL}, InvalidArgumentError, BOUND),
+        ({"max_lr": 5.0, "task": tiny.family()}, InvalidArgumentError, "'tiny-family' must .* got 10.0"),
+        ({"min_lr": 2e-3, "task": tiny.family()}, InvalidArgumentError, "'tiny-family' must .* got 0.001"),
+        ({"max_multiplier": 1.0}, InvalidArgumentError, "max_multiplier"),
+        ({"max_multiplier": 3.0, "action": "discrete"}, InvalidArgumentError, "max_multiplier=3.0 has no meaning"),
+        ({"action": "both"}, InvalidArgumentError, "action"),
+        ({"observation": "paper"}, InvalidArgumentError, "must be 'absolute', 'portable' or 'training', got 'paper'"),
+        ({"render_mode": "human"}, InvalidArgumentError, "render_mode"),
+        ({"render_mode": "ansi"}, InvalidArgumentError, "render_mode"),
+        ({"reward": 3}, InvalidArgumentError, "reward"),
+        ({"reward": "loss"}, UnknownNameError, "reward"),
+        ({"task": 3}, InvalidArgumentError, "task"),
+        ({"task": "no/such"}, UnknownNameError, "task"),
+        ({"device": "nonsense"}, InvalidArgumentError, "device must be 'cpu' or a GPU that is there, got 'nonsense'"),
+        ({"device": "meta"}, InvalidArgumentError, "device must be 'cpu' or a GPU that is there, got 'meta'"),
+        ({"precision": "float16"}, InvalidArgumentError, "precision must be one of 'float32', 'tf32', 'bfloat16'"),
+        ({"precision": "tf32"}, InvalidArgumentError, "precision='tf32' needs an NVIDIA GPU, got device 'cpu'"),
+        ({"channels_last": 1}, InvalidArgumentError, "channels_last must be True or False, got 1"),
+    ],
 )
-def test_checking_options_changes_nothing(tiny_task: Task, options: dict[str, Any], expected: float | None) -> None:
-    env = LRTrainingEnv(tiny_task)
-    lr = env.check_options(options)
-    assert (lr, type(lr)) == (expected, type(expected))
-    with pytest.raises(InvalidArgumentError, match="reset knows the option 'initial_lr', got 'seed'"):
-        env.check_options({"seed": 1})
-    with pytest.raises(EpisodeError):
-        _ = env.trainee
+def test_bad_options(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        LRTrainingEnv(**({"task": TASK} | options))
 
 
-# -- the portable observation (more of it in tests/control/test_observations.py) ---------------------------------------
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda env: env.reset(options={"lr": 0.1}), "reset knows the option 'initial_lr', got 'lr'"),
+        *((lambda env, lr=lr: env.reset(options={"initial_lr": lr}), r"must lie in") for lr in (0.0, 11.0, math.nan)),
+        *((lambda env, lr=lr: env.reset(options={"initial_lr": lr}), "must be a number, got") for lr in ("1", True)),
+        *(
+            (lambda env, action=action: env.step(action), "an action is one number")
+            for action in (math.nan, [math.nan], [0.1, 0.2], [], None, "up")
+        ),
+    ],
+)
+def test_what_is_refused_changes_nothing(use: Callable[[LRTrainingEnv], Any], message: str) -> None:
+    env, expected = LRTrainingEnv(TASK), toys.episode(LRTrainingEnv(TASK), [0.25, 0.5])
+    env.reset(seed=0, options={"initial_lr": 1e-3})
+    env.step(np.array([0.25], dtype=np.float32))
+    lr = env.trainee.lr
+    with pytest.raises(InvalidArgumentError, match=message):
+        use(env)
+    assert env.trainee.lr == lr
+    if "action" in message:
+        assert toys.same(env.step(np.array([0.5], dtype=np.float32)), expected[2])
 
 
-def test_the_kind_of_observation(tiny_task: Task) -> None:
-    for progress, size in ((True, 12), (False, 11)):
-        env = LRTrainingEnv(tiny_task, observation="portable", observe_progress=progress)
-        assert env.observation_space.shape == (size,)
-        assert len(env.observed) == size
-        assert (env.observed[0], "progress" in env.observed) == ("val_loss_left", progress)
-        assert env.env_options()["observation"] == "portable"
-    usual = LRTrainingEnv(tiny_task)
-    assert (usual.env_options()["observation"], usual.observed[0]) == ("absolute", "train_loss")
-    again = LRTrainingEnv(tiny_task, **env.env_options())
-    assert (again.observed, again.observation_space) == (env.observed, env.observation_space)
-    with pytest.raises(
-        InvalidArgumentError, match="observation must be 'absolute', 'portable' or 'training', got 'paper'"
-    ):
-        LRTrainingEnv(tiny_task, observation="paper")
+def test_what_needs_a_running_episode() -> None:
+    env = LRTrainingEnv(TASK)
+    uses = [lambda: env.step(ZERO), lambda: env.trainee, lambda: env.task, lambda: env.watched, lambda: env.measurement]
+    for options, lr in (({}, None), ({"initial_lr": None}, None), ({"initial_lr": np.float32(0.5)}, 0.5)):
+        checked = env.check_options(options)  # which begins none
+        assert (checked, type(checked)) == (lr, type(lr))
+    for use in uses:
+        with pytest.raises(EpisodeError, match="reset"):
+            use()
+    toys.episode(env, [0.0] * 3)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(ZERO)
+    assert env.trainee.updates == 40  # the trainee stays, to be looked at
 
 
-@pytest.mark.parametrize("initial_lr", [1e-3, 1e12])
-def test_what_is_observed_changes_nothing_else(tiny_task: Task, initial_lr: float) -> None:
-    options: dict[str, Any] = {"max_lr": 1e12}
-    seen = [
-        toys.episode(LRTrainingEnv(explosive(tiny_task), observation=kind, **options), [0.5], lr=initial_lr)
-        for kind in ("absolute", "portable")
-    ]
-    assert toys.same(*([step[1:] for step in steps] for steps in seen))
-
-
-def ratio(a: float, b: float) -> float:
-    return math.asinh(10 * math.log(a / b))
-
-
-def test_portable_observation_of_a_parabola(register_data: Callable[[str, Arrays], None]) -> None:
-    """Every entry from closed forms: w * x against y, two whole-batch steps of gradient descent per interval."""
-    register_data("test-env-line", toys.table(features=1, targets=1))
-    task = toys.toy_task(
-        data="test-env-line",
-        model=toys.Slope,
-        loss="mse_loss",
-        optimizer="SGD",
-        batch_size=len(toys.LINE.y["train"]),
-        budget=6,
-        decision_interval=2,
-        initial_lrs=(0.05,),
-    )
-    env = LRTrainingEnv(task, observation="portable")
-    steps = toys.episode(env, [1.0, -0.5], lr=None)
-    (train, slope), (validate, _) = toys.parabola("train"), toys.parabola("validation")
-    spread = float(toys.LINE.x["validation"].double().numpy().var())  # predictions are w * x
-    w, lr, last_lr = 0.25, 0.05, 0.05
-    last_val, last_train, best = validate(w), None, validate(w)
-    for interval, (step, action) in enumerate(zip(steps, (0.0, 1.0, -0.5), strict=True)):
-        before, lr = w, lr * 2.0**action
-        losses = []
-        for _ in range(2):
-            losses.append(train(w))
-            w -= lr * slope(w)
-        train_loss, val_loss = sum(losses) / 2, validate(w)
-        best = min(best, val_loss)
-        expected = [
-            ratio(val_loss, validate(0.25)),
-            ratio(val_loss, best),
-            ratio(train_loss, val_loss),
-            ratio(val_loss, last_val),
-            ratio(train_loss, train_loss if last_train is None else last_train),
-            ratio(losses[1], losses[0]),
-            math.log10(float(np.std(losses) / np.mean(losses))),
-            math.log10(w * w * spread),
-            math.log10((w - before) ** 2 * spread),
-            math.log10(lr),
-            math.log(lr / last_lr),
-            (2 + 2 * interval) / 6,
-        ]
-        np.testing.assert_allclose(step[0], expected, rtol=1e-3, atol=1e-4)
-        last_val, last_train, last_lr = val_loss, train_loss, lr
-
-
-def test_portable_observation_of_a_network(tiny_task: Task) -> None:
-    """Against the raw numbers in the infos."""
-    steps = toys.episode(LRTrainingEnv(tiny_task, observation="portable"), [1.0, -0.25, 0.5], lr=1e-2)
-    infos = [step[4] for step in steps]
-    val_losses = [info["val_loss"] for info in infos]
-    untrained = val_losses[0] / math.exp(math.sinh(float(steps[0][0][0])) / 10)
-    assert untrained == pytest.approx(math.log(10), rel=0.1)  # it knows nothing of the ten classes
-    for k, (step, info) in enumerate(zip(steps, infos, strict=True)):
-        raw, last = info["features"], infos[max(k - 1, 0)]
-        half = info["train_losses"].reshape(2, 5).mean(1)
-        expected = [
-            ratio(val_losses[k], untrained),
-            ratio(val_losses[k], min([untrained, *val_losses[: k + 1]])),
-            ratio(raw["train_loss"], val_losses[k]),
-            ratio(val_losses[k], val_losses[k - 1] if k else untrained),
-            ratio(raw["train_loss"], last["features"]["train_loss"]),
-            ratio(float(half[1]), float(half[0])),
-            math.log10(info["train_losses"].std() / info["train_losses"].mean()),
-            math.log10(raw["prediction_variance"]),
-            math.log10(raw["prediction_change_variance"]),
-            math.log10(info["lr"]),
-            math.log(info["lr"] / last["lr"]),
-            raw["progress"],
-        ]
-        np.testing.assert_allclose(step[0], expected, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(
+            ({"reward": lambda _, value=value: value}, f"reward function returned {value!r}")
+            for value in (math.nan, None)
+        ),
+        ({"task": TASK.replace(loss="toys:negative_loss")}, "'toys:negative_loss' is negative"),
+    ],
+)
+def test_what_shows_while_it_trains(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        toys.episode(LRTrainingEnv(**({"task": TASK} | options)), [0.0])
 
 
 @pytest.mark.parametrize("initial_lr", [1e-3, 1.0, 1e5, 1e12])
 @pytest.mark.parametrize("ceiling", [0.5, 1e6])
 @pytest.mark.parametrize("observe_progress", [True, False])
-def test_portable_observation_of_a_training_that_blows_up(
-    tiny_task: Task, initial_lr: float, ceiling: float, observe_progress: bool
-) -> None:
-    """At once, in the middle, or never: what is observed stays within the space."""
-    env = LRTrainingEnv(
-        explosive(tiny_task).replace(loss_ceiling=ceiling),
-        observation="portable",
-        observe_progress=observe_progress,
-        max_multiplier=1e4,
-        max_lr=1e12,
+def test_what_is_observed_of_one_that_blows_up(initial_lr: float, ceiling: float, observe_progress: bool) -> None:
+    """It stays within the space, nothing else depends on it, and nothing is remembered of the episode before."""
+    options: dict[str, Any] = {"max_multiplier": 1e4, "max_lr": 1e12, "observe_progress": observe_progress}
+    task = EXPLODING.replace(loss_ceiling=ceiling)
+    env, absolute = (LRTrainingEnv(task, observation=kind, **options) for kind in ("portable", "absolute"))
+    assert (env.observed[0], absolute.observed[0], len(env.observed)) == (
+        "val_loss_left",
+        "train_loss",
+        11 + observe_progress,
     )
-    observation, info = env.reset(seed=1, options={"initial_lr": initial_lr})
-    terminated = False
-    while not terminated:
-        assert observation in env.observation_space
-        observation, _, terminated, _, info = env.step(np.ones(1, dtype=np.float32))
-    assert observation in env.observation_space
-    assert np.isfinite(observation).all()
-    assert info["diverged"]
-
-
-def test_portable_observations_remember_nothing_of_the_episode_before(tiny_task: Task) -> None:
-    """Neither of one that ended, nor of one that was left, nor of one that blew up."""
-    task, options = explosive(tiny_task), {"observation": "portable", "max_lr": 1e12, "max_multiplier": 1e12}
-    expected = toys.episode(LRTrainingEnv(task, **options), [0.01, -0.01, 0.0])
-    env = LRTrainingEnv(task, **options)
-    for seed, actions in ((1, [0.01] * 3), (2, [0.01]), (3, [0.02, 1.0]), (4, [])):
-        toys.episode(env, actions, seed, 1e-2)
-        assert toys.same(toys.episode(env, [0.01, -0.01, 0.0]), expected)
-
-
-def test_portable_observation_of_a_family() -> None:
-    """Tasks of different data and losses behind one env; from upper ends of the ranges some diverge."""
-    env = LRTrainingEnv(tiny.family(), observation="portable")
-    diverged, optimizers = 0, set()
-    for seed in range(20):
-        observation, info = env.reset(seed=seed)
-        assert env.task.name == info["task"]
-        steps, terminated = 0, False
-        while not terminated:
-            assert observation in env.observation_space
-            observation, _, terminated, _, info = env.step(np.ones(1, dtype=np.float32))
-            steps += 1
-        assert observation in env.observation_space
-        assert steps == env.task.decisions or info["diverged"]
-        diverged += info["diverged"]
-        optimizers.add(env.task.optimizer)
-    assert 0 < diverged < 20
-    assert optimizers == {"Adam", "SGD"}
-
-
-def test_initial_lrs_of_entries_are_checked_against_the_envs_bounds() -> None:
-    family = tiny.family()
-    LRTrainingEnv(family, min_lr=1e-3)
-    for options, lr in (({"min_lr": 2e-3}, "0.001"), ({"max_lr": 5.0}, "10.0")):
-        with pytest.raises(InvalidArgumentError, match=rf"initial lr of the task 'tiny-family' must .* got {lr}"):
-            LRTrainingEnv(family, **options)  # type: ignore[arg-type]
+    assert LRTrainingEnv(task, **env.env_options()).observed == env.observed
+    seen: list[list[Any]] = []
+    for each in (env, absolute, env):
+        observation, info = each.reset(seed=1, options={"initial_lr": initial_lr})
+        steps: list[Any] = [(observation, 0.0, False, False, info)]
+        while not steps[-1][2]:
+            steps.append(each.step(np.ones(1, dtype=np.float32)))
+        assert steps[-1][4]["diverged"]
+        assert all(step[0] in each.observation_space and np.isfinite(step[0]).all() for step in steps)
+        assert ("progress" in info["features"]) == observe_progress
+        seen.append(steps)
+        toys.episode(each, [0.02], 2, 1e-2)
+    assert toys.same(*([step[1:] for step in steps] for steps in seen[:2]))
+    assert toys.same(seen[0], seen[2])

@@ -1,7 +1,15 @@
+"""Data sets: how arrays become tensors, where they are looked for, what is refused, and what lies in the package."""
+
 from __future__ import annotations
 
-from collections.abc import Callable
+import gzip
+import pickle
+import struct
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lr_gym import tasks
-from lr_gym.errors import InvalidArgumentError
-from lr_gym.tasks import Data
+from lr_gym.errors import DataNotFoundError, InvalidArgumentError
+from lr_gym.tasks import Data, Task, families, sources
 from lr_gym.tasks import data as data_module
 from lr_gym.tasks.data import Arrays
+from lr_gym.trainee import Trainee
 
-SPLITS = ("train", "validation", "test")
+Change = Callable[[dict[str, Any]], Any]
+SPLITS = {"train": "train", "validation": "val", "test": "test"}
 
 
 def with_validation(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -25,39 +35,41 @@ def with_validation(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArra
     return arrays | {"x_val": arrays["x_test"][:5], "y_val": arrays["y_test"][:5]}
 
 
+# -- from arrays to tensors ------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("shape", "to_channels_first"),
+    ("shape", "order"),
     [
-        ((6, 5), lambda x: x[:, None]),
-        ((6, 5, 1), lambda x: x.transpose(0, 3, 1, 2)),
-        ((6, 5, 3), lambda x: x.transpose(0, 3, 1, 2)),
-        ((6, 5, 4), lambda x: x.transpose(0, 3, 1, 2)),
-        ((3, 6, 5), lambda x: x),
-        ((1, 6, 3), lambda x: x),
-        ((7,), lambda x: x),
+        ((6, 5), None),
+        ((6, 5, 1), (0, 3, 1, 2)),
+        ((6, 5, 3), (0, 3, 1, 2)),
+        ((6, 5, 4), (0, 3, 1, 2)),
+        ((3, 6, 5), (0, 1, 2, 3)),
+        ((1, 6, 3), (0, 1, 2, 3)),
+        ((7,), (0, 1)),
     ],
     ids=["grey", "HW1", "HW3", "HW4", "CHW", "CHW of width 3", "table of bytes"],
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_layouts_and_normalisation_by_hand(
-    shape: tuple[int, ...], to_channels_first: Callable[..., Any], dtype: type
-) -> None:
+def test_layouts_and_normalisation_by_hand(shape: tuple[int, ...], order: Any, dtype: type) -> None:
     arrays = with_validation(toys.images(shape=shape))
     for name in ("x_train", "x_val", "x_test"):
         arrays[name] = arrays[name].astype(dtype)
     data = Data.from_arrays(arrays)
-    train = to_channels_first(arrays["x_train"].astype(np.float64))
-    axes = tuple(axis for axis in range(train.ndim) if axis != 1)
-    mean, deviation = train.mean(axes, keepdims=True), train.std(axes, keepdims=True)
-    for split, name in zip(SPLITS, ("train", "val", "test"), strict=True):
-        expected = (to_channels_first(arrays[f"x_{name}"].astype(np.float64)) - mean) / deviation
-        assert data.x[split].dtype == torch.float32
-        assert data.x[split].is_contiguous()
-        np.testing.assert_allclose(data.x[split].numpy(), expected, rtol=2e-5, atol=2e-6)
-        np.testing.assert_array_equal(data.y[split].numpy(), arrays[f"y_{name}"])
-        assert data.y[split].dtype == torch.int64
-    assert data.input_shape == expected.shape[1:]
-    assert (data.num_outputs, data.classification) == (3, True)
+    laid_out = {
+        split: (x[:, None] if order is None else x.transpose(order)).astype(float)
+        for split, name in SPLITS.items()
+        for x in [arrays[f"x_{name}"]]
+    }
+    axes = tuple(axis for axis in range(laid_out["train"].ndim) if axis != 1)
+    mean, deviation = (f(laid_out["train"], axes, keepdims=True) for f in (np.mean, np.std))
+    for split, name in SPLITS.items():
+        x, y = data.x[split], data.y[split]
+        assert (x.dtype, x.is_contiguous(), y.dtype) == (torch.float32, True, torch.int64)
+        np.testing.assert_allclose(x.numpy(), (laid_out[split] - mean) / deviation, rtol=2e-5, atol=2e-6)
+        np.testing.assert_array_equal(y.numpy(), arrays[f"y_{name}"])
+    assert (data.input_shape, data.num_outputs, data.classification) == (laid_out["test"].shape[1:], 3, True)
 
 
 @pytest.mark.parametrize("targets", [1, 2])
@@ -67,34 +79,26 @@ def test_regression_targets_are_standardised(targets: int) -> None:
         arrays |= {name: arrays[name][:, 0] for name in ("y_train", "y_val", "y_test")}
     data = Data.from_arrays(arrays)
     mean, deviation = arrays["y_train"].mean(0), arrays["y_train"].std(0)
-    for split, name in zip(SPLITS, ("train", "val", "test"), strict=True):
+    for split, name in SPLITS.items():
         expected = ((arrays[f"y_{name}"] - mean) / deviation).reshape(-1, targets)
         assert data.y[split].dtype == torch.float32
         np.testing.assert_allclose(data.y[split].numpy(), expected, rtol=1e-5, atol=1e-6)
     assert (data.num_outputs, data.classification) == (targets, False)
 
 
-def test_tokens_are_left_alone() -> None:
+@pytest.mark.parametrize("labels", [np.uint8, np.int16, bool])
+def test_tokens_are_left_alone_and_labels_are_of_any_integer_type_or_a_column(labels: type) -> None:
     rng = np.random.default_rng(0)
     arrays = {
-        "x_train": rng.integers(0, 50, (40, 9), dtype=np.int32),
-        "y_train": np.arange(40) % 2,
-        "x_test": rng.integers(0, 50, (10, 9), dtype=np.int32),
-        "y_test": np.arange(10) % 2,
+        f"x_{split}": rng.integers(0, 50, (size, 9), dtype=np.int32) for split, size in (("train", 40), ("test", 10))
+    }
+    arrays |= {
+        f"y_{split}": (np.arange(size) % 2).astype(labels)[:, None] for split, size in (("train", 40), ("test", 10))
     }
     data = Data.from_arrays(arrays)
-    assert data.x["train"].dtype == torch.int64
-    assert data.input_shape == (9,)
+    assert (data.x["train"].dtype, data.input_shape, data.num_outputs) == (torch.int64, (9,), 2)
     np.testing.assert_array_equal(data.x["test"].numpy(), arrays["x_test"])
-
-
-@pytest.mark.parametrize("labels", [np.uint8, np.int16, bool])
-def test_labels_of_any_integer_type_and_as_a_column(labels: type) -> None:
-    arrays = toys.images(classes=2)
-    arrays |= {name: arrays[name].astype(labels)[:, None] for name in ("y_train", "y_test")}
-    data = Data.from_arrays(arrays)
-    assert data.y["test"].tolist() == [0, 1] * 6
-    assert data.num_outputs == 2
+    assert data.y["test"].tolist() == [0, 1] * 5
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 3e4])
@@ -109,43 +113,32 @@ def test_constant_columns_stay_constant(value: float) -> None:
     assert data.x["test"][0, 0] == pytest.approx(1.0, rel=1e-2)
 
 
-@given(st.integers(5, 300))
-def test_split_loses_nothing_and_overlaps_nowhere(total: int) -> None:
-    arrays = toys.table(train=total, features=1)
-    arrays["x_train"] = np.arange(total, dtype=np.int64)[:, None]  # tokens: each example carries its number
-    arrays["x_test"] = arrays["x_test"].astype(np.int64)
-    arrays["y_train"][:3] = (0, 1, 2)
-    arrays["y_train"] = np.zeros(total, dtype=np.int64)
-    arrays["y_test"] = np.zeros(12, dtype=np.int64)
+@given(st.integers(5, 300) | st.just(60_000))
+def test_a_validation_split_is_held_out(total: int) -> None:
+    """A fifth, at most ten thousand, from all over the file; nothing is lost, and an example keeps its label."""
+    arrays = {"x_train": np.arange(total)[:, None], "y_train": np.arange(total) % 2}  # tokens: each carries its number
+    arrays |= {"x_test": arrays["x_train"][:4], "y_test": arrays["y_train"][:4]}
+    if total < 10:
+        arrays["y_train"] = np.zeros(total, dtype=int)  # so that no class is missing in what is left
+        arrays["y_test"] = np.zeros(4, dtype=int)
     first, second = Data.from_arrays(arrays), Data.from_arrays(arrays)
-    kept, held = first.x["train"].flatten().tolist(), first.x["validation"].flatten().tolist()
-    assert sorted(kept + held) == list(range(total))
-    assert len(held) == total // 5
-    assert kept == second.x["train"].flatten().tolist()
+    kept, held = first.x["train"].flatten(), first.x["validation"].flatten()
+    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(total))
+    assert len(held) == min(total // 5, 10_000)
+    assert torch.equal(kept, second.x["train"].flatten())
+    assert total < 10 or torch.equal(first.y["validation"], held % 2)
+    assert total < 60_000 or held.float().std() > 15_000
 
 
-def test_large_sets_hold_out_ten_thousand() -> None:
-    arrays = {"x_train": np.arange(60_000)[:, None], "y_train": np.arange(60_000) % 10}
-    data = Data.from_arrays(arrays | {"x_test": arrays["x_train"][:10], "y_test": arrays["y_train"][:10]})
-    assert len(data.y["validation"]) == 10_000
-    held = data.x["validation"].flatten()
-    assert torch.equal(data.y["validation"], held % 10)  # an example keeps its label
-    assert held.float().std() > 15_000  # from all over the file: it may be sorted by class
-
-
-def _without(name: str) -> Callable[[dict[str, Any]], None]:
-    return lambda arrays: arrays.pop(name)
-
-
-def _with(**values: Any) -> Callable[[dict[str, Any]], None]:
+def _with(**values: Any) -> Change:
     return lambda arrays: arrays.update(values)
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_without("x_train"), "x_train missing"),
-        (_without("y_test"), "y_test missing"),
+        (lambda arrays: arrays.pop("x_train"), "x_train missing"),
+        (lambda arrays: arrays.pop("y_test"), "y_test missing"),
         (_with(x_val=np.zeros((3, 4))), "y_val missing"),
         (_with(x_train=np.zeros((60, 4), dtype=object)), "x_train must be .*type object"),
         (_with(y_train=np.array(["a"] * 60)), "y_train must be .*type <U1"),
@@ -166,7 +159,7 @@ def _with(**values: Any) -> Callable[[dict[str, Any]], None]:
         (_with(y_train=np.zeros((60, 2)), y_test=np.zeros((12, 1))), "y_test"),
     ],
 )
-def test_malformed_arrays_are_refused(spoil: Callable[[dict[str, Any]], None], message: str) -> None:
+def test_malformed_arrays_are_refused(spoil: Change, message: str) -> None:
     arrays = toys.table()
     spoil(arrays)
     with pytest.raises(InvalidArgumentError, match=message):
@@ -180,30 +173,285 @@ def test_registered_data_is_a_task_and_is_loaded_once(register_data: Callable[[s
     assert tasks.load("test-data-blobs") is tasks.load("test-data-blobs")
     with pytest.raises(InvalidArgumentError, match="test-data-blobs"):
         tasks.register_data("test-data-blobs", dict)
+    for name in ("cifar10", "mnist", "fashion-mnist", "fashion-mnist-mini"):
+        with pytest.raises(InvalidArgumentError, match="built-in"):
+            tasks.register_data(name, dict)
+        assert name not in data_module.DATA
 
 
-@pytest.mark.parametrize("name", ["cifar10", "mnist", "fashion-mnist", "fashion-mnist-mini"])
-def test_built_in_names_are_protected(name: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="built-in"):
-        tasks.register_data(name, dict)
-    assert name not in data_module.DATA
+# -- where they are looked for ---------------------------------------------------------------------------------------
+
+IDX_NAMES = {"x_train": "train-images-idx3", "y_train": "train-labels-idx1"}
+IDX_NAMES |= {"x_test": "t10k-images-idx3", "y_test": "t10k-labels-idx1"}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty data root, no Debian package and no network."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise URLError("no network in tests")
+
+    monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
+    monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    monkeypatch.setattr(urllib.request, "urlopen", refused)
+    data_module._load.cache_clear()
+    yield tmp_path
+    data_module._load.cache_clear()
+
+
+def idx(array: npt.NDArray[np.uint8]) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def pictures(shift: int = 0) -> dict[str, npt.NDArray[Any]]:
+    arrays = {name: array.astype(np.uint8) for name, array in toys.images(shape=(28, 28), classes=10).items()}
+    return arrays | {"x_train": arrays["x_train"] + np.uint8(shift)}
+
+
+def write_idx(folder: Path, shift: int = 0, packed: bool = False) -> Path:
+    folder.mkdir(parents=True)
+    for name, file in IDX_NAMES.items():
+        content = idx(pictures(shift)[name])
+        (folder / f"{file}-ubyte{'.gz' * packed}").write_bytes(gzip.compress(content) if packed else content)
+    return folder
+
+
+def same(found: Arrays, expected: Arrays) -> bool:
+    """Return whether arrays have the same values, of whatever type."""
+    return found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_torchvision_layout_of_mnist(root: Path, name: str) -> None:
+    folder = write_idx(root / sources.TORCHVISION[name] / "raw")
+    assert same(sources.find(name, root), pictures())
+    assert tasks.load(name).input_shape == (1, 28, 28)
+    assert tasks.get(f"{name}/lenet5").batch_size == 1000
+    (folder / "t10k-images-idx3-ubyte").write_bytes(b"\x00\x00\x08\x03cut")
+    with pytest.raises(InvalidArgumentError, match=rf"'{name}' in .* are damaged"):
+        sources.find(name, root)
+
+
+def test_torchvision_layout_of_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cifar = pytest.importorskip("torchvision.datasets.cifar")
+    monkeypatch.setattr(cifar, "check_integrity", lambda path, md5=None: Path(path).is_file())
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir()
+    rows = np.random.default_rng(0).integers(0, 256, (6, 10, 3072), dtype=np.uint8)
+    labels = np.arange(60).reshape(6, 10) % 10
+    for number, file in enumerate([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]):
+        (folder / file).write_bytes(pickle.dumps({"data": rows[number], "labels": labels[number].tolist()}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    hwc = rows.reshape(6, 10, 3, 32, 32).transpose(0, 1, 3, 4, 2)
+    x = {"x_train": hwc[:5].reshape(50, 32, 32, 3), "x_test": hwc[5]}
+    assert same(sources.find("cifar10", root), x | {"y_train": labels[:5].reshape(-1), "y_test": labels[5]})
+    assert tasks.load("cifar10").input_shape == (3, 32, 32)
+
+
+def test_order_of_the_search(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's files, then any .npz under the root, which is read from the environment at every call."""
+    write_idx(root / "debian", 1, packed=True)
+    assert toys.same(sources.find("fashion-mnist", root), pictures(1))
+    with pytest.raises(DataNotFoundError):
+        sources.find("mnist", root)
+    np.savez(root / "fashion-mnist.npz", **pictures(2))
+    assert same(sources.find("fashion-mnist", root), pictures(2))
+    write_idx(root / "FashionMNIST" / "raw", 3)
+    assert same(sources.find("fashion-mnist", root), pictures(3))
+    other = root / "other"
+    other.mkdir()
+    np.savez_compressed(other / "my-pictures.npz", **toys.images(shape=(14, 14)))
+    with pytest.raises(DataNotFoundError):
+        tasks.load("my-pictures")
+    monkeypatch.setenv("LR_GYM_DATA", str(other))
+    assert "my-pictures" in tasks.data_names()
+    assert "my-pictures/lenet5" in tasks.names()
+    task = tasks.get("my-pictures/lenet5")
+    assert (task.budget, task.batch_size) == (300, 64)  # the quick profile
+    assert (tasks.load("my-pictures").input_shape, tasks.load("my-pictures").num_outputs) == ((1, 14, 14), 3)
+    monkeypatch.delenv("LR_GYM_DATA")
+    assert sources.data_root() == Path.home() / ".cache" / "lr_gym"
+
+
+DOWNLOAD = "download, which failed"
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("fashion-mnist", ["torchvision's layout", "fashion-mnist.npz", "debian (Debian's package", DOWNLOAD]),
+        ("mnist", ["torchvision's layout", "mnist.npz", DOWNLOAD]),
+        ("cifar10", ["torchvision's layout", "cifar10.npz", DOWNLOAD]),
+        ("my-own", ["my-own.npz"]),
+    ],
+)
+@pytest.mark.filterwarnings("default")  # what torchvision may say about a failed download
+def test_nothing_found_names_every_place(
+    root: Path, name: str, places: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: Any, **__: Any) -> None:
+        raise OSError
+
+    for _ in range(2):
+        with pytest.raises(DataNotFoundError) as caught:
+            tasks.find(f"{name}/mlp") if name == "my-own" else tasks.load(name)
+        message = str(caught.value)
+        for place in [*places, str(root), "LR_GYM_DATA", "register_data", repr(name)]:
+            assert place in message
+        assert isinstance(caught.value, FileNotFoundError)
+        monkeypatch.setattr(urllib.request, "urlopen", silent)
+
+
+class Trap:
+    """Unpickling it would run code."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("a pickled object was executed",)
+
+
+def damaged(file: Path, how: str) -> None:
+    """Write a file that is no .npz of plain arrays."""
+    (np.savez_compressed if how == "flipped" else np.savez)(file, **toys.images())
+    content = file.read_bytes()
+    made = {
+        "cut off": content[:-200],
+        "flipped": content[:60] + b"\xff" * 100 + content[160:],
+        "empty": b"",
+        "text": b"text",
+    }
+    file.write_bytes((made | {"pickle": pickle.dumps(Trap())}).get(how, content))
+    if how == "pickled array":
+        np.savez(file, **toys.images(), extra=np.array([Trap()], dtype=object))
+    if how == "npy":
+        with file.open("wb") as handle:
+            np.save(handle, np.zeros(3))
+
+
+@pytest.mark.parametrize("how", ["pickled array", "pickle", "npy", "cut off", "flipped", "empty", "text"])
+def test_hostile_or_damaged_npz_is_refused(root: Path, how: str) -> None:
+    damaged(root / "bad.npz", how)
+    with pytest.raises(InvalidArgumentError, match=r"bad\.npz is not an \.npz file of plain arrays"):
+        tasks.load("bad")
+
+
+ZEROS = idx(np.zeros((3, 28, 28), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"no gzip",
+        gzip.compress(b"PNG..."),
+        gzip.compress(b""),
+        gzip.compress(ZEROS[:-1]),
+        gzip.compress(ZEROS + b"x"),
+        gzip.compress(b"\x00\x00\x08\x03\x00\x00"),
+        gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x00"),
+        gzip.compress(ZEROS)[:-9],
+        gzip.compress(ZEROS)[:12] + b"\xff" * 30,
+    ],
+    ids=["missing", "text", "no idx", "empty", "short", "long", "cut header", "floats", "cut gzip", "damaged gzip"],
+)
+def test_damaged_idx_files_are_refused(root: Path, content: bytes | None) -> None:
+    file = write_idx(root / "debian", packed=True) / "t10k-images-idx3-ubyte.gz"
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(InvalidArgumentError, match=r"t10k-images-idx3-ubyte\.gz"):
+        sources.find("fashion-mnist", root)
+
+
+# -- what lies in the package ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_halved_images_hold_the_means_of_their_pixels(channels: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(256, size=(5, 6, 4, *channels)).astype(np.uint8)
+    got = sources.halved(images)
+    assert (got.shape, got.dtype) == ((5, 3, 2, *channels), np.float64)
+    four = [images[:, row::2, column::2].astype(float) for row in (0, 1) for column in (0, 1)]
+    assert got == pytest.approx(sum(four) / 4)
+    with pytest.raises(InvalidArgumentError, match="even height and width to be halved, got 4x5"):
+        sources.halved(np.zeros((2, 4, 5)))
 
 
 def test_packaged_data_set() -> None:
     data = tasks.load("fashion-mnist-mini")
-    assert {split: tuple(x.shape) for split, x in data.x.items()} == {
-        "train": (10_000, 1, 28, 28),
-        "validation": (2_000, 1, 28, 28),
-        "test": (2_000, 1, 28, 28),
-    }
-    for split, labels in data.y.items():
-        counts = torch.bincount(labels, minlength=10)
-        assert len(counts) == 10
-        assert (counts > 0.08 * len(labels)).all(), split
-        assert (counts < 0.12 * len(labels)).all(), split
+    assert [tuple(x.shape) for x in data.x.values()] == [(count, 1, 28, 28) for count in (10_000, 2_000, 2_000)]
+    for labels in data.y.values():
+        shares = torch.bincount(labels, minlength=10) / len(labels)
+        assert len(shares) == 10
+        assert 0.08 < shares.min() <= shares.max() < 0.12
     assert abs(float(data.x["train"].mean())) < 1e-5
     assert float(data.x["train"].std()) == pytest.approx(1, abs=1e-4)
-    pictures = {split: {image.numpy().tobytes() for image in x} for split, x in data.x.items()}
-    assert not pictures["train"] & pictures["test"]
-    assert not pictures["validation"] & pictures["test"]
-    assert not pictures["train"] & pictures["validation"]
+    train, validation, test = ({image.numpy().tobytes() for image in x} for x in data.x.values())
+    assert len(train | validation | test) == len(train) + len(validation) + len(test)
+
+
+@pytest.fixture(scope="module")
+def arrays() -> dict[str, Arrays]:
+    return {name: make() for name, make in families.DATA.items()}
+
+
+def test_data_of_families(arrays: dict[str, Arrays]) -> None:
+    """Sizes and classes; the same every time, drawn by a program whatever was drawn before; loaded once."""
+    assert tuple(arrays) == ("family-fashion", "family-noisy", "family-coarse", "family-teacher")
+    assert set(arrays) <= set(tasks.data_names())
+    for (name, found), classes in zip(arrays.items(), (10, 10, 3, 6), strict=True):
+        shape = (30,) if name == "family-teacher" else (14, 14)
+        assert set(found) == {f"{kind}_{split}" for kind in "xy" for split in SPLITS.values()}
+        for split, size in (("train", 10_000), ("val", 2_000), ("test", 2_000)):
+            assert (found[f"x_{split}"].shape, found[f"y_{split}"].shape) == ((size, *shape), (size,))
+            shares = np.bincount(found[f"y_{split}"], minlength=classes) / size
+            assert len(shares) == classes
+            assert shares.min() > 0.03  # all of them, and none is rare
+        toys.disturb_global_randomness(len(name))
+        before = toys.global_randomness()
+        assert toys.same(families.DATA[name](), found)
+        assert toys.same(toys.global_randomness(), before)
+        data = tasks.load(name)
+        assert (data.classification, data.num_outputs) == (True, classes)
+        assert data.input_shape == (shape if name == "family-teacher" else (1, *shape))
+    assert all(tasks.load(name) is tasks.load(name) for name in arrays)  # an env draws another in every episode
+
+
+def test_what_their_images_and_labels_are(arrays: dict[str, Arrays]) -> None:
+    """Averaged; 15 per cent of the labels drawn anew from ten classes, a tenth of them right by chance."""
+    whole = sources.find(sources.MINI, "")
+    plain, noisy, coarse, points = arrays.values()
+    names = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+    kinds = [
+        {"T-shirt", "Pullover", "Coat", "Shirt"},
+        {"Trouser", "Dress", "Bag"},
+        {"Sandal", "Sneaker", "Ankle boot"},
+    ]
+    for split in SPLITS.values():
+        images, halved, right = whole[f"x_{split}"][:20].astype(int), plain[f"x_{split}"], plain[f"y_{split}"]
+        sums = images[:, ::2, ::2] + images[:, 1::2, ::2] + images[:, ::2, 1::2] + images[:, 1::2, 1::2]
+        assert halved.dtype == np.uint8
+        assert np.abs(4 * halved[:20].astype(int) - sums).max() <= 2  # rounded
+        assert np.array_equal(right, whole[f"y_{split}"])
+        assert np.array_equal(noisy[f"x_{split}"], halved)
+        labels = noisy[f"y_{split}"]
+        wrong = labels != right
+        assert wrong.mean() == pytest.approx(0.135, abs=4 * np.sqrt(0.135 * 0.865 / len(labels)))
+        assert set(labels[wrong]) == set(range(10))  # not next to the right one, say
+        for label in range(10):
+            assert wrong[right == label].mean() == pytest.approx(0.135, abs=0.1)  # in every class
+        assert [{names[label] for label in set(right[coarse[f"y_{split}"] == kind])} for kind in range(3)] == kinds
+    x = points["x_train"].astype(float)
+    spread = np.sqrt(np.linalg.eigvalsh(np.cov(x.T)))[::-1]
+    assert (spread[0], spread[-1]) == pytest.approx((1, 0.1), rel=0.05)  # most are spread in a few directions
+    assert (spread[:10] ** 2).sum() > 0.7 * (spread**2).sum()
+    assert not {row.tobytes() for row in points["x_train"]} & {row.tobytes() for row in points["x_test"]}
+
+
+@pytest.mark.parametrize(("data", "least", "most"), [("family-noisy", 0.5, 0.9), ("family-teacher", 0.35, 0.9)])
+def test_labels_can_be_learned_but_not_without_an_error(data: str, least: float, most: float) -> None:
+    trainee = Trainee(
+        Task(name="t", data=data, model_options={"width": 64}, budget=600, decision_interval=300), 0, lr=3e-3
+    )
+    trainee.train_interval()
+    accuracy = trainee.train_interval().val_accuracy
+    assert accuracy is not None
+    assert least < accuracy < most
