@@ -203,6 +203,17 @@ def test_arguments_of_the_adapter(factory: Any, options: dict[str, Any], message
         lrs(ScheduleAgent(factory, **options))
 
 
+def test_a_factory_that_wants_a_task_where_there_is_none() -> None:
+    env = fast_env()
+    env.reset(seed=0)
+    env.watched._look_ahead = None
+    with pytest.raises(
+        InvalidArgumentError, match="a parameter 'task', and a training loop of your own has none; take"
+    ):
+        ScheduleAgent(one_cycle).reset(env.watched)
+    ScheduleAgent(restarts).reset(env.watched)
+
+
 def test_what_one_action_cannot_reach() -> None:
     """A drop to a tenth, where one decision can only halve: reached after four, then held. Discrete: nearly."""
     env = LRTrainingEnv(tiny.task(budget=80))
