@@ -5,6 +5,7 @@ In double precision by default, so that closed forms hold to many digits. A batc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from lr_gym import LRTrainingEnv, tasks
 from lr_gym.agents.base import FixedAgent
 from lr_gym.tasks import Task
-from lr_gym.trainee import Trainee
+from lr_gym.trainee import Batch, Trainee
 
 EXAMPLES = 12
 Floats = npt.NDArray[np.float64]
@@ -84,14 +85,16 @@ def step(env: LRTrainingEnv, agent: FixedAgent) -> None:
 
 
 class Quadratic:
-    """The loss of a trainee on the whole data set, as a function of its weights (features,)."""
+    """The loss of a trainee on some mini-batches, or on the whole data set, as a function of its weights."""
 
-    def __init__(self, trainee: Trainee) -> None:
+    def __init__(self, trainee: Trainee, batches: Sequence[Batch] | None = None) -> None:
         self.trainee = trainee
+        data = trainee.data
+        parts = [(data.x["train"], data.y["train"])] if batches is None else batches
+        x, y = (torch.cat(tensors).double() for tensors in zip(*parts, strict=True))
         scales: Any = trainee.model.scales
-        self.x = (trainee.data.x["train"] * scales).double().numpy()
-        self.y = trainee.data.y["train"].double().numpy()[:, 0]
-        self.hessian: Floats = 2 / EXAMPLES * self.x.T @ self.x
+        self.x, self.y = (x * scales).numpy(), y.numpy()[:, 0]
+        self.hessian: Floats = 2 / len(self.x) * self.x.T @ self.x
 
     @property
     def w(self) -> Floats:
@@ -101,7 +104,7 @@ class Quadratic:
         return float(np.mean((self.x @ (self.w if w is None else w) - self.y) ** 2))
 
     def gradient(self, w: Floats | None = None) -> Floats:
-        return 2 / EXAMPLES * self.x.T @ (self.x @ (self.w if w is None else w) - self.y)
+        return 2 / len(self.x) * self.x.T @ (self.x @ (self.w if w is None else w) - self.y)
 
 
 def curvature() -> float:

@@ -1,47 +1,108 @@
-"""Every registered agent on every kind of action, optimizer and task."""
+"""What holds for every agent of the registry, on every kind of task."""
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 import re
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+import gymnasium
 import pytest
 import tiny
 import toys
 
-from lr_gym import LRTrainingEnv, TaskFamily, agents, rollout
-from lr_gym.evaluation import Agent, Rollout
+from lr_gym import LRTrainingEnv, TaskFamily, agents, rollout, tasks
+from lr_gym.errors import EpisodeError, InvalidArgumentError, LookAheadError
+from lr_gym.evaluation import Rollout
 from lr_gym.tasks import Task
 
-#: Every fixed agent as it comes, and settings that take other paths through the code.
+for _name, _load in {"classes": toys.table, "line": lambda: toys.table(targets=2), "images": toys.images}.items():
+    tasks.register_data(f"conformance {_name}", _load, replace=True)
+
+
+def task(data: str = "classes", **fields: Any) -> Task:
+    """Return three decisions of a very small network; an epoch has six updates."""
+    values = {"model": "mlp", "model_options": {"width": 4}, "batch_size": 8, "budget": 16, "decision_interval": 4}
+    return Task(**(values | {"name": "toy", "data": f"conformance {data}", "initial_lrs": (0.01,)} | fields))
+
+
+#: Every agent as it comes, and settings that take other paths through the code.
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, {}) for name in agents.names() if name != "ppo"},
-    "one-cycle without a range test": ("one-cycle", {"peak_lr": 0.01}),
-    "plateau on the training loss": ("plateau", {"patience": 0, "metric": "train_loss"}),
+    **{name: (name, {"controller": "universal"} if name == "ppo" else {}) for name in agents.names()},
+    "one-cycle to a peak": ("one-cycle", {"peak_lr": 0.01}),
+    "one-cycle to the initial lr": ("one-cycle", {"peak_lr": "initial", "rise": 0.4, "start_factor": 5.0}),
+    "plateau on the training loss": ("plateau", {"patience": 0, "factor": 0.3, "metric": "train_loss"}),
+    "greedy, smoothed": ("greedy", {"factor": 0.7, "patience": 0, "smoothing": 3, "cooldown": 2, "reset_after": 2}),
     "greedy on the validation loss": ("greedy", {"patience": 0, "metric": "val_loss"}),
-    "line-search along the gradient": ("line-search", {"direction": "gradient"}),
+    "line-search along the gradient": ("line-search", {"direction": "gradient", "initial": None, "max_tries": 7}),
     "kim-yu with 7 factors": ("kim-yu", {"factors": 7, "batches": 2, "score": "improvement", "direction": "optimizer"}),
     "kim-yu as released": ("kim-yu", {"variant": "as-released"}),
-    "alr, wide": ("alr", {"beam": 4, "score": "running", "every": 20}),
-    "arc, short cycles": ("arc", {"frequency": 1, "every": 10, "preprocessing": "paper", "max_lr": 0.5}),
+    "alr, wide": ("alr", {"beam": 3, "score": "running", "every": 8}),
+    "arc, short cycles": ("arc", {"frequency": 1, "every": 4, "preprocessing": "paper", "max_lr": 0.5}),
+    "autolr": ("autolr", {"superbatch": 20}),
     "autolr, exploiting": ("autolr", {"explore": 0.0, "saturation": 1.5, "superbatch": 3, "spread": 0.5}),
 }
-#: Agents that move the trainee to another state, by settings that keep them from it.
-STEADY = {"alr": {"beam": 1}, "autolr": {"rollback": "never"}}
+#: Agents that need the direction of the optimizer's update, which schedule-free optimizers have not.
+ALONG = (
+    "autolr",
+    "autolr, exploiting",
+    "kim-yu",
+    "kim-yu with 7 factors",
+    "line-search",
+    "line-search along the gradient",
+)
+#: Agents that ask for nothing but what is measured in any case.
+SCHEDULES = ("constant", "linear", "step", "exponential", "cosine", "cosine-restarts", "knee", "plateau")
+FREE = {*SCHEDULES, "greedy", "arc", "ppo"}
 
-OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "SGD": {},
-    "SGD with momentum": {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
-    "Adam": {},
-    "AdamW": {"amsgrad": True},
-    "RMSprop": {"momentum": 0.5, "centered": True},
-    "Adagrad": {},
-    "LBFGS": {"max_iter": 3},
+#: What is trained, with which options of the env, and from which learning rate.
+KINDS: dict[str, tuple[Task | TaskFamily, dict[str, Any], float]] = {
+    "Adam": (task(), {}, 0.01),
+    "SGD with momentum, discrete actions": (
+        task(optimizer="SGD", optimizer_options={"momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}),
+        {"action": "discrete"},
+        0.01,
+    ),
+    "AdamW, a decision per update": (
+        task(optimizer="AdamW", optimizer_options={"amsgrad": True}, decision_interval=1, budget=10),
+        {},
+        1e-3,
+    ),
+    "RMSprop, small steps": (
+        task(optimizer="RMSprop", optimizer_options={"momentum": 0.5, "centered": True}),
+        {"max_multiplier": 1.2},
+        0.01,
+    ),
+    "Adagrad, a single decision": (
+        task(optimizer="Adagrad", decision_interval=8),
+        {"observe_progress": False},
+        0.01,
+    ),
+    "LBFGS": (task(optimizer="LBFGS", optimizer_options={"max_iter": 3}), {}, 0.01),
+    "schedule-free": (task(optimizer="schedule-free-sgd"), {}, 0.1),
+    "regression": (task("line", loss="mse_loss"), {}, 0.01),
+    "noise": (task(model="toys:NoisyNet", model_options={}), {}, 0.01),
+    "convolutions": (task("images", model="toys:Convolutional", model_options={}, optimizer="SGD"), {}, 0.01),
+    "family": (
+        TaskFamily(
+            name="toys", base=task(), axes=([{"batch_size": 8}, {"batch_size": 16}], [{"optimizer": "SGD"}, {}])
+        ),
+        {},
+        0.01,
+    ),
+    "unsteady": (task(optimizer="SGD", loss_ceiling=3.0), {}, 1.0),
+    "diverges in the first interval": (task("line", loss="mse_loss", optimizer="SGD"), {"max_lr": 10.0}, 10.0),
 }
+CASES = [
+    pytest.param(label, kind, id=f"{label}, {kind}")
+    for label in AGENTS
+    for kind, (_, options, _) in KINDS.items()
+    if not (label == "ppo" and options.keys() - {"max_lr"}) and not (label in ALONG and kind == "schedule-free")
+]
+each_agent = pytest.mark.parametrize("label", AGENTS)
+each_fixed_agent = pytest.mark.parametrize("label", [label for label in AGENTS if label != "ppo"])
 
 
 def make(label: str) -> Any:
@@ -49,19 +110,21 @@ def make(label: str) -> Any:
     return agents.make(name, **options)
 
 
-def optimizer(label: str) -> dict[str, Any]:
-    return {"optimizer": label.split()[0], "optimizer_options": OPTIMIZERS[label]}
+def env_of(kind: str, agent: Any) -> LRTrainingEnv:
+    what, options, _ = KINDS[kind]
+    wanted = {} if options.get("action") == "discrete" else agent.env_options
+    bounds = {} if "min_lr" in wanted else {"min_lr": 1e-5, "max_lr": 1.0}  # a controller brings its own
+    return LRTrainingEnv(what, **(bounds | wanted | options))
 
 
 class Recorder:
     """Plays an agent and keeps what it said."""
 
-    def __init__(self, agent: Agent) -> None:
-        self.agent = agent
-        self.actions: list[Any] = []
+    def __init__(self, agent: Any) -> None:
+        self.agent, self.actions = agent, list[Any]()
 
     def reset(self, env: Any) -> None:
-        self.agent.reset(env)  # type: ignore[attr-defined]
+        self.agent.reset(env)
 
     def predict(self, *arguments: Any) -> tuple[Any, Any]:
         action, state = self.agent.predict(*arguments)
@@ -69,107 +132,109 @@ class Recorder:
         return action, state
 
 
-class Player:
-    """Says what was said before."""
-
-    def __init__(self, actions: list[Any]) -> None:
-        self.actions = actions
-
-    def reset(self, env: Any) -> None:
-        self.left = list(self.actions)
-
-    def predict(self, *arguments: Any) -> tuple[Any, Any]:
-        return self.left.pop(0), None
+def left_in_an_episode(agent: Any, kind: str) -> Any:
+    """Let an agent decide once or a few times, in an episode with another seed and from another lr."""
+    env = env_of(kind, agent)
+    observation, _ = env.reset(seed=9, options={"initial_lr": 0.03})
+    agent.reset(env)
+    for _ in range(min(2, env.task.decisions)):
+        observation, *_ = env.step(agent.predict(observation)[0])
+    return agent
 
 
-def check(label: str, task: Task | TaskFamily, initial_lr: float = 0.01, **env: Any) -> Rollout:
-    """Run an episode twice and check what holds for every agent."""
-    agent = make(label)
-    options = {"min_lr": 1e-5, "max_lr": 1.0} | ({} if env.get("action") == "discrete" else agent.env_options) | env
-    training = LRTrainingEnv(task, **options)
-    recorder = Recorder(agent)
+def same(a: Rollout, b: Rollout) -> bool:
+    return toys.same(a.to_dict(), b.to_dict())
+
+
+@pytest.mark.parametrize(("label", "kind"), CASES)
+def test_an_episode(label: str, kind: str) -> None:
+    """Learning rates and actions keep within bounds; and a copy of the agent that was used does the same again."""
+    recorder, lr = Recorder(make(label)), KINDS[kind][2]
+    env = env_of(kind, recorder.agent)
     randomness = toys.global_randomness()
-    record = rollout(training, recorder, seed=5, initial_lr=initial_lr)
+    record = rollout(env, recorder, seed=5, initial_lr=lr)
     assert toys.same(randomness, toys.global_randomness())
-    assert all(training.action_space.contains(action) for action in recorder.actions)
-    assert all(math.isfinite(lr) and 1e-5 <= lr <= 1.0 for lr in record.lrs)
-    assert record.result["diverged"] or record.updates[-1] == training.task.budget
-    assert min(record.extra_forward, record.extra_backward) >= 0
-    again = rollout(LRTrainingEnv(task, **options), make(label), seed=5, initial_lr=initial_lr)
-    assert toys.same(again.to_dict(), record.to_dict())
-    return record
+    assert all(env.action_space.contains(action) for action in recorder.actions)
+    assert all(env.min_lr <= lr <= env.max_lr for lr in record.lrs)
+    assert record.result["diverged"] or record.updates[-1] == env.task.budget
+    assert record.result["diverged"] or kind != "diverges in the first interval"
+    assert math.isfinite(record.result["test_loss"])
+    assert (record.cost == 1) == (AGENTS[label][0] in FREE or "peak_lr" in AGENTS[label][1])
+    copied = pickle.loads(pickle.dumps(recorder.agent))
+    assert same(rollout(env_of(kind, copied), copied, seed=5, initial_lr=lr), record)
 
 
-@pytest.mark.parametrize("label", AGENTS)
-@pytest.mark.parametrize("chosen", OPTIMIZERS)
-def test_every_optimizer(label: str, chosen: str) -> None:
-    check(label, tiny.task(**optimizer(chosen)))
+@each_agent
+def test_an_agent_that_was_used(label: str) -> None:
+    """It plays as a new one: after a whole episode, after one that was left, and copied there in two ways."""
+    used = make(label)
+    expected = rollout(env_of("noise", used), make(label), seed=1, initial_lr=1e-3)
+    rollout(env_of("unsteady", used), used, seed=2, initial_lr=0.1)
+    left_in_an_episode(used, "noise")
+    for agent in (copy.deepcopy(used), pickle.loads(pickle.dumps(used)), used):
+        assert same(rollout(env_of("noise", agent), agent, seed=1, initial_lr=1e-3), expected)
 
 
-@pytest.mark.parametrize("label", AGENTS)
-@pytest.mark.parametrize("env", [{"action": "discrete"}, {"max_multiplier": 1.2}, {"observe_progress": False}], ids=str)
-def test_every_kind_of_action_and_observation(label: str, env: dict[str, Any]) -> None:
-    check(label, tiny.task(), **env)
+#: Agents that move the trainee to another state, by settings that keep them from it.
+STEADY = {"alr": {"beam": 1}, "autolr": {"rollback": "never"}}
 
 
-@pytest.mark.parametrize("label", AGENTS)
-def test_every_kind_of_task(label: str, register_data: Callable[..., None]) -> None:
-    register_data("images", toys.images())
-    register_data("line", toys.table(targets=2))
-    shape = {"batch_size": 8, "budget": 20, "decision_interval": 4, "initial_lrs": (0.01,)}
-    check(label, Task(name="noisy", data="images", model="toys:NoisyNet", **shape))
-    check(label, Task(name="conv", data="images", model="toys:Convolutional", optimizer="SGD", **shape))
-    check(label, Task(name="line", data="line", model="mlp", loss="mse_loss", **shape))
-    axes = ([{"batch_size": 8}, {"batch_size": 16}], [{"optimizer": "SGD"}, {"optimizer": "Adam"}])
-    check(label, TaskFamily(name="family", base=tiny.task(), axes=axes, initial_lr_range=(1e-3, 1e-1)))
-
-
-@pytest.mark.parametrize("label", AGENTS)
-@pytest.mark.parametrize("interval", [1, 4, 20])
-def test_every_decision_interval(label: str, interval: int) -> None:
-    check(label, tiny.task(decision_interval=interval))
-
-
-@pytest.mark.parametrize("label", AGENTS)
-def test_training_that_breaks(label: str) -> None:
-    """From a learning rate far too large: no agent fails, whatever the losses are."""
-    env = LRTrainingEnv(tiny.breaking_task(loss_ceiling=5.0), **make(label).env_options)
-    for seed in range(3):
-        record = rollout(env, make(label), seed=seed, initial_lr=10.0)
-        assert math.isfinite(record.result["test_loss"])
-
-
-@pytest.mark.parametrize("label", AGENTS)
-def test_probing_leaves_no_trace(label: str, register_data: Callable[..., None]) -> None:
+@each_agent
+def test_looking_leaves_no_trace(label: str) -> None:
     """An episode is explained by its actions: played again without the agent, every number is the same.
 
     With noise in training, so that random streams count.
     """
-    register_data("images", toys.images())
-    task = Task(name="n", data="images", model="toys:NoisyNet", batch_size=8, budget=40, decision_interval=5)
     name, options = AGENTS[label]
     recorder = Recorder(agents.make(name, **(options | STEADY.get(name, {}))))
-    env = LRTrainingEnv(task, max_multiplier=100.0)
-    record = rollout(env, recorder, seed=3, initial_lr=0.02)
-    played = rollout(env, Player(recorder.actions), seed=3, initial_lr=0.02)
-    costs = {"extra_forward": 0.0, "extra_backward": 0.0}
-    assert toys.same(played.to_dict(), record.to_dict() | costs)
+    record = rollout(env_of("noise", recorder.agent), recorder, seed=3, initial_lr=0.02)
+    actions = iter(recorder.actions)
+    played = rollout(env_of("noise", recorder.agent), lambda _: next(actions), seed=3, initial_lr=0.02)
+    assert toys.same(played.to_dict(), record.to_dict() | {"extra_forward": 0.0, "extra_backward": 0.0})
 
 
-@pytest.mark.parametrize("label", AGENTS)
-def test_an_episode_that_is_left_does_not_matter(label: str) -> None:
-    """Stopped in the middle, pickled there, or run before: the next episode is that of a new agent."""
-    task = tiny.task(budget=80)
-    env = LRTrainingEnv(task, **make(label).env_options)
-    expected = rollout(env, make(label), seed=1, initial_lr=1e-3).to_dict()
-    used = make(label)
-    observation, _ = env.reset(seed=9, options={"initial_lr": 0.03})
-    used.reset(env)
-    for _ in range(3):
-        observation, *_ = env.step(used.predict(observation)[0])
-    copied = pickle.loads(pickle.dumps(used))
-    assert toys.same(rollout(env, used, seed=1, initial_lr=1e-3).to_dict(), expected)
-    assert toys.same(rollout(env, copied, seed=1, initial_lr=1e-3).to_dict(), expected)
+@each_fixed_agent
+def test_asked_outside_an_episode(label: str) -> None:
+    """Before the first one; and a copy, which leaves its episode behind."""
+    used = left_in_an_episode(make(label), "Adam")
+    for agent in (make(label), pickle.loads(pickle.dumps(used))):
+        message = f"{type(agent).__name__} needs reset(watched) at the start of every episode"
+        for ask in (lambda agent=agent: agent.predict(None), lambda agent=agent: agent.watched):
+            with pytest.raises(EpisodeError) as caught:
+                ask()
+            assert str(caught.value) == message
+    with pytest.raises(InvalidArgumentError, match="an agent needs an LRTrainingEnv, wrapped or not, or what it watch"):
+        make(label).reset(gymnasium.make("CartPole-v1"))
+
+
+@each_fixed_agent
+def test_where_nobody_can_look_ahead(label: str) -> None:
+    """Who looks ahead says so in one line, and who does not acts: also a copy."""
+    env = env_of("Adam", make(label))
+    env.reset(seed=0, options={"initial_lr": 0.01})
+    env.watched._look_ahead = None
+    name, options = AGENTS[label]
+    ahead = name in ["alr", "autolr", "kim-yu", "line-search", "one-cycle"] and "peak_lr" not in options
+    for agent in (make(label), pickle.loads(pickle.dumps(make(label)))):
+        assert bool(agent.looks_ahead) == ahead
+        if not ahead:
+            agent.reset(env.watched)
+            assert env.action_space.contains(agent.predict(None)[0])
+            continue
+        with pytest.raises(LookAheadError) as caught:
+            agent.reset(env.watched)
+        assert str(caught.value) == (
+            f"{type(agent).__name__} {agent.looks_ahead}, which needs a training that can be left and taken up again, "
+            "as LRTrainingEnv's; this one is not. Agents that only watch work here: all but alr, autolr, kim-yu, "
+            "line-search, one-cycle (but with a peak_lr)"
+        )
+
+
+@each_agent
+def test_an_unknown_option_is_refused(label: str) -> None:
+    name, options = AGENTS[label]
+    with pytest.raises(InvalidArgumentError, match=f"^the agent '{name}' refuses the options .*'beginning': 1.*beginn"):
+        agents.make(name, **options, beginning=1)
 
 
 def test_agents_do_not_reach_around_the_handle() -> None:
@@ -178,16 +243,3 @@ def test_agents_do_not_reach_around_the_handle() -> None:
     assert len(files) > 8
     for path in files:
         assert not re.search(r"(trainee|env)\._", path.read_text()), path.name
-
-
-def test_what_looks_ahead_costs() -> None:
-    costs = {}
-    for label in AGENTS:
-        env = LRTrainingEnv(tiny.task(), **make(label).env_options)
-        costs[label] = rollout(env, make(label), seed=1, initial_lr=1e-3).cost
-    schedules = {"constant", "linear", "step", "exponential", "cosine", "cosine-restarts", "knee", "plateau"}
-    free = {*schedules, "greedy", "arc"}
-    assert {label for label in costs if costs[label] == 1} == free | {
-        label for label, (name, options) in AGENTS.items() if name in free or "peak_lr" in options
-    }
-    assert np.isfinite(list(costs.values())).all()

@@ -9,8 +9,7 @@ import torch
 import toys
 from torch import Tensor
 
-from lr_gym.agents.range_test import SKIPPED, RangeTest, lr_range_test
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.agents.range_test import SKIPPED, lr_range_test
 from lr_gym.trainee import Trainee
 
 
@@ -93,9 +92,7 @@ def test_every_number_of_it(start: float, end: float, updates: int, smoothing: f
     assert (count < updates) == (end > 0.5)
 
 
-@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
-@pytest.mark.parametrize("when", [0, 4])
-@pytest.mark.parametrize("end", [1e-2, 1e9])
+@pytest.mark.parametrize(("optimizer", "when", "end"), [("SGD", 0, 1e-2), ("Adam", 4, 1e-2), ("SGD", 4, 1e9)])
 def test_no_trace_but_the_cost(optimizer: str, when: int, end: float) -> None:
     tested, plain = (toys.make_trainee(model="toys:NoisyNet", optimizer=optimizer, seed=3) for _ in range(2))
     for trainee in (tested, plain):
@@ -104,35 +101,21 @@ def test_no_trace_but_the_cost(optimizer: str, when: int, end: float) -> None:
     test = lr_range_test(tested, end_lr=end, updates=30)
     assert toys.same(toys.everything(tested), toys.everything(plain))
     assert tested.extra.forward == tested.extra.backward == when + len(test.lrs)
+    again = lr_range_test(tested, end_lr=end, updates=30)
+    np.testing.assert_array_equal(again.losses, test.losses)
+    assert again.suggestion == test.suggestion
     assert toys.same(tested.train(8), plain.train(8))
     assert toys.same(toys.everything(tested), toys.everything(plain))
 
 
-def test_twice_the_same() -> None:
-    trainee = toys.make_trainee(model="toys:NoisyNet")
-    first, second = lr_range_test(trainee), lr_range_test(trainee)
-    np.testing.assert_array_equal(first.losses, second.losses)
-    assert first.suggestion == second.suggestion
-
-
-def assert_hopeless(test: RangeTest, trainee: Trainee) -> None:
-    assert test.suggestion is None
-    assert len(test.lrs) == len(test.losses) == 1
-    assert trainee.extra.forward == 1
-
-
-def test_nan_at_once() -> None:
-    trainee = valley()
+def test_not_finite_at_once() -> None:
+    lost = valley()
     with torch.no_grad():
-        trainee.parameters[0].fill_(math.nan)
-    test = lr_range_test(trainee)
-    assert_hopeless(test, trainee)
-    assert math.isnan(test.losses[0])
-
-
-def test_infinity_at_once() -> None:
-    trainee = valley(loss=endless, loss_options={})
-    assert_hopeless(lr_range_test(trainee), trainee)
+        lost.parameters[0].fill_(math.nan)
+    for trainee, loss in ((lost, math.nan), (valley(loss=endless, loss_options={}), math.inf)):
+        test = lr_range_test(trainee)
+        assert (len(test.lrs), test.suggestion, trainee.extra.forward) == (1, None, 1)
+        np.testing.assert_array_equal(test.losses, [loss])
 
 
 def test_stops_at_the_first_that_is_not_finite() -> None:
@@ -143,7 +126,7 @@ def test_stops_at_the_first_that_is_not_finite() -> None:
     assert 0 < test.suggestion < 2 / 400  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("value", [0.7, 1.0, 0.1, 2.302585, 0.0])
+@pytest.mark.parametrize("value", [0.7, 2.302585, 0.0])
 def test_a_constant_loss(value: float) -> None:
     trainee = valley(loss=flat, loss_options={"value": value})
     test = lr_range_test(trainee)
@@ -151,39 +134,13 @@ def test_a_constant_loss(value: float) -> None:
     np.testing.assert_allclose(test.losses, [value] * 100, rtol=1e-6)
 
 
-def test_a_loss_that_only_rises() -> None:
+def test_no_suggestion_where_nothing_is_left_to_choose_from() -> None:
+    """A loss that only rises, and one that falls among the first ten points only."""
     test = lr_range_test(valley(2.0), start_lr=1.1, updates=50, smoothing=1.0)
     assert (np.diff(test.losses) > 0).all()
     assert test.suggestion is None
-
-
-def test_too_few_points_before_the_smallest() -> None:
-    """Where it falls among the first ten points only, nothing is left to choose from."""
     options: dict[str, Any] = {"start_lr": 0.1, "updates": 15, "smoothing": 1.0}
     test = lr_range_test(valley(2.0), **options)
     assert 0 < np.argmin(test.losses) <= SKIPPED
     assert test.suggestion is None
     assert lr_range_test(valley(2.0), **options | {"start_lr": 1e-3}).suggestion is not None
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"start_lr": 0.0}, r"start_lr must lie in \(0, inf\), got 0\.0"),
-        ({"start_lr": math.inf}, r"start_lr must lie in \(0, inf\), got inf"),
-        ({"start_lr": "1e-3"}, r"start_lr must lie in \(0, inf\), got '1e-3'"),
-        ({"end_lr": 1e-6}, r"end_lr must lie in \(1e-06, inf\), got 1e-06"),
-        ({"start_lr": 0.1, "end_lr": 0.01}, r"end_lr must lie in \(0\.1, inf\), got 0\.01"),
-        ({"end_lr": math.nan}, r"end_lr must lie in \(1e-06, inf\), got nan"),
-        ({"updates": 11}, "updates must be a whole number of at least 12, got 11"),
-        ({"updates": 50.0}, r"updates must be a whole number of at least 12, got 50\.0"),
-        ({"smoothing": 0}, r"smoothing must lie in \(0, 1\], got 0"),
-        ({"smoothing": 1.1}, r"smoothing must lie in \(0, 1\], got 1\.1"),
-        ({"stop": 1}, r"stop must lie in \(1, inf\], got 1"),
-    ],
-)
-def test_bad_arguments(options: dict[str, Any], message: str) -> None:
-    trainee = valley()
-    with pytest.raises(InvalidArgumentError, match=message):
-        lr_range_test(trainee, **options)
-    assert trainee.extra.forward == 0

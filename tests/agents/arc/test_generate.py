@@ -1,16 +1,16 @@
-"""Trainings that branch three ways, against closed forms on quadratics and loops by hand; and the command."""
+"""Trainings that branch three ways, against closed forms on quadratics and a loop by hand; and the command."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import arc_toys
 import numpy as np
@@ -22,10 +22,9 @@ from lr_gym import cli
 from lr_gym.agents.arc import data as arc_data
 from lr_gym.agents.arc import generate
 from lr_gym.agents.arc.generate import CYCLES, Training
-from lr_gym.agents.arc.network import KEEP, LOWER, MULTIPLIERS, RAISE
-from lr_gym.agents.arc.points import Point, read_points, survivors
+from lr_gym.agents.arc.network import KEEP, LOWER, RAISE
+from lr_gym.agents.arc.points import Point, read_points
 from lr_gym.agents.arc.problems import OPTIMIZERS, PROBLEMS
-from lr_gym.errors import InvalidArgumentError, LRGymError, UnknownNameError
 from lr_gym.tasks import Task
 from lr_gym.tasks.data import DATA
 from lr_gym.trainee import Trainee
@@ -46,212 +45,113 @@ def training(task: Task | None = None, **changes: Any) -> Training:
     return Training(**(values | changes))
 
 
-def noisy(**changes: Any) -> Training:
-    """Return one with three updates per epoch, whose branches see different batches."""
-    return training(**({"task": arc_toys.problem().task, "initial_lr": 0.005} | changes))
+def by_hand(chosen: Training, updates: int) -> list[Point]:
+    """Return the points of a training by a loop over an ordinary trainee, without its measurements."""
+    rng = np.random.default_rng(chosen.seed)
+    trainee = Trainee(chosen.task, int(rng.integers(2**62)), lr=chosen.initial_lr)
+    x, y = (part["validation"].double() for part in (trainee.data.x, trainee.data.y))
 
-
-def unrolled(chosen: Training) -> Iterator[tuple[float, list[float], list[float], list[float], int | None]]:
-    """Yield of every cycle what gradient descent does on h / 2 (w - 1)^2, from the choices that were made.
-
-    Learning rate, train losses, validation losses, branches, and the label if it is beyond doubt.
-    """
-    trainee = Trainee(chosen.task, 0)
-    h = quadratics.curvature()
-    per_error = float(trainee.data.x["validation"].double().square().mean())  # validation loss / (w - 1)^2
-    error, lr = 0.25 - 1, chosen.initial_lr
-    for point in chosen.run():
-        train, val = [], []
+    def cycle(lr: float) -> tuple[list[float], list[float]]:
+        train, val, trainee.lr = [], [], lr
         for _ in range(chosen.epochs):
-            train.append(h / 2 * error**2)
-            error *= 1 - lr * h
-            val.append(per_error * error**2)
-        factors = [(1 - lr * m * h) ** (2 * chosen.epochs) for m in (1.618, 1.0, 0.618)]
-        lowest, second, _ = sorted(factors)
-        yield lr, train, val, [val[-1] * f for f in factors], factors.index(lowest) if second > 1.01 * lowest else None
-        lr *= (1.618, 1.0, 0.618)[point.chosen]
+            train += trainee.train(updates).tolist()
+            val.append(float((x @ trainee.parameters[0].detach() - y).square().mean()))
+        return train, val
+
+    def branch(checkpoint: Any, lr: float) -> tuple[list[float], list[float]]:
+        trainee.restore(checkpoint)
+        trainee.reseed(int(rng.integers(2**62)))
+        return cycle(lr)
+
+    points, lr = [], chosen.initial_lr
+    train, val = cycle(lr)
+    for index in range(10):
+        end = trainee.snapshot()
+        branches = tuple(branch(end, multiplier * lr)[1][-1] for multiplier in (1.618, 1.0, 0.618))
+        taken = int(rng.choice([k for k in range(3) if branches[k] < max(branches)]))
+        known = {"run": chosen.key, "problem": chosen.problem, "optimizer": chosen.optimizer, "epochs": chosen.epochs}
+        known |= {"index": index, "initial_lr": chosen.initial_lr, "lr": lr, "branches": branches, "chosen": taken}
+        lr *= (1.618, 1.0, 0.618)[taken]
+        following = branch(end, lr)
+        points.append(Point(**known, train_losses=tuple(train), val_losses=tuple(val), redo=following[1][-1]))  # type: ignore[arg-type]
+        train, val = following
+    return points
 
 
 # -- one training ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("relative_lr", [0.01, 0.3, 2.2])
-@pytest.mark.parametrize(("epochs", "seed"), [(1, 0), (2, 1), (2, 2)])
-def test_gradient_descent_on_a_quadratic(relative_lr: float, epochs: int, seed: int) -> None:
-    """`relative_lr` is r h: the loss falls by (1 - r h)^2 at every update."""
-    chosen = training(initial_lr=relative_lr / quadratics.curvature(), epochs=epochs, seed=seed)
-    points = chosen.run()
-    for point, (lr, train, val, branches, label) in zip(points, unrolled(chosen), strict=True):
-        close = functools.partial(pytest.approx, rel=1e-4, abs=1e-9)
-        assert point.lr == pytest.approx(lr, rel=1e-12)
-        assert point.train_losses == close(train)
-        assert point.val_losses == close(val)
-        assert point.branches == close(branches)
-        assert point.redo == close(point.branches[point.chosen])
-        if label is not None and min(branches) > 1e-6:
-            assert point.label == label
+@pytest.mark.parametrize(
+    ("fields", "changes", "updates"),
+    [
+        ({}, {"seed": 11}, 3),
+        ({"optimizer": "Adam"}, {"optimizer": "Adam", "epochs": 1, "initial_lr": 0.1}, 3),
+        ({"optimizer_options": {"momentum": 0.9}}, {"optimizer": "momentum", "epochs": 3}, 3),
+        ({"batch_size": 5}, {"epochs": 3}, 2),  # of twelve examples 5 fit twice
+        ({"train_size": 8}, {}, 2),
+        ({"batch_size": 12}, {"initial_lr": 0.02, "seed": 1}, 1),
+    ],
+)
+def test_a_training_by_hand(fields: dict[str, Any], changes: dict[str, Any], updates: int) -> None:
+    """And the same again in another state of the global generators, with another training in between."""
+    chosen = training(arc_toys.problem(**fields).task, **({"initial_lr": 0.02} | changes))
+    points, expected = chosen.run(), by_hand(chosen, updates)
     assert len(points) == CYCLES == 10
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_much_too_small_learning_rate_is_to_be_raised(seed: int) -> None:
-    """Raising it nine times leaves r h below 0.05."""
-    points = training(initial_lr=0.05 / 1.618**9 / quadratics.curvature(), seed=seed).run()
-    assert [point.label for point in points] == [RAISE] * 10
-    assert LOWER not in {point.chosen for point in points}  # the worst is dropped
-    assert all(point.branches[0] < point.branches[1] < point.branches[2] for point in points)
-
-
-@pytest.mark.parametrize("relative_lr", [2.05, 2.6, 3.2])
-@pytest.mark.parametrize("epochs", [1, 3])
-def test_a_learning_rate_at_which_training_diverges_is_to_be_lowered(relative_lr: float, epochs: int) -> None:
-    """0.618 r h < 2 < r h."""
-    first = training(initial_lr=relative_lr / quadratics.curvature(), epochs=epochs).run()[0]
-    assert first.label == LOWER
-    assert first.chosen in (KEEP, LOWER)
-    assert first.branches[2] < first.val_losses[-1] < first.branches[1]
-
-
-def assert_linked(points: list[Point], chosen: Training) -> None:
-    """Check what every training must fulfil."""
-    assert [point.index for point in points] == list(range(len(points)))
-    assert {point.run for point in points} == {chosen.key}
-    lr = chosen.initial_lr
-    for point in points:
-        assert (point.problem, point.optimizer, point.epochs) == (chosen.problem, chosen.optimizer, chosen.epochs)
-        assert (point.initial_lr, point.lr) == (chosen.initial_lr, lr)
-        assert len(point.val_losses) == chosen.epochs
-        assert np.isfinite([*point.train_losses, *point.val_losses]).all()
-        assert point.chosen in survivors(point.branches)
-        lr *= MULTIPLIERS[point.chosen]
-    for point, following in itertools.pairwise(points):
-        assert following.val_losses[-1] == point.redo
-
-
-def test_cycles_are_linked() -> None:
-    for seed in range(4):
-        chosen = noisy(seed=seed, epochs=1 + seed)
-        points = chosen.run()
-        assert len(points) == 10
-        assert_linked(points, chosen)
-        assert {len(point.train_losses) for point in points} == {3 * chosen.epochs}
-
-
-def test_both_survivors_are_taken() -> None:
-    points = [point for seed in range(8) for point in noisy(seed=seed, epochs=1).run()]
-    better = sum(point.chosen == int(np.argmin(point.branches)) for point in points)
-    assert 25 <= better <= 55  # of 80; chance is one half
-
-
-def test_branches_see_other_batches_than_their_repetition() -> None:
-    """Else the repetition would confirm every label."""
-    points = noisy(task=arc_toys.problem(batch_size=2).task, initial_lr=0.05).run()
-    assert all(point.redo != point.branches[point.chosen] for point in points)
-
-
-def test_by_hand() -> None:
-    """A loop over an ordinary trainee, without its measurements: the losses from the weights."""
-    chosen = noisy(epochs=2, initial_lr=0.02, seed=11)
-    rng = np.random.default_rng(11)
-    trainee = Trainee(chosen.task, int(rng.integers(2**62)), lr=0.02)
-    x, y = (part["validation"].double() for part in (trainee.data.x, trainee.data.y))
-
-    def cycle() -> tuple[list[float], list[float]]:
-        train, val = [], []
-        for _ in range(2):
-            train += trainee.train(3).tolist()
-            val.append(float((x @ trainee.parameters[0].detach() - y).square().mean()))
-        return train, val
-
-    expected = []
-    lr = 0.02
-    train, val = cycle()
-    for _ in range(3):
-        checkpoint = trainee.snapshot()
-        ends = []
-        for multiplier in (1.618, 1.0, 0.618):
-            trainee.restore(checkpoint)
-            trainee.reseed(int(rng.integers(2**62)))
-            trainee.lr = multiplier * lr
-            ends.append(cycle()[1][-1])
-        taken = int(rng.choice([k for k in range(3) if ends[k] < max(ends)]))
-        trainee.restore(checkpoint)
-        trainee.reseed(int(rng.integers(2**62)))
-        trainee.lr = lr * (1.618, 1.0, 0.618)[taken]
-        expected.append((train, val, ends, taken))
-        lr = trainee.lr
-        train, val = cycle()
-    for point, (train_losses, val_losses, branches, taken) in zip(chosen.run(), expected, strict=False):
-        assert point.train_losses == pytest.approx(train_losses, rel=1e-9)
-        assert point.val_losses == pytest.approx(val_losses, rel=1e-6)
-        assert point.branches == pytest.approx(branches, rel=1e-6)
-        assert point.chosen == taken
-
-
-def test_a_training_is_a_pure_function() -> None:
-    chosen = noisy(task=arc_toys.problem().task.replace(optimizer="Adam"), optimizer="Adam")
-    first = chosen.run()
+    for point, wanted in zip(points, expected, strict=True):
+        values, theirs = dataclasses.asdict(point), dataclasses.asdict(wanted)
+        for name in ("train_losses", "val_losses", "branches", "redo", "lr"):
+            assert values.pop(name) == pytest.approx(theirs.pop(name), rel=1e-6, abs=1e-12), name
+        assert values == theirs
+        assert len(point.train_losses) == chosen.epochs * updates
+        # Else the repetition, which has the same learning rate, would confirm every label.
+        assert (point.redo != point.branches[point.chosen]) or updates == 1
     toys.disturb_global_randomness(5)
     before = toys.global_randomness()
-    noisy(seed=99, initial_lr=0.1).run()  # another in between
-    assert dataclasses.replace(chosen).run() == first
+    training(seed=99, initial_lr=0.1).run()
+    assert dataclasses.replace(chosen).run() == points
     assert toys.same(before, toys.global_randomness())
-    other = dataclasses.replace(chosen, seed=4).run()
-    assert [point.branches for point in other] != [point.branches for point in first]
 
 
-def test_the_state_of_the_optimizer_goes_through_the_cycles() -> None:
-    """Momentum on the quadratic, by the recurrence: a branch begins with the momentum that the cycle ended with."""
-    task = quadratics.task(optimizer="SGD", optimizer_options={"momentum": 0.9})
-    first, second = training(task, optimizer="momentum", initial_lr=0.05, epochs=3, seed=1).run()[:2]
-    h, error, velocity = quadratics.curvature(), -0.75, 0.0
-    losses = []
-    for lr in [0.05] * 3 + [second.lr] * 3:
-        losses.append(h / 2 * error**2)
-        velocity = 0.9 * velocity + h * error
-        error -= lr * velocity
-    assert first.train_losses + second.train_losses == pytest.approx(losses, rel=1e-6)
-    assert second.lr == 0.05 * MULTIPLIERS[first.chosen]
+def test_what_a_training_teaches() -> None:
+    """Raise what is much too small (ten times leave r h below 0.05); lower what diverges, 0.618 r h < 2 < r h.
+
+    Of the two that survive each is taken about as often.
+    """
+    h = quadratics.curvature()
+    for seed in range(3):
+        points = training(initial_lr=0.05 / 1.618**9 / h, seed=seed).run()
+        assert [point.label for point in points] == [RAISE] * 10
+        assert LOWER not in {point.chosen for point in points}  # the worst is dropped
+    for relative_lr, epochs in ((2.05, 1), (2.6, 3), (3.2, 1)):
+        first = training(initial_lr=relative_lr / h, epochs=epochs).run()[0]
+        assert first.label == LOWER
+        assert first.chosen in (KEEP, LOWER)
+        assert first.branches[2] < first.val_losses[-1] < first.branches[1]
+    task = arc_toys.problem().task
+    points = [p for seed in range(8) for p in training(task, seed=seed, epochs=1, initial_lr=0.005).run()]
+    assert 25 <= sum(point.chosen == int(np.argmin(point.branches)) for point in points) <= 55  # of 80
 
 
-def test_an_epoch_is_what_is_trained_on() -> None:
-    """Of twelve examples: 5 fit twice into all of them; and 4 twice into the first eight."""
-    for fields in ({"batch_size": 5}, {"batch_size": 4, "train_size": 8}):
-        points = noisy(task=arc_toys.problem(**fields).task, epochs=3).run()
-        assert {len(point.train_losses) for point in points} == {6}
+def test_divergence() -> None:
+    """At once: no points. Later: the end, after a repetition that is infinite, as are losses above the ceiling.
 
-
-# -- divergence --------------------------------------------------------------------------------------------------------
-
-
-def test_a_training_that_diverges_at_once_teaches_nothing() -> None:
+    Errors grow by 1.47, 3 or 5.47 at every update, so all end.
+    """
+    lr = 4 / quadratics.curvature()
     assert training(quadratics.task(loss_ceiling=10.0), initial_lr=100.0).run() == []
     assert training(initial_lr=1e200).run() == []  # NaN
-
-
-def test_divergence_ends_a_training() -> None:
-    """Errors grow by 1.47, 3 or 5.47 at every update, so all end; what is above the ceiling is infinite."""
-    task = quadratics.task(loss_ceiling=1e4)
-    lr = 4 / quadratics.curvature()
     lengths = set()
     for seed in range(6):
-        chosen = training(task, initial_lr=lr, epochs=1, seed=seed)
-        points = chosen.run()
-        assert_linked(points, chosen)
+        points = training(quadratics.task(loss_ceiling=1e4), initial_lr=lr, epochs=1, seed=seed).run()
         lengths.add(len(points))
-        assert all(math.isfinite(point.redo) for point in points[:-1])
-        if len(points) < CYCLES:
-            assert points[-1].redo == INF
-        for point in points:
-            assert all(loss == INF or loss <= 1e4 for loss in point.branches)
+        for point, following in itertools.pairwise(points):
+            assert point.redo == following.val_losses[-1] <= 1e4
+        assert points[-1].redo == INF or len(points) == CYCLES
+        assert all(loss == INF or loss <= 1e4 for point in points for loss in point.branches)
         assert points[0].branches[2] < points[0].branches[1] < points[0].branches[0]
-    assert any(length < CYCLES for length in lengths)
-
-
-def test_all_branches_diverge() -> None:
-    """The first update multiplies the loss by 9, which is below the ceiling; the next by at least 2."""
-    chosen = training(quadratics.task(loss_ceiling=8.0), initial_lr=4 / quadratics.curvature(), epochs=1)
-    (point,) = chosen.run()
+    assert min(lengths) < CYCLES
+    # The first update multiplies the loss by 9, which is below the ceiling; the next by at least 2.
+    (point,) = training(quadratics.task(loss_ceiling=8.0), initial_lr=lr, epochs=1).run()
     assert (point.branches, point.redo, point.label) == ((INF, INF, INF), INF, LOWER)
     assert point.chosen in (KEEP, LOWER)
 
@@ -259,59 +159,33 @@ def test_all_branches_diverge() -> None:
 # -- what is drawn -----------------------------------------------------------------------------------------------------
 
 
-def test_draws_are_the_problems() -> None:
+def test_draws() -> None:
+    """A draw depends on seed and number only."""
     problem = arc_toys.problem()
-    drawn = [Training.draw(problem, 0, number) for number in range(200)]
+    drawn = [Training.draw(problem, 7, number) for number in range(100)]
     for one in drawn:
         name, options, scale = OPTIMIZERS[one.optimizer]
         assert one.problem == "toy"
-        assert (one.task.optimizer, one.task.optimizer_options) == (name, options)
         assert one.task == problem.task.replace(optimizer=name, optimizer_options=options)
         assert scale * 1e-3 <= one.initial_lr <= scale * 1e-2
-        assert 1 <= one.epochs <= 10
     assert {one.optimizer for one in drawn} == set(OPTIMIZERS)
     assert {one.epochs for one in drawn} == set(range(1, 11))
     assert len({one.seed for one in drawn}) == len({one.initial_lr for one in drawn}) == len(drawn)
+    assert Training.draw(problem, 7, 3) == drawn[3]
+    assert drawn[3] not in (Training.draw(problem, 8, 3), Training.draw(problem, 3, 7))
 
 
-def test_a_draw_depends_on_seed_and_number_only() -> None:
-    problem = arc_toys.problem()
-    alone = Training.draw(problem, 7, 3)
-    for number in range(3):
-        Training.draw(problem, 7, number)
-    assert Training.draw(problem, 7, 3) == alone
-    assert Training.draw(problem, 7, 4) != alone
-    assert Training.draw(problem, 8, 3) != alone
-    assert Training.draw(problem, 3, 7) != alone
-
-
-def test_keys() -> None:
-    chosen = noisy()
+def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = training()
     key = chosen.key
+    assert re.fullmatch("[0-9a-f]{16}", key)
     assert dataclasses.replace(chosen).key == key
-    assert len(key) == 16
-    assert set(key) <= set("0123456789abcdef")
-    changes: dict[str, Any] = {
-        "problem": "other",
-        "task": chosen.task.replace(batch_size=3),
-        "optimizer": "Adam",
-        "initial_lr": chosen.initial_lr * (1 + 1e-15),
-        "epochs": 3,
-        "seed": 4,
-    }
-    assert set(changes) == {field.name for field in dataclasses.fields(Training)}
-    others = [dataclasses.replace(chosen, **{field: value}).key for field, value in changes.items()]
-    others += [
-        dataclasses.replace(chosen, task=chosen.task.replace(**change)).key
-        for change in ({"optimizer_options": {"momentum": 0.9}}, {"loss_ceiling": 7.0}, {"model_options": {"x": 1}})
-    ]
-    assert len({key, *others}) == 1 + len(others)
-
-
-def test_the_key_changes_with_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = noisy().key
+    changes: dict[str, Any] = {"problem": "other", "optimizer": "Adam", "initial_lr": 0.01 * (1 + 1e-15), "epochs": 3}
+    others = [dataclasses.replace(chosen, **{field: value}).key for field, value in (changes | {"seed": 4}).items()]
+    for field in ({"batch_size": 3}, {"optimizer_options": {"momentum": 0.9}}, {"loss_ceiling": 7.0}):
+        others.append(dataclasses.replace(chosen, task=chosen.task.replace(**field)).key)
     monkeypatch.setattr(generate, "VERSION", generate.VERSION + 1)
-    assert noisy().key != before
+    assert len({key, *others, chosen.key}) == 2 + len(others)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -340,33 +214,19 @@ def times(out: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in (out / "trainings").iterdir()}
 
 
-def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let trainings fail from now on."""
-
-    def computed(self: Training) -> NoReturn:
-        pytest.fail("a training was computed again")
-
-    monkeypatch.setattr(Training, "run", computed)
-
-
-def rounded(points: list[Point]) -> list[Point]:
-    return [Point.from_dict(point.to_dict()) for point in points]
-
-
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     points = run(tmp_path, "--problems", "toy", "other", "--runs", "3", "--seed", "5")
     drawn = [Training.draw(PROBLEMS[name], 5, k) for k, name in enumerate(("toy", "other", "toy"))]
     monkeypatch.setattr(generate, "CYCLES", 2)
     assert len(points) == 6
-    assert points == rounded([point for one in drawn for point in one.run()])
+    assert points == [Point.from_dict(point.to_dict()) for one in drawn for point in one.run()]  # to six digits
     assert {file.name for file in tmp_path.iterdir()} == {"points.jsonl.xz", "trainings"}
     assert set(times(tmp_path)) == {f"{one.key}.json" for one in drawn}
     record = json.loads((tmp_path / "trainings" / f"{drawn[1].key}.json").read_text())
     assert Task.from_dict(record["task"]) == drawn[1].task
-    assert [record[name] for name in ("problem", "initial_lr", "epochs", "seed")] == [
-        *("other", drawn[1].initial_lr, drawn[1].epochs, drawn[1].seed)
-    ]
+    for name in ("problem", "initial_lr", "epochs", "seed"):
+        assert record[name] == getattr(drawn[1], name)
     header = read_points(tmp_path / "points.jsonl.xz")[1]
     assert header["provenance"]["settings"]["seed"] == 5
     assert header["problems"] == {name: PROBLEMS[name].task.to_dict() for name in ("toy", "other")}
@@ -376,37 +236,32 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert said in capsys.readouterr().out
 
 
-def test_nothing_is_computed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run(tmp_path, "--runs", "2")
-    before = times(tmp_path)
-    forbid(monkeypatch)
-    assert run(tmp_path, "--runs", "2") == first
-    assert run(tmp_path, "--runs", "1") == [point for point in first if point.run == first[0].run]
-    assert times(tmp_path) == before
+@pytest.mark.parametrize("problem", ["toy", "breaking"])
+def test_nothing_is_computed_twice(problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it diverged in its first cycle; more runs add to what is there, in whichever order they end."""
+    words = ("--problems", problem, "--runs")
 
+    def backwards(pool: Any, calls: list[Callable[[], Any]]) -> Iterator[tuple[int, Any]]:
+        for place in reversed(range(len(calls))):
+            yield place, calls[place]()
 
-def test_a_training_without_points_is_not_computed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It diverged in its first cycle."""
-    assert run(tmp_path, "--problems", "breaking", "--runs", "2") == []
-    assert len(times(tmp_path)) == 2
-    forbid(monkeypatch)
-    assert run(tmp_path, "--problems", "breaking", "--runs", "2") == []
-
-
-def test_more_runs_add_to_what_is_there(tmp_path: Path) -> None:
-    first = run(tmp_path / "a", "--runs", "2")
+    first = run(tmp_path / "a", *words, "2")
+    assert len(first) == (4 if problem == "toy" else 0)
     before = times(tmp_path / "a")
-    more = run(tmp_path / "a", "--runs", "4")
+    more = run(tmp_path / "a", *words, "4", as_they_come=backwards)
     after = times(tmp_path / "a")
     assert more[: len(first)] == first
-    assert len(after) == 4
+    assert (len(before), len(after)) == (2, 4)
     assert {name: after[name] for name in before} == before
-    assert more == run(tmp_path / "b", "--runs", "4")  # as if computed in one go
+    assert more == run(tmp_path / "b", *words, "4")  # as if computed in one go
+    monkeypatch.setattr(Training, "run", lambda self: pytest.fail("a training was computed again"))
+    assert run(tmp_path / "a", *words, "4") == more
+    assert run(tmp_path / "a", *words, "1") == [point for point in more if point.run == more[0].run]
+    assert times(tmp_path / "a") == after
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["", "{", "null", "[]", "3", "{}", '{"points": null}', '{"points": [{}]}', '{"points": [null]}', "[" * 100_000],
+    "content", ["", "null", "[]", "{}", '{"points": null}', '{"points": [{}]}', '{"points": [null]}', "[" * 100_000]
 )
 def test_a_damaged_training_is_computed_again(tmp_path: Path, content: str) -> None:
     expected = run(tmp_path, "--runs", "1")
@@ -434,32 +289,19 @@ def test_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     computed: list[Training] = []
     once = Training.run
     monkeypatch.setattr(Training, "run", lambda self: computed.append(self) or once(self))
-    points = run(tmp_path, "--runs", "3")
+    keys = [point.run for point in run(tmp_path, "--runs", "3")]
     assert len(computed) == 2
-    assert list(dict.fromkeys(point.run for point in points)) == [
-        Training.draw(PROBLEMS["toy"], 0, number).key for number in range(3)
-    ]
-
-
-def test_the_order_in_which_trainings_end_does_not_matter(tmp_path: Path) -> None:
-    def backwards(pool: Any, calls: list[Callable[[], Any]]) -> Iterator[tuple[int, Any]]:
-        for place in reversed(range(len(calls))):
-            yield place, calls[place]()
-
-    assert run(tmp_path / "a", "--runs", "3", as_they_come=backwards) == run(tmp_path / "b", "--runs", "3")
+    assert list(dict.fromkeys(keys)) == [Training.draw(PROBLEMS["toy"], 0, number).key for number in range(3)]
 
 
 def prepared(*arguments: str) -> list[Training]:
     return generate.prepare(cli.parse(generate.Arguments, "", arguments)[0])
 
 
-def test_problems_take_turns() -> None:
+def test_problems_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = prepared("--problems", "other", "toy", "--runs", "5")
     assert [one.problem for one in drawn] == ["other", "toy", "other", "toy", "other"]
     assert len({one.key for one in drawn}) == 5
-
-
-def test_all_problems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate, "Trainee", lambda *_: None)
     names = list(PROBLEMS)
     assert len(names) == 12 + 3
@@ -523,19 +365,6 @@ def test_arguments_that_make_no_sense(
         arguments = ["--problems", "toy", *arguments]
     assert message.replace("{tmp}", str(tmp_path)) in arc_toys.refused(generate, capsys, *arguments)
     assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize(
-    ("words", "error", "message"),
-    [
-        (("--problems", "nose"), UnknownNameError, "Add one with lr_gym.agents.arc.problems.register"),
-        (("--problems", "toy", "toy"), InvalidArgumentError, "must differ"),
-        (("--problems", "toy", "--data", "/no/such"), InvalidArgumentError, "--data must be a folder"),
-    ],
-)
-def test_errors_of_prepare(words: tuple[str, ...], error: type[LRGymError], message: str) -> None:
-    with pytest.raises(error, match=message):
-        prepared(*words)
 
 
 def test_data_is_looked_for_where_the_option_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import struct
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,6 @@ def write_keras(path: Path, contents: Arrays) -> Path:
     return path
 
 
-def read_keras(path: Path) -> Arrays:
-    with h5py.File(path, "r") as file:
-        return {name: file[name][()] for name in KERAS}
-
-
 def sigmoid(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return 1 / (1 + np.exp(-x))
 
@@ -111,17 +106,18 @@ def random_curves(seed: int) -> npt.NDArray[np.float32]:
 # -- the network -------------------------------------------------------------------------------------------------------
 
 
-def test_size() -> None:
-    network = ARCNetwork()
+def test_new_weights_are_keras_defaults() -> None:
+    """79,043 numbers, decided by the seed and nothing else, and told apart by the fingerprint."""
+    randomness = toys.global_randomness()
+    network, again, other = ARCNetwork(3), ARCNetwork(3), ARCNetwork(2)
+    assert toys.same(randomness, toys.global_randomness())
+    assert toys.same(network.state_dict(), again.state_dict())
+    assert network.fingerprint() == again.fingerprint() != other.fingerprint()
+    assert re.fullmatch("[0-9a-f]{16}", network.fingerprint())
+    assert not torch.equal(network.conv1.weight, other.conv1.weight)
     assert sum(p.numel() for p in network.parameters() if p.requires_grad) == 79_043
     assert sum(tensor.numel() for tensor in network.weights().values()) == 79_043
-    assert network(torch.zeros(5, 300, 3)).shape == (5, 3)
-    assert network(torch.zeros(1, 300, 3)).dtype == torch.float32
     assert MULTIPLIERS == DISCRETE_MULTIPLIERS
-
-
-def test_new_weights_are_keras_defaults() -> None:
-    network = ARCNetwork(seed=3)
     for name, parameter in network.named_parameters():
         tensor = parameter.detach()
         if "bias_ih" in name:
@@ -136,45 +132,23 @@ def test_new_weights_are_keras_defaults() -> None:
             assert 0.9 * limit < tensor.abs().max() <= limit
             assert abs(float(tensor.std()) - limit / 3**0.5) < 0.15 * limit
             assert abs(float(tensor.mean())) < 0.15 * limit
+    with torch.no_grad():
+        network.dense2.bias[1] += 1e-6
+    assert pickle.loads(pickle.dumps(network)).fingerprint() == network.fingerprint() != again.fingerprint()
 
 
-def test_a_seed_decides_the_weights_and_nothing_else() -> None:
-    randomness = toys.global_randomness()
-    first, again, other = ARCNetwork(1), ARCNetwork(1), ARCNetwork(2)
-    assert toys.same(randomness, toys.global_randomness())
-    assert toys.same(first.state_dict(), again.state_dict())
-    assert not torch.equal(first.conv1.weight, other.conv1.weight)
-    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
-
-
-def test_training_leaves_the_second_biases_alone() -> None:
+def test_training_and_batches() -> None:
+    """All weights learn but the second biases; the order of a batch does not matter."""
     network = ARCNetwork()
     before = {name: tensor.clone() for name, tensor in network.weights().items()}
+    curves = np.stack([random_curves(seed) for seed in range(4)])
+    outputs = network(torch.from_numpy(curves))
+    np.testing.assert_allclose(outputs.detach(), [logits(network, one) for one in curves], atol=1e-5)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    curves = torch.from_numpy(np.stack([random_curves(seed) for seed in range(4)]))
-    torch.nn.functional.cross_entropy(network(curves), torch.tensor([0, 1, 2, 0])).backward()
+    torch.nn.functional.cross_entropy(outputs, torch.tensor([0, 1, 2, 0])).backward()
     optimizer.step()
     assert all(not torch.equal(tensor, before[name]) for name, tensor in network.weights().items())
     assert not any(tensor.any() for name, tensor in network.named_parameters() if "bias_hh" in name)
-
-
-def test_the_order_of_a_batch_does_not_matter() -> None:
-    network = ARCNetwork()
-    curves = [random_curves(seed) for seed in range(3)]
-    with torch.inference_mode():
-        together = network(torch.from_numpy(np.stack(curves))).numpy()
-    np.testing.assert_allclose(together, [logits(network, one) for one in curves], atol=1e-5)
-
-
-def test_fingerprint() -> None:
-    network = ARCNetwork()
-    first = network.fingerprint()
-    assert len(first) == 16
-    assert int(first, 16) >= 0
-    assert pickle.loads(pickle.dumps(network)).fingerprint() == first
-    with torch.no_grad():
-        network.dense2.bias[1] += 1e-6
-    assert network.fingerprint() != first
 
 
 # -- the authors' file -------------------------------------------------------------------------------------------------
@@ -182,26 +156,25 @@ def test_fingerprint() -> None:
 
 @pytest.mark.parametrize("suffix", [".h5", ".hdf5"])
 def test_keras_weights_act_as_in_keras(tmp_path: Path, suffix: str) -> None:
-    for seed in range(3):
-        contents = arrays(seed)
-        network = load_weights(write_keras(tmp_path / f"{seed}{suffix}", contents))
-        for curves in (random_curves(seed), np.zeros((300, 3))):
-            expected = keras_logits(contents, curves)
-            assert logits(network, curves) == pytest.approx(expected, abs=1e-5)
-            with torch.inference_mode():
-                double = load_weights(tmp_path / f"{seed}{suffix}").double()(torch.from_numpy(curves).double()[None])
-            assert double[0].numpy() == pytest.approx(expected, abs=1e-12)
-
-
-def test_keras_weights_of_another_precision(tmp_path: Path) -> None:
-    doubles = {name: array.astype(np.float64) for name, array in arrays().items()}
-    single = load_weights(write_keras(tmp_path / "single.h5", arrays()))
-    assert load_weights(write_keras(tmp_path / "double.h5", doubles)).fingerprint() == single.fingerprint()
+    """In any precision, and as our file."""
+    contents = arrays(len(suffix))
+    network = load_weights(write_keras(tmp_path / f"keras{suffix}", contents))
+    for curves in (random_curves(1), np.zeros((300, 3))):
+        expected = keras_logits(contents, curves)
+        assert logits(network, curves) == pytest.approx(expected, abs=1e-5)
+        with torch.inference_mode():
+            double = load_weights(tmp_path / f"keras{suffix}").double()(torch.from_numpy(curves).double()[None])
+        assert double[0].numpy() == pytest.approx(expected, abs=1e-12)
+    doubles = {name: array.astype(np.float64) for name, array in contents.items()}
+    assert load_weights(write_keras(tmp_path / "double.h5", doubles)).fingerprint() == network.fingerprint()
+    save_weights(network, tmp_path / "arc.safetensors")
+    assert load_weights(tmp_path / "arc.safetensors").fingerprint() == network.fingerprint()
 
 
 @needs_authors
 def test_golden_values_of_the_authors_network() -> None:
-    contents = read_keras(AUTHORS)
+    with h5py.File(AUTHORS, "r") as file:
+        contents = {name: file[name][()] for name in KERAS}
     network = load_weights(AUTHORS)
     nothing = np.zeros((300, 3))
     only_lr = np.tile([0, 0, 1], (300, 1))
@@ -211,16 +184,10 @@ def test_golden_values_of_the_authors_network() -> None:
     for seed in range(3):
         curves = random_curves(seed)
         assert softmax(logits(network, curves)) == pytest.approx(softmax(keras_logits(contents, curves)), abs=1e-6)
-
-
-@needs_authors
-@pytest.mark.parametrize(
-    ("lrs", "choice", "probability"), [((0.1, 0.1, 0.1), 0, 0.985), ((0.1, 0.0618, 0.0382), 2, 0.902)]
-)
-def test_golden_decisions_of_the_authors_network(lrs: tuple[float, ...], choice: int, probability: float) -> None:
     train = np.exp(-np.arange(300) / 30).reshape(3, 100)
-    curves = encode(list(train), [[cycle[-1]] * 3 for cycle in train], lrs)
-    assert softmax(logits(load_weights(AUTHORS), curves))[choice] == pytest.approx(probability, abs=6e-4)
+    for lrs, choice, probability in (((0.1, 0.1, 0.1), 0, 0.985), ((0.1, 0.0618, 0.0382), 2, 0.902)):
+        curves = encode(list(train), [[cycle[-1]] * 3 for cycle in train], lrs)
+        assert softmax(logits(network, curves))[choice] == pytest.approx(probability, abs=6e-4)
 
 
 def test_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,149 +195,92 @@ def test_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(InvalidArgumentError, match=r'arc\.h5 is a Keras file.*needs h5py.*pip install "lr-gym\[arc\]"'):
         load_weights(path)
-    load_weights(DEFAULT_WEIGHTS)
-
-
-def rename(contents: Arrays, name: str, new: str) -> Arrays:
-    return {new if key == name else key: array for key, array in contents.items()}
+    assert sum(tensor.numel() for tensor in load_weights(DEFAULT_WEIGHTS).weights().values()) == 79_043
 
 
 KERNEL = "dense_1/dense_1/kernel:0"
-BAD_KERAS: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
-    "an array is missing": (
-        lambda c: {k: v for k, v in c.items() if k != KERNEL},
-        "does not hold the weights of ARC's",
-    ),
-    "another name": (lambda c: rename(c, KERNEL, "dense_2/dense_2/kernel:0"), "does not hold the weights of ARC's"),
-    "a group in its place": (lambda c: rename(c, KERNEL, f"{KERNEL}/more"), f"{KERNEL} must be numbers of shape"),
-    "another shape": (lambda c: c | {KERNEL: c[KERNEL].T}, r"numbers of shape \(32, 3\), got .*\(3, 32\)"),
-    "too large to read": (lambda c: c | {KERNEL: np.zeros((9, 9, 9))}, r"shape \(32, 3\), got .*\(9, 9, 9\)"),
-    "whole numbers": (lambda c: c | {KERNEL: np.ones((32, 3), int)}, "must be numbers of shape"),
-    "text": (lambda c: c | {KERNEL: np.full((32, 3), b"x")}, "must be numbers of shape"),
-    "NaN": (lambda c: c | {KERNEL: c[KERNEL] * np.nan}, r"dense2\.weight must be finite"),
-    "beyond float32": (lambda c: c | {KERNEL: np.full((32, 3), 1e300)}, r"dense2\.weight must be finite"),
-    "nothing": (lambda c: {}, "does not hold the weights of ARC's"),
-}
+ALIEN = "does not hold the weights of ARC's"
+#: What takes the place of the last kernel, under which name, and the words of the error.
+BAD_KERAS: list[tuple[Any, str, str]] = [
+    (None, KERNEL, ALIEN),
+    (np.ones((32, 3)), "dense_2/dense_2/kernel:0", ALIEN),
+    (np.ones((32, 3)), f"{KERNEL}/more", f"{KERNEL} must be numbers of shape"),  # a group in its place
+    (np.ones((3, 32)), KERNEL, r"numbers of shape \(32, 3\), got .*\(3, 32\)"),
+    (np.zeros((9, 9, 9)), KERNEL, r"shape \(32, 3\), got .*\(9, 9, 9\)"),
+    (np.ones((32, 3), int), KERNEL, "must be numbers of shape"),
+    (np.full((32, 3), b"x"), KERNEL, "must be numbers of shape"),
+    (np.full((32, 3), np.nan), KERNEL, r"dense2\.weight must be finite"),
+    (np.full((32, 3), 1e300), KERNEL, r"dense2\.weight must be finite"),  # beyond float32
+]
 
 
-@pytest.mark.parametrize("case", BAD_KERAS)
-def test_bad_keras_files(case: str, tmp_path: Path) -> None:
-    change, message = BAD_KERAS[case]
-    path = write_keras(tmp_path / "arc.h5", change(arrays()))
-    with pytest.raises(FileFormatError, match=message):
-        load_weights(path)
-
-
-def test_truncated_keras_files(tmp_path: Path) -> None:
-    whole = write_keras(tmp_path / "whole.h5", arrays()).read_bytes()
+def test_bad_keras_files(tmp_path: Path) -> None:
+    path, rest = tmp_path / "arc.h5", {name: array for name, array in arrays().items() if name != KERNEL}
+    for array, name, message in BAD_KERAS:
+        write_keras(path, rest if array is None else rest | {name: array})
+        with pytest.raises(FileFormatError, match=message):
+            load_weights(path)
+    whole = write_keras(path, arrays()).read_bytes()
     for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
-        path = tmp_path / f"{length}.h5"
         path.write_bytes(whole[:length])
-        with pytest.raises(FileFormatError, match="does not hold the weights of ARC's"):
+        with pytest.raises(FileFormatError, match=ALIEN):
             load_weights(path)
 
 
 # -- our files ---------------------------------------------------------------------------------------------------------
 
 
-def test_there_and_back(tmp_path: Path) -> None:
+def test_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails leaves the old file."""
     network = ARCNetwork(seed=5)
     path = tmp_path / "new folder" / "weights.safetensors"
-    save_weights(network, path, {"trained on": "nothing", "seed": "5"})
-    assert os.listdir(path.parent) == ["weights.safetensors"]
-    copied = load_weights(path)
+    save_weights(network, str(path), {"trained on": "nothing", "seed": "5"})
+    copied = load_weights(str(path))
     assert toys.same(copied.state_dict(), network.state_dict())
     assert copied.fingerprint() == network.fingerprint()
     assert [p.requires_grad for p in copied.parameters()] == [p.requires_grad for p in network.parameters()]
     assert logits(copied, random_curves(1)).tolist() == logits(network, random_curves(1)).tolist()
     with safetensors.safe_open(path, "pt") as file:
         assert file.metadata() == {"trained on": "nothing", "seed": "5"}
-        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    assert sum(tensor.numel() for tensor in stored.values()) == 79_043
-    assert not any("bias_hh" in name for name in stored)
-
-
-def test_without_metadata(tmp_path: Path) -> None:
-    save_weights(ARCNetwork(), str(tmp_path / "w.safetensors"))
-    assert load_weights(str(tmp_path / "w.safetensors")).fingerprint() == ARCNetwork().fingerprint()
-
-
-def test_weights_of_the_authors_as_our_file(tmp_path: Path) -> None:
-    network = load_weights(write_keras(tmp_path / "arc.h5", arrays()))
-    save_weights(network, tmp_path / "arc.safetensors")
-    assert load_weights(tmp_path / "arc.safetensors").fingerprint() == network.fingerprint()
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "w.safetensors"
-    save_weights(ARCNetwork(1), path)
+        assert {*file.keys()} == {*network.weights()}
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         save_weights(ARCNetwork(2), path)
-    assert load_weights(path).fingerprint() == ARCNetwork(1).fingerprint()
-    assert os.listdir(tmp_path) == ["w.safetensors"]
+    assert load_weights(path).fingerprint() == network.fingerprint()
+    assert os.listdir(path.parent) == ["weights.safetensors"]
 
 
-def test_the_weights_of_the_package() -> None:
-    assert DEFAULT_WEIGHTS.suffix == ".safetensors"
-    assert sum(tensor.numel() for tensor in load_weights(DEFAULT_WEIGHTS).weights().values()) == 79_043
+#: What is added to the tensors, and the words of the error.
+BAD_TENSORS: list[tuple[dict[str, torch.Tensor], str]] = [
+    ({"lstm.bias_hh_l0": torch.zeros(256)}, r"missing \[\], unknown \['lstm\.bias_hh_l0'\]"),
+    ({"conv1.bias": torch.zeros(33)}, r"conv1\.bias must be .* shape \(32,\); got .*\(33,\)"),
+    ({"conv1.bias": torch.zeros(32).double()}, r"float32 of shape .*; got torch\.float64"),
+    ({"conv1.bias": torch.zeros(32).long()}, r"float32 of shape .*; got torch\.int64"),
+    ({"conv1.bias": torch.full((32,), torch.nan)}, r"conv1\.bias must be finite"),
+    ({"conv1.bias": torch.full((32,), -torch.inf)}, r"conv1\.bias must be finite"),
+]
 
 
-Tensors = dict[str, torch.Tensor]
-BAD_TENSORS: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
-    "one is missing": (
-        lambda t: {k: v for k, v in t.items() if k != "conv1.bias"},
-        r"missing \['conv1\.bias'\], unknown \[\]",
-    ),
-    "one too many": (
-        lambda t: t | {"lstm.bias_hh_l0": torch.zeros(256)},
-        r"missing \[\], unknown \['lstm\.bias_hh_l0'\]",
-    ),
-    "another shape": (
-        lambda t: t | {"conv1.bias": torch.zeros(33)},
-        r"conv1\.bias must be .* shape \(32,\); got .*\(33,\)",
-    ),
-    "another type": (
-        lambda t: t | {"conv1.bias": torch.zeros(32).double()},
-        r"float32 of shape .*; got torch\.float64",
-    ),
-    "whole numbers": (lambda t: t | {"conv1.bias": torch.zeros(32).long()}, r"float32 of shape .*; got torch\.int64"),
-    "NaN": (lambda t: t | {"conv1.bias": torch.full((32,), torch.nan)}, r"conv1\.bias must be finite"),
-    "infinity": (lambda t: t | {"conv1.bias": torch.full((32,), -torch.inf)}, r"conv1\.bias must be finite"),
-    "nothing": (lambda t: {}, "does not hold the weights of ARC's network: missing"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_TENSORS)
-def test_bad_tensors(case: str, tmp_path: Path) -> None:
-    change, message = BAD_TENSORS[case]
-    path = tmp_path / "w.safetensors"
-    path.write_bytes(safetensors.torch.save(change(ARCNetwork().weights())))
-    with pytest.raises(FileFormatError, match=message):
-        load_weights(path)
-
-
-def test_damaged_safetensors(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    save_weights(ARCNetwork(), path)
-    whole = path.read_bytes()
+def test_bad_files(tmp_path: Path) -> None:
+    """Other tensors, damaged files, and those that are none."""
+    path, tensors = tmp_path / "w.safetensors", ARCNetwork().weights()
+    contents = [(safetensors.torch.save(tensors | more), message) for more, message in BAD_TENSORS]
+    most = {name: tensor for name, tensor in tensors.items() if name != "conv1.bias"}
+    contents.append((safetensors.torch.save(most), r"missing \['conv1\.bias'\], unknown \[\]"))
+    contents.append((safetensors.torch.save({}), "does not hold the weights of ARC's network: missing"))
+    whole = safetensors.torch.save(tensors)
+    unknown_type = b'{"x":{"dtype":"Q7","shape":[1],"data_offsets":[0,4]}}'
     pieces = [whole[:length] for length in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1)]
     pieces += [b"\x80\x04}." * 100, struct.pack("<Q", 2**62) + whole[8:], whole + b"more"]
-    unknown_type = b'{"x":{"dtype":"Q7","shape":[1],"data_offsets":[0,4]}}'
     pieces.append(struct.pack("<Q", len(unknown_type)) + unknown_type + b"0000")
-    for content in pieces:
+    for content, message in (*contents, *((piece, "cannot be read as safetensors") for piece in pieces)):
         path.write_bytes(content)
-        with pytest.raises(FileFormatError, match="cannot be read as safetensors"):
+        with pytest.raises(FileFormatError, match=message):
             load_weights(path)
-
-
-def test_files_that_are_none(tmp_path: Path) -> None:
-    for name in ("missing.safetensors", "missing.h5"):
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("missing.safetensors", "missing.h5", "folder.safetensors"):
         with pytest.raises(FileFormatError, match=f"there is no file .*{name}"):
             load_weights(tmp_path / name)
-    (tmp_path / "folder.safetensors").mkdir()
-    with pytest.raises(FileFormatError, match=r"there is no file .*folder\.safetensors"):
-        load_weights(tmp_path / "folder.safetensors")
     for name in ("weights.pt", "weights", "weights.SAFE"):
         (tmp_path / name).write_bytes(pickle.dumps({}))
         with pytest.raises(FileFormatError, match=r"must be .*: \.safetensors, \.h5 or \.hdf5"):

@@ -6,6 +6,8 @@ MNIST and Shakespeare are made up: small files of the same form, in which every 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -61,34 +63,36 @@ def play() -> str:
     return "\n".join(parts)
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a data root with both."""
-    folder = tmp_path_factory.mktemp("made up")
-    images, labels = digits()
-    large = images.repeat(2, 1).repeat(2, 2).astype(np.uint8)
-    np.savez(folder / "mnist.npz", x_train=large, y_train=labels, x_test=large[:9], y_test=labels[:9])
-    (folder / "tinyshakespeare.txt").write_text(play())
-    return folder
-
-
 def forget() -> None:
     """Forget data that was loaded from another root."""
     getattr(module._shakespeare, "cache_clear", lambda: None)()
     tasks_data._load.cache_clear()
 
 
-@pytest.fixture(autouse=True)
-def _made_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("LR_GYM_DATA", str(root))
-    monkeypatch.setattr(sources, "_from_torchvision", lambda *_, **__: None)
-    forget()
-    yield
+@pytest.fixture(scope="module", autouse=True)
+def _made_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Look for data in a folder with both."""
+    folder = tmp_path_factory.mktemp("made up")
+    images, labels = digits()
+    large = images.repeat(2, 1).repeat(2, 2).astype(np.uint8)
+    np.savez(folder / "mnist.npz", x_train=large, y_train=labels, x_test=large[:9], y_test=labels[:9])
+    (folder / "tinyshakespeare.txt").write_text(play())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LR_GYM_DATA", str(folder))
+        patch.setattr(sources, "_from_torchvision", lambda *_, **__: None)
+        forget()
+        yield
     forget()
 
 
-def whole(arrays: Arrays, letter: str) -> np.ndarray[Any, Any]:
-    return np.concatenate([arrays[f"{letter}_{split}"] for split in SPLITS])
+@functools.cache
+def loaded(name: str) -> Arrays:
+    return module.LOADERS[f"arc-{name}"]()
+
+
+def whole(name: str) -> list[Any]:
+    """Return inputs and targets of a data set, of all splits."""
+    return [np.concatenate([loaded(name)[f"{letter}_{split}"] for split in SPLITS]) for letter in "xy"]
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -106,74 +110,51 @@ SHAPES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...], set[int] | None]]
     "arc-characters": (1, (32,), (32,), set(range(58))),
     "arc-capitals": (1, (48,), (48,), {0, 1}),
 }
-each_set = pytest.mark.parametrize("name", SHAPES)
 
 
-def test_all_sets_are_checked() -> None:
-    assert set(SHAPES) == set(module.LOADERS) == {PROBLEMS[name].task.data for name in PROBLEMS} | {"arc-proxy"}
-    assert set(SHAPES) <= set(tasks.data_names())
-
-
-@each_set
-def test_shapes_and_classes(name: str) -> None:
-    arrays = module.LOADERS[name]()
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_data_set(name: str) -> None:
+    """Shapes and classes; no example is in two splits; and the same every time, whatever else is random."""
+    assert SHAPES.keys() == module.LOADERS.keys() == {PROBLEMS[p].task.data for p in PROBLEMS} | {"arc-proxy"}
+    arrays = loaded(name.removeprefix("arc-"))
     units, x_shape, y_shape, classes = SHAPES[name]
     for split, share in zip(SPLITS, (3, 1, 1), strict=True):
         assert arrays[f"x_{split}"].shape == (320 * units * share, *x_shape)
         assert arrays[f"y_{split}"].shape == (320 * units * share, *y_shape)
+        assert np.isfinite(arrays[f"x_{split}"]).all()
         if classes is not None:
             assert arrays[f"y_{split}"].dtype == np.int64
             assert set(np.unique(arrays[f"y_{split}"])) <= classes
     if classes is not None and len(classes) < 58:
         assert set(np.unique(arrays["y_train"])) == classes
-    assert np.isfinite(whole(arrays, "x")).all()
     data = tasks.load(name)
     assert data.classification == (classes is not None)
     assert data.x["validation"].is_floating_point() == (name not in ("arc-sentences", "arc-characters", "arc-capitals"))
-
-
-@pytest.mark.parametrize("name", sorted(SHAPES.keys() - {"arc-sentences"}))  # people repeat themselves
-def test_no_example_is_in_two_splits(name: str) -> None:
-    arrays = module.LOADERS[name]()
-    train, val, test = ({row.tobytes() for row in arrays[f"x_{split}"]} for split in SPLITS)
-    assert train.isdisjoint(val)
-    assert train.isdisjoint(test)
-    assert val.isdisjoint(test)
-
-
-def test_the_proxy_has_other_images() -> None:
-    ours, others = ({row.tobytes() for row in whole(load(), "x")} for load in (module.fashion, module.proxy))
-    assert len(ours) > 3000
-    assert ours.isdisjoint(others)
+    splits = [{row.tobytes() for row in arrays[f"x_{split}"]} for split in SPLITS]
+    if name != "arc-sentences":  # people repeat themselves
+        assert all(a.isdisjoint(b) for a, b in itertools.combinations(splits, 2))
+    toys.disturb_global_randomness(3)
+    before = toys.global_randomness()
+    assert toys.same(module.LOADERS[name](), arrays)
+    assert toys.same(toys.global_randomness(), before)
 
 
 def test_images_are_those_of_fashion_mnist() -> None:
+    """The proxy has others."""
     source = sources.find("fashion-mnist-mini", "")
     known = {
         image.reshape(14, 2, 14, 2).astype(float).sum((1, 3)).tobytes(): int(label)
         for image, label in zip(source["x_train"], source["y_train"], strict=True)
     }
-    arrays = module.fashion()
-    for image, label in zip(whole(arrays, "x")[::50], whole(arrays, "y")[::50], strict=True):
+    for image, label in zip(*(part[::50] for part in whole("fashion")), strict=True):
         assert known[(4 * image.astype(float)).tobytes()] == label
-
-
-@each_set
-def test_data_is_the_same_every_time(name: str) -> None:
-    first = module.LOADERS[name]()
-    toys.disturb_global_randomness(3)
-    before = toys.global_randomness()
-    forget()
-    second = module.LOADERS[name]()
-    assert first.keys() == second.keys()
-    for key, array in first.items():
-        np.testing.assert_array_equal(array, second[key])
-    assert toys.same(toys.global_randomness(), before)
+    ours, others = ({row.tobytes() for row in whole(name)[0]} for name in ("fashion", "proxy"))
+    assert len(ours) > 3000
+    assert ours.isdisjoint(others)
 
 
 def test_digits_keep_their_classes() -> None:
-    arrays = module.mnist()
-    images, labels = whole(arrays, "x"), whole(arrays, "y")
+    images, labels = whole("mnist")
     assert (images[:, 0, 0] == 20 * labels).all()
     assert set(np.unique(images[:, 1:])) == {0, 200}  # not scaled, not mixed
     numbers = 250 * images[:, 0, 1] + images[:, 0, 2]
@@ -182,8 +163,7 @@ def test_digits_keep_their_classes() -> None:
 
 
 def test_pairs_are_what_they_say() -> None:
-    arrays = module.pairs()
-    images, same = whole(arrays, "x"), whole(arrays, "y")
+    images, same = whole("pairs")
     assert ((images[:, 0, 0, 0] == images[:, 1, 0, 0]) == same).all()
     assert 0.45 < same.mean() < 0.55
     first, second = (images[:, k, 0, 0].astype(int) // 20 for k in range(2))
@@ -194,8 +174,7 @@ def test_pairs_are_what_they_say() -> None:
 
 
 def test_scenes_have_their_masks() -> None:
-    arrays = module.scenes()
-    images, targets = whole(arrays, "x"), whole(arrays, "y")
+    images, targets = whole("scenes")
     sources_, labels = digits()
     known = {(image / 255 > 0.3).tobytes(): int(label) for image, label in zip(sources_, labels, strict=True)}
     masks = targets[:, 1:].astype(bool).reshape(-1, 14, 14)
@@ -210,8 +189,7 @@ def test_scenes_have_their_masks() -> None:
 
 
 def test_shapes_are_boxes_before_discs() -> None:
-    arrays = module.shapes()
-    images, classes = whole(arrays, "x").astype(float), whole(arrays, "y")
+    images, classes = whole("shapes")
     spread = []
     for image, pixels in zip(images, classes, strict=True):
         box = pixels == 2
@@ -229,7 +207,7 @@ def test_shapes_are_boxes_before_discs() -> None:
 
 
 def test_the_teachers_numbers_can_be_learned_in_part() -> None:
-    arrays = module.teacher()
+    arrays = loaded("teacher")
     x, y = arrays["x_train"].astype(float), arrays["y_train"].astype(float)
     weights = np.linalg.lstsq(x, y, rcond=None)[0]
     left = (arrays["y_test"] - arrays["x_test"] @ weights).var(0) / arrays["y_test"].var(0)
@@ -242,22 +220,20 @@ def decoded(codes: np.ndarray[Any, Any], alphabet: list[str]) -> list[str]:
 
 
 def test_sentences_have_their_marks() -> None:
-    arrays = module.sentences()
+    x, y = whole("sentences")
     found = re.findall(r"(?:^|[.?!:])([^.?!:]+)(?=([.?!]))", play())
     marks: dict[str, set[int]] = {}
     for text, mark in found:
         words = " ".join(text.lower().split())
         marks.setdefault(words[:48].ljust(48), set()).add(".?!".index(mark))
-    texts = decoded(whole(arrays, "x"), sorted(set("".join(marks))))
-    labels = whole(arrays, "y").tolist()
+    texts, labels = decoded(x, sorted(set("".join(marks)))), y.tolist()
     assert all(label in marks[text] for text, label in zip(texts, labels, strict=True))
     assert np.bincount(labels).min() > 500
     assert not any("speaker" in text for text in texts)
 
 
 def test_characters_are_followed_by_their_targets() -> None:
-    arrays, text = module.characters(), play()
-    x, y = whole(arrays, "x"), whole(arrays, "y")
+    text, (x, y) = play(), whole("characters")
     assert np.array_equal(x[:, 1:], y[:, :-1])
     pieces = decoded(np.column_stack([x, y[:, -1:]]), sorted(set(text)))
     known = {text[start : start + 33] for start in range(0, len(text) - 32, 33)}
@@ -266,43 +242,33 @@ def test_characters_are_followed_by_their_targets() -> None:
 
 
 def test_capitals_are_where_they_were() -> None:
-    arrays, text = module.capitals(), play()
-    pieces = decoded(whole(arrays, "x"), sorted(set(text.lower())))
+    text, (x, y) = play(), whole("capitals")
+    pieces = decoded(x, sorted(set(text.lower())))
     known = {text[start : start + 48].lower(): text[start : start + 48] for start in range(0, len(text) - 47, 48)}
-    for piece, capitals in zip(pieces, whole(arrays, "y"), strict=True):
+    for piece, capitals in zip(pieces, y, strict=True):
         assert [character.isupper() for character in known[piece]] == capitals.astype(bool).tolist()
-    assert 0.05 < whole(arrays, "y").mean() < 0.3
+    assert 0.05 < y.mean() < 0.3
 
 
-@pytest.mark.parametrize("name", ["arc-sentences", "arc-characters", "arc-capitals"])
-def test_no_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another root is another text; one that is none is refused."""
     monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
+    forget()
     message = f"need tinyshakespeare.txt .* not in {tmp_path}. Put it there, set LR_GYM_DATA .* or leave these problems"
-    with pytest.raises(DataNotFoundError, match=message):
-        tasks.load(name)
-
-
-def test_another_root_is_another_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = module.characters()
-    monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
-    with pytest.raises(DataNotFoundError, match=r"need tinyshakespeare\.txt"):
-        module.characters()
-    (tmp_path / "tinyshakespeare.txt").write_text(play()[::-1])
-    assert not np.array_equal(module.characters()["x_train"], first["x_train"])
-
-
-def test_a_text_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
-    (tmp_path / "tinyshakespeare.txt").write_bytes(b"\xff\xfe\x00\x01" * 1000)
-    with pytest.raises(InvalidArgumentError, match=r"tinyshakespeare\.txt"):
-        module.characters()
-
-
-def test_no_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
+    for name in ("arc-sentences", "arc-characters", "arc-capitals"):
+        with pytest.raises(DataNotFoundError, match=message):
+            tasks.load(name)
     for name in ("arc-mnist", "arc-pairs", "arc-scenes"):
         with pytest.raises(DataNotFoundError, match="the data set 'mnist' is in none of these places"):
             tasks.load(name)
+    (tmp_path / "tinyshakespeare.txt").write_text(play()[::-1])
+    assert not np.array_equal(module.characters()["x_train"], loaded("characters")["x_train"])
+    (tmp_path / "binary").mkdir()
+    (tmp_path / "binary" / "tinyshakespeare.txt").write_bytes(b"\xff\xfe\x00\x01" * 1000)
+    monkeypatch.setenv("LR_GYM_DATA", str(tmp_path / "binary"))
+    with pytest.raises(InvalidArgumentError, match=r"tinyshakespeare\.txt"):
+        module.characters()
+    forget()
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------
@@ -356,7 +322,10 @@ def test_the_adversary_moves_every_pixel_by_epsilon(inference: bool) -> None:
     model.network.register_forward_pre_hook(lambda _, arguments: looked_at.append(arguments[0].detach().clone()))
     with torch.inference_mode(inference):
         outputs = model(x)
-    moved = looked_at[-1]
+        assert model(noise(5, 1, 14, 14)).shape == (5, 10, 2)  # also what was made for inference
+    moved = looked_at[2]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not x.requires_grad
     assert torch.equal(x, before)
     assert (moved - x).abs().numpy() == pytest.approx(0.25, abs=1e-6)
     with torch.no_grad():
@@ -371,21 +340,8 @@ def test_the_adversary_moves_every_pixel_by_epsilon(inference: bool) -> None:
     assert bool((losses[1] < losses[2]).all())
 
 
-def test_the_adversary_leaves_no_gradients() -> None:
-    model, x = models.Adversarial((1, 14, 14), 10, width=8), noise(5, 1, 14, 14)
-    model(x)
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert not x.requires_grad
-
-
-def test_the_adversary_takes_what_was_made_for_inference() -> None:
-    model = models.Adversarial((1, 14, 14), 10, width=8)
-    with torch.inference_mode():
-        x = noise(5, 1, 14, 14)
-        assert model(x).shape == (5, 10, 2)
-
-
-def test_a_siamese_network_is_symmetric() -> None:
+def test_what_networks_look_at() -> None:
+    """Siamese ones are symmetric, recurrent ones do not look ahead, a transformer knows places."""
     torch.manual_seed(0)
     model, x = models.Siamese((2, 14, 14), 2, width=3), noise(6, 2, 14, 14)
     outputs = model(x)
@@ -394,21 +350,12 @@ def test_a_siamese_network_is_symmetric() -> None:
     assert torch.allclose(equal, equal[:1].expand(6, -1), atol=1e-6)  # any image with itself
     assert not torch.allclose(outputs, equal, atol=1e-3)
     assert not torch.allclose(outputs[0], outputs[1], atol=1e-4)
-
-
-def test_recurrent_networks_do_not_look_ahead() -> None:
-    torch.manual_seed(0)
-    model, x = models.Recurrent(5, kind="GRU", width=8, every=True), tokens(2, 10)
-    other = x.clone()
-    other[:, 6:] = (x[:, 6:] + 1) % 80
-    assert torch.equal(model(x)[..., :6], model(other)[..., :6])
-    assert not torch.equal(model(x)[..., 6], model(other)[..., 6])
-
-
-def test_a_transformer_knows_places() -> None:
-    torch.manual_seed(0)
-    model = models.Transformer((12,), 2).eval()
-    outputs = model(torch.full((1, 12), 7))
+    gru, text = models.Recurrent(5, kind="GRU", width=8, every=True), tokens(2, 10)
+    other = text.clone()
+    other[:, 6:] = (text[:, 6:] + 1) % 80
+    assert torch.equal(gru(text)[..., :6], gru(other)[..., :6])
+    assert not torch.equal(gru(text)[..., 6], gru(other)[..., 6])
+    outputs = models.Transformer((12,), 2).eval()(torch.full((1, 12), 7))
     assert len({tuple(row) for row in outputs[0].T.tolist()}) == 12
 
 
@@ -505,22 +452,20 @@ def test_a_problem_can_be_trained(name: str) -> None:
 
 
 def test_draws() -> None:
-    problem = PROBLEMS["teacher-mlp"]
-    rng = np.random.default_rng(0)
+    problem, rng = PROBLEMS["teacher-mlp"], np.random.default_rng(0)
     drawn = [problem.draw(rng) for _ in range(2000)]
     low, high = np.log(problem.lrs)
+    assert problem.lrs == (1e-5, 3e-2)
     for optimizer, (_, _, scale) in OPTIMIZERS.items():
-        own = [draw for draw in drawn if draw[0] == optimizer]
+        own = [lr / scale for name, lr, _ in drawn if name == optimizer]
         assert 400 < len(own) < 600
-        places = (np.log([lr / scale for _, lr, _ in own]) - low) / (high - low)
-        assert places.min() >= 0
-        assert places.max() <= 1
+        places = (np.log(own) - low) / (high - low)
+        assert 0 <= places.min() < places.max() <= 1
         assert np.histogram(places, 4, (0, 1))[0].min() > len(own) / 4 * 0.7  # log-uniform
     epochs = np.bincount([n for _, _, n in drawn], minlength=11)
-    assert epochs[0] == 0
-    assert len(epochs) == 11
+    assert (epochs[0], len(epochs)) == (0, 11)
     assert epochs[1:].min() > 140
-    assert all(type(draw[0]) is str and type(draw[1]) is float and type(draw[2]) is int for draw in drawn[:3])
+    assert [type(value) for value in drawn[0]] == [str, float, int]
 
 
 def test_problems_of_ones_own() -> None:
