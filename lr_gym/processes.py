@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import signal
@@ -15,6 +14,7 @@ from typing import TypeVar
 import torch
 
 from lr_gym.errors import LRGymError
+from lr_gym.registry import register_from
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPoolExecutor:
 
     Args:
         count: How many.
-        modules: What each imports first, because it registers something that the work needs.
+        modules: What registers something that the work needs, for `lr_gym.registry.register_from`.
     """
     return ProcessPoolExecutor(
         count, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare, initargs=(tuple(modules),)
@@ -57,7 +57,7 @@ def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPoolExecutor:
 def _prepare(modules: Sequence[str]) -> None:
     prepare_worker()
     for module in modules:
-        importlib.import_module(module)
+        register_from(module)
 
 
 def as_they_come(pool: ProcessPoolExecutor, calls: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:

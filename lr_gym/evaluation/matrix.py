@@ -86,6 +86,11 @@ class Cell:
         }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:24]
 
+    @property
+    def record(self) -> str:
+        """Name of the file that keeps the record."""
+        return f"{self.key}.json"
+
     def run(self) -> Rollout:
         """Run the episode."""
         with contextlib.closing(LRTrainingEnv(self.trained, **self.env_options)) as env:
@@ -125,7 +130,7 @@ class _Job:
 
     @property
     def record(self) -> Path | None:
-        return None if self.folder is None else self.folder / f"{self.cell.key}.json"
+        return None if self.folder is None else self.folder / self.cell.record
 
     @property
     def failure(self) -> Path | None:
@@ -173,7 +178,7 @@ class Workers:
         Args:
             count: Worker processes, each with one torch thread.
             in_process: Start none and run cells here, one after another.
-            modules: Modules that each worker imports first, because they register something that cells need.
+            modules: What registers something that cells need, for `lr_gym.registry.register_from`, in each worker.
         """
         self.count, self._modules = count, tuple(modules)
         self._pool = None if in_process else worker_pool(count, modules)

@@ -139,7 +139,7 @@ def strict_json(text: str) -> Any:
 
 def test_results_file(done: tuple[Path, Page], rows: list[Group], tuned: dict[str, dict[str, Tuned]]) -> None:
     values = strict_json((done[0] / "results.json").read_text())
-    assert values.keys() == {"provenance", "seeds", "yardstick", "standings", "tuned", "rows"}
+    assert values.keys() == {"provenance", "seeds", "reference", "yardstick", "standings", "tuned", "rows"}
     assert values["provenance"] == ABOUT
     assert (values["seeds"], values["yardstick"]) == ([0, 1, 2], "reference")
     as_json = json.loads(json.dumps(finite([row.to_dict() for row in rows]), allow_nan=False))
