@@ -89,10 +89,16 @@ def parse(
     Returns:
         The arguments, and the parser, whose `error` reports what turns out wrong later.
     """
-    parser = Parser(prog=prog, description=description, allow_abbrev=False)
-    for field in dataclasses.fields(arguments_class):  # type: ignore[arg-type]
-        _add(parser, field)
+    parser = make_parser(arguments_class, description, prog)
     return arguments_class(**vars(parser.parse_args(argv))), parser
+
+
+def make_parser(arguments_class: type[Any], description: str, prog: str | None = None) -> Parser:
+    """Return the parser that `parse` parses with."""
+    parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    for field in dataclasses.fields(arguments_class):
+        _add(parser, field)
+    return parser
 
 
 def _add(parser: Parser, field: dataclasses.Field[Any]) -> None:
@@ -103,7 +109,7 @@ def _add(parser: Parser, field: dataclasses.Field[Any]) -> None:
     if details.pop("positional", False):
         parser.add_argument(field.name, **details)
         return
-    if field.default is not None and "action" not in details:
+    if field.default not in (None, ()) and "action" not in details:
         details["help"] += f" (default: {_words(field.default)})".replace("%", "%%")
     parser.add_argument("--" + field.name.replace("_", "-"), default=field.default, **details)
 
@@ -203,6 +209,11 @@ def make_folder(path: Path) -> None:
     except OSError as error:
         reason = f"{path} is a file" if path.is_file() else f"{path} cannot be made: {error.strerror}"
         raise InvalidArgumentError(f"--out must be a folder, {reason}") from error
+
+
+def again(parser: Parser) -> str:
+    """Return the words that start a program again: `uv run NAME.py` for a file, its name for an installed command."""
+    return f"uv run {parser.prog}" if parser.prog.endswith(".py") else parser.prog
 
 
 def run(main: Callable[[], None]) -> NoReturn:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lr_gym.errors import FileFormatError, UnknownNameError
+from lr_gym.evaluation.archive import read_record
 from lr_gym.evaluation.groups import Group, references, tested
 from lr_gym.evaluation.matrix import Failure
 from lr_gym.evaluation.ranking import Standing, standings
-from lr_gym.evaluation.rollout import Rollout
 from lr_gym.files import read_json, write_json
 
 #: The file, and the folder of the records, both in the folder of the comparison.
@@ -108,14 +108,7 @@ class Results:
 def _group(row: Mapping[str, Any], folder: Path) -> Group:
     """Return a row of `results.json` with its runs, before any test."""
     names = row["task"], row["agent"], row["initial_lr"]
-    runs = []
-    for record in row["records"]:
-        try:
-            runs.append(Rollout.from_dict(read_json(folder / record)))
-        except FileFormatError as error:
-            raise FileFormatError(
-                f"a record of {row['agent']} on {row['task']} is missing or damaged: {error}. The command that made "
-                f"it, with --out {folder.parent}, runs what is missing"
-            ) from error
+    whose = f"{row['agent']} on {row['task']} from {row['initial_lr']:g}"
+    runs = [read_record(folder / record, whose) for record in row["records"]]
     failures = [Failure(*failure.split(": ", 1)) for failure in row["failures"]]
     return Group(*names, runs, failures, row["own_start"], row["records"])
