@@ -1,4 +1,4 @@
-"""A controller, invented episodes, and a clean slate after plugins."""
+"""A controller, a finished training, invented episodes, and a clean slate after plugins."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 import tiny
-from transfer_toys import Episodes
+from command_toys import Episodes
 
 from lr_gym.agents.base import AGENTS
 from lr_gym.evaluation import Cell, report
-from lr_gym.tasks import TASKS
-from lr_gym.tasks.data import DATA
+from lr_gym.tasks import MODELS, TASKS
+from lr_gym.tasks import data as data_module
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a training run; not to be changed."""
+    return tiny.finished_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture
@@ -29,12 +35,12 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget after the test what plugins did: their place on the path, their modules and what they registered."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # beside a plugin
-    registries = (AGENTS, DATA, TASKS)
-    before, modules = [dict(registry._things) for registry in registries], set(sys.modules)
+    registries = (AGENTS, data_module.DATA, MODELS, TASKS)
+    for registry in registries:
+        monkeypatch.setattr(registry, "_things", dict(registry._things))
+    modules = set(sys.modules)
     yield
-    for registry, things in zip(registries, before, strict=True):
-        registry._things.clear()
-        registry._things.update(things)
+    data_module._load.cache_clear()
     for name in set(sys.modules) - modules:
         if "plugin" in name:
             del sys.modules[name]

@@ -13,14 +13,11 @@ import tiny
 
 import eval_transfer
 from lr_gym import cli
+from lr_gym.commands.plan import prepare
 from lr_gym.evaluation import Cell, Rollout
 
 OVERRIDE = (
-    "--override",
-    "budget=20",
-    "batch_size=8",
-    "train_size=100",
-    "validation_size=50",
+    *("--override", "budget=20", "batch_size=8", "train_size=100", "validation_size=50"),
     'model_options={"width":4}',
 )
 ARGUMENTS = (
@@ -32,6 +29,20 @@ MLP = ("--task", "fashion-mnist-mini/mlp", "--runs", "2", "--workers", "1", *OVE
 TWO_TASKS = ("--task", "fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5", "--runs", "2", *OVERRIDE[:-1])
 FIGURES = ("standings.png", "starts.png", "schedules.png", "losses.png")
 FILES = {"results.json", "table.md", "report.html", *FIGURES}
+#: An agent with an option.
+AGENT_PLUGIN = """
+from lr_gym import agents
+
+class Steady(agents.FixedAgent):
+    def __init__(self, lr=0.5):
+        super().__init__()
+        self.lr = lr
+
+    def next_lr(self):
+        return self.lr
+
+agents.register("steady", Steady)
+"""
 DATA_PLUGIN = """
 import numpy as np
 from lr_gym import tasks
@@ -105,8 +116,17 @@ def failed(*words: str) -> int:
 
 
 def prepared(*arguments: str) -> Any:
-    return eval_transfer.prepare(cli.parse(eval_transfer.Arguments, "", arguments)[0])
+    return prepare(cli.parse(eval_transfer.Arguments, "", arguments)[0])
 
 
 def names(plan: Any) -> list[str]:
-    return [contestant.name for contestant in plan.contestants]
+    return [contestant.name for contestant in plan.contestants.everywhere]
+
+
+def keys(plan: Any, seed: int = 0) -> list[str]:
+    """Return the hashes of an episode of every row and of every candidate of the tuning, on all tasks."""
+    entries = [entry for task in plan.tasks for entry in plan.entries(task)]
+    cells = [Cell(e.task, e.contestant, e.initial_lr, seed, plan.env) for e in entries]
+    tried = [(task, c) for task in plan.tasks for of in plan.tune[task.name].values() for c in of]
+    cells += [Cell(task, c.contestant, c.initial_lr, seed, plan.env) for task, c in tried]
+    return [cell.key for cell in cells]
