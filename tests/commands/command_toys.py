@@ -48,9 +48,9 @@ import numpy as np
 from lr_gym import tasks
 
 def waves():
-    x = np.random.default_rng(0).normal(size=(60, 4))
-    return {"x_train": x[:48], "y_train": (x[:48, 0] > 0).astype("int64"),
-            "x_test": x[48:], "y_test": (x[48:, 0] > 0).astype("int64")}
+    x = np.random.default_rng(0).normal(size=(360, 4))
+    y = (x[:, 0] > 0).astype("int64")
+    return {"x_train": x[:300], "y_train": y[:300], "x_test": x[300:], "y_test": y[300:]}
 
 tasks.register_data("plugin waves", waves)
 tasks.register(tasks.Task(name="plugin waves/mlp", data="plugin waves", model_options={"width": 4},
@@ -101,6 +101,10 @@ def rows(out: Path) -> list[dict[str, Any]]:
 def row_of(out: Path, agent: str, lr: float | None = None) -> dict[str, Any]:
     (found,) = (row for row in rows(out) if row["agent"] == agent and lr in (None, row["initial_lr"]))
     return found
+
+
+def losses_of(row: dict[str, Any]) -> list[float]:
+    return [result["test_loss"] for result in row["results"]]
 
 
 def run(*words: str) -> None:

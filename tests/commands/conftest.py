@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import tiny
+import torchvision
 from command_toys import Episodes
 
+from lr_gym import tasks
 from lr_gym.agents.base import AGENTS
 from lr_gym.evaluation import Cell, report
 from lr_gym.tasks import MODELS, TASKS
@@ -44,6 +47,20 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in set(sys.modules) - modules:
         if "plugin" in name:
             del sys.modules[name]
+
+
+@pytest.fixture
+def families(clean: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register families, one of which has another to be validated on; and let there be no network."""
+
+    def no_download(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("no network in tests")
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", no_download)
+    for name in ("lonely", "paired", "paired-validation"):
+        tasks.register(tiny.family(name=name))
+    tasks.register(tiny.family(name="uneven", axes=([{"budget": 8}, {"budget": 12}], [{"decision_interval": 2}])))
+    tasks.register(tiny.family(name="steep", initial_lr_range=(1e-3, 20.0), axes=()))
 
 
 @pytest.fixture

@@ -10,39 +10,18 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import command_toys as toys
 import matplotlib.image
 import pytest
 import tiny
-from command_toys import (
-    AGENT_PLUGIN,
-    ARGUMENTS,
-    DATA_PLUGIN,
-    FIGURES,
-    FILES,
-    MLP,
-    OVERRIDE,
-    TWO_TASKS,
-    Episodes,
-    failed,
-    names,
-    prepared,
-    results,
-    row_of,
-    rows,
-    run,
-    valley,
-)
+from command_toys import MLP, TWO_TASKS, Episodes, failed, losses_of, prepared, results, row_of, rows, run
 
-import eval_transfer
-from lr_gym import LRTrainingEnv, agents, cli, rollout
+from lr_gym import LRTrainingEnv, cli, rollout
 from lr_gym.agents.baselines import PEAKS
-from lr_gym.agents.schedules import STEP_DECAY_GRID
-from lr_gym.commands.evaluate import run_tuning
 from lr_gym.control.controller import Controller
 from lr_gym.errors import LRGymError
-from lr_gym.evaluation import Cell, Rollout, Workers, report
+from lr_gym.evaluation import Cell, Rollout, report
 
 ONE_START = (*MLP, "--agents", "constant", "step", "--initial-lrs", "1e-2")
 
@@ -51,97 +30,72 @@ ONE_START = (*MLP, "--agents", "constant", "step", "--initial-lrs", "1e-2")
 def here(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return what a comparison of that controller leaves, made in this process; not to be changed."""
     out = tmp_path_factory.mktemp("here")
-    tiny.run_main(eval_transfer, "--controller", str(finished / "controller"), *ARGUMENTS, "--out", str(out))
+    run("--controller", str(finished / "controller"), *toys.ARGUMENTS, "--out", str(out))
     return out
 
 
-def losses_of(row: dict[str, Any]) -> list[float]:
-    return [result["test_loss"] for result in row["results"]]
-
-
 def test_what_is_left(finished: Path, here: Path) -> None:
-    assert {path.name for path in here.iterdir()} == FILES | {"episodes"}
-    values, learned = results(here), Controller.load(finished)
-    seeds = values["provenance"]["settings"]["seeds"]
-    assert values["seeds"] == seeds == sorted(set(seeds), key=seeds.index)
+    assert {path.name for path in here.iterdir()} == toys.FILES | {"episodes"}
+    seeds, learned = results(here)["seeds"], Controller.load(finished)
+    assert results(here)["provenance"]["settings"]["seeds"] == seeds
     best = results(finished)["comparison"]["best_step_decay"]["initial_lr"]
-    found = [(row["agent"].partition(" (")[0], row["initial_lr"], row["own_start"]) for row in values["rows"]]
+    found = [(row["agent"].partition(" (")[0], row["initial_lr"], row["own_start"]) for row in rows(here)]
     everywhere = itertools.product(("controller", "constant", "step"), (1e-2, 1e-3), (False,))
     assert found == [*everywhere, ("transferred step decay", best, True)]
-    env = LRTrainingEnv(tiny.task(**dict(cli.assignment(w) for w in OVERRIDE[1:])), **learned.description.env_options())
-    for row in values["rows"]:
+    env = LRTrainingEnv(tiny.task(**dict(map(cli.assignment, toys.OVERRIDE[1:]))), **learned.env_options)
+    for row in rows(here):
         assert [result["seed"] for result in row["results"]] == seeds
         assert (row["reference"] is None) == (row["agent"] == "controller" or row["own_start"])
         if row["agent"] == "controller":
-            expected = [rollout(env, learned, seed=seed, initial_lr=row["initial_lr"]).result for seed in seeds]
-            assert losses_of(row) == [result["test_loss"] for result in expected]
-    tables = {
-        "All tasks together": 4,
-        "Side by side": 2,
-        "fashion-mnist-mini/mlp": 4,
-        "fashion-mnist-mini/mlp: every row": 7,
-    }
+            runs = [rollout(env, learned, seed=seed, initial_lr=row["initial_lr"]) for seed in seeds]
+            assert losses_of(row) == [record.result["test_loss"] for record in runs]
     parts = (here / "table.md").read_text().split("\n## ")[1:]
-    assert {part.splitlines()[0]: part.count("\n| ") - 2 for part in parts} == tables  # less head and rule
-    assert all(matplotlib.image.imread(here / name)[..., :3].std() > 0.05 for name in FIGURES)
+    lines = [(part.splitlines()[0].rpartition(": ")[2], part.count("\n| ") - 2) for part in parts]  # less head, rule
+    assert lines == [("All tasks together", 4), ("Side by side", 2), ("fashion-mnist-mini/mlp", 4), ("every row", 7)]
+    assert all(matplotlib.image.imread(here / name)[..., :3].std() > 0.05 for name in toys.FIGURES)
     page = (here / "report.html").read_text()
-    assert (page.count('<img src="data:image/png;base64,'), page.count("<table>")) == (len(FIGURES), len(tables))
-    assert not any(word in page for word in ("<script", "http://", "https://", 'src="/'))
+    assert (page.count('<img src="data:image/png;base64,'), page.count("<table>")) == (len(toys.FIGURES), len(lines))
 
 
 def test_as_a_process_with_plugins_in_workers(finished: Path, here: Path, tmp_path: Path) -> None:
     """The rows of before are the same; others are of agents and data that each worker must register."""
-    plugins = {tmp_path / "steady_plugin.py": AGENT_PLUGIN, tmp_path / "data_plugin.py": DATA_PLUGIN}
-    for file, text in plugins.items():
-        file.write_text(text)
-    words = [
-        "--controller",
-        str(finished),
-        *ARGUMENTS,
-        "--plugins",
-        *map(str, plugins),
-        "--out",
-        str(tmp_path / "a [b]"),
-    ]
+    (tmp_path / "steady_plugin.py").write_text(toys.AGENT_PLUGIN)
+    (tmp_path / "data_plugin.py").write_text(toys.DATA_PLUGIN)
+    words, out = [*toys.ARGUMENTS], tmp_path / "a [b]"
     words.insert(words.index("step") + 1, "steady:lr=2e-6")
     words.insert(words.index("fashion-mnist-mini/mlp") + 1, "plugin waves/mlp")
+    words += ["--controller", str(finished), "--plugins", "steady_plugin.py", "data_plugin.py", "--out", str(out)]
     done = tiny.run_script("eval_transfer.py", *words, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    out = tmp_path / "a [b]"
     assert f"Results, figures and a page that shows them (report.html) are in {out}" in done.stdout.replace("\n", "")
-    assert {path.name for path in out.iterdir()} == FILES | {"episodes"}
     found = {(row["task"], row["agent"], row["initial_lr"]): row["results"] for row in rows(out)}
     assert all(found[row["task"], row["agent"], row["initial_lr"]] == row["results"] for row in rows(here))
-    assert len(found) == 2 * len(rows(here)) + 2 * 2
-    records = [
-        json.loads((out / "episodes" / name).read_text()) for name in row_of(out, "steady:lr=2e-6", 1e-2)["records"]
-    ]
+    assert len(found) == len(rows(out)) == 2 * len(rows(here)) + 2 * 2
+    steady = next(row for row in rows(out) if row["agent"] == "steady:lr=2e-6")
+    records = [json.loads((out / "episodes" / name).read_text()) for name in steady["records"]]
     assert [record["lrs"] for record in records] == [pytest.approx([1e-2, 2e-6], rel=1e-5)] * 2
     about = results(out)["provenance"]
-    assert about["command"].startswith(f"eval_transfer.py --controller '{finished}' --task fashion-mnist-mini/mlp")
+    assert about["command"].startswith("eval_transfer.py --task fashion-mnist-mini/mlp 'plugin waves/mlp' --agents")
     assert {"commit", "python", "packages"} < about.keys()
 
 
-def test_the_same_command_again_computes_nothing(
-    finished: Path, here: Path, episodes: Episodes, tmp_path: Path
-) -> None:
-    shutil.copytree(here, tmp_path / "out")
-    (tmp_path / "out" / "results.json").unlink()
-    run("--controller", str(finished), *ARGUMENTS, "--out", str(tmp_path / "out"))
+def test_the_same_command_again_runs_nothing(finished: Path, here: Path, episodes: Episodes, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(here, tmp_path / "out"))
+    (out / "results.json").unlink()
+    run("--controller", str(finished), *toys.ARGUMENTS, "--out", str(out))
     assert episodes.cells == []
-    assert rows(tmp_path / "out") == rows(here)
+    assert rows(out) == rows(here)
 
 
 @pytest.mark.parametrize("done", [0, 3, 8, 11])
 def test_ctrl_c_and_on(done: int, episodes: Episodes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Stopped at the first episode, while tuning, after it, and later: the same command computes what is missing."""
-    words = (*ARGUMENTS, "--tune", "constant", "--tuning-runs", "8", "--out")
-    episodes.invent = valley(3e-3)
+    words = (*toys.ARGUMENTS, "--tune", "constant", "--tuning-runs", "8", "--out")
+    episodes.invent = toys.valley(3e-3)
     run(*words, str(tmp_path / "at once"))
     expected = {cell.key for cell in episodes.cells}
     assert len(expected) == len(episodes.cells) == 8 + 2 * (2 * 2 + 1)
-    episodes.cells, episodes.stop_after = [], done
-    out = tmp_path / "stopped"
+    episodes.cells, episodes.stop_after, out = [], done, tmp_path / "stopped"
     assert failed(*words, str(out)) == cli.INTERRUPTED == 130
     assert f"Stopped. The same command with --out {out} continues." in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} <= {"episodes"}
@@ -156,20 +110,20 @@ def test_ctrl_c_and_on(done: int, episodes: Episodes, tmp_path: Path, capsys: py
 
 LOSSES = {"constant": 2.0, "step": 1.0, "tuned cosine": 4.0}
 STARTS = [None, None, "constant from 0.01", "constant from 0.001", None]
+STEPS = ["step from 0.01", "step from 0.001", None, None, None]
 
 
 @pytest.mark.parametrize(
     ("options", "reference", "references", "yardstick"),
     [
-        ("", "constant", STARTS, "tuned cosine"),
-        ("--reference step", "step", ["step from 0.01", "step from 0.001", None, None, None], "tuned cosine"),
-        ("--reference tuned_cosine", "tuned cosine", ["tuned cosine from 0.003"] * 4 + [None], "tuned cosine"),
-        ("--yardstick tuned_cosine", "constant", STARTS, "tuned cosine"),
-        ("--yardstick step", "constant", STARTS, "step"),
+        ((), "constant", STARTS, "tuned cosine"),
+        (("--reference", "step", "--yardstick", "tuned cosine"), "step", STEPS, "tuned cosine"),
+        (("--reference", "tuned cosine"), "tuned cosine", ["tuned cosine from 0.003"] * 4 + [None], "tuned cosine"),
+        (("--yardstick", "step"), "constant", STARTS, "step"),
     ],
 )
 def test_reference_and_yardstick(
-    options: str,
+    options: tuple[str, ...],
     reference: str,
     references: list[str | None],
     yardstick: str,
@@ -178,25 +132,14 @@ def test_reference_and_yardstick(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A tuned one has one row, with which every start is compared."""
-    episodes.invent = lambda cell: tiny.record(
-        seed=cell.seed,
-        test_loss=LOSSES[cell.contestant.name] * (1 + 0.01 * (cell.seed % 7)),
-        best=abs(math.log10(cell.initial_lr / 3e-3)) + 1,
-    )
-    words = (
-        *MLP,
-        "--initial-lrs",
-        "1e-2",
-        "1e-3",
-        "--agents",
-        "constant",
-        "step",
-        "--tune",
-        "cosine",
-        "--tuning-runs",
-        "8",
-    )
-    run(*words, *(word.replace("_", " ") for word in options.split()), "--out", str(tmp_path))
+
+    def invent(cell: Cell) -> Rollout:
+        loss = LOSSES[cell.contestant.name] * (1 + 0.01 * (cell.seed % 7))
+        return tiny.record(seed=cell.seed, test_loss=loss, best=abs(math.log10(cell.initial_lr / 3e-3)) + 1)
+
+    episodes.invent = invent
+    words = ("--initial-lrs", "1e-2", "1e-3", "--agents", "constant", "step", "--tune", "cosine", "--tuning-runs", "8")
+    run(*MLP, *words, *options, "--out", str(tmp_path))
     found, text = rows(tmp_path), capsys.readouterr().out
     assert [row["agent"] for row in found] == ["constant", "constant", "step", "step", "tuned cosine"]
     assert [row["reference"] for row in found] == references
@@ -204,10 +147,8 @@ def test_reference_and_yardstick(
     assert compared == {agent: float(LOSSES[agent] < LOSSES[reference]) for agent in compared}
     assert f"Reference: {reference}. p:" in text
     assert f"Reference: {reference}. p:" in (tmp_path / "table.md").read_text()
-    assert results(tmp_path)["yardstick"] == yardstick
     ratios = {s["agent"]: s["median"] for s in results(tmp_path)["standings"]}
     assert ratios == pytest.approx({agent: loss / LOSSES[yardstick] for agent, loss in LOSSES.items()})
-    assert list(ratios) == ["step", "constant", "tuned cosine"]
     assert f"All tasks: test loss over that of {yardstick}" in text
 
 
@@ -217,7 +158,6 @@ def test_the_screen(episodes: Episodes, tmp_path: Path, capsys: pytest.CaptureFi
     run(*TWO_TASKS, "--agents", "constant", "--initial-lrs", "0.1", "0.01", "--out", str(tmp_path / "tasks"))
     (standing,) = results(tmp_path / "tasks")["standings"]
     assert [entry["ratio"] for entry in standing["ratios"]] == pytest.approx([4 / 1.3, 1.0] * 2)
-    assert results(tmp_path / "tasks")["yardstick"] is None
     assert "All tasks: test loss over that of the lowest of the task" in capsys.readouterr().out
     run(*ONE_START, "--out", str(tmp_path / "two"))
     assert "All tasks" not in capsys.readouterr().out
@@ -227,7 +167,7 @@ def test_the_screen(episodes: Episodes, tmp_path: Path, capsys: pytest.CaptureFi
     assert not any(word in text for word in ("test accuracy", "**"))
     for part in text.split("All tasks: test loss over that of the lowest of the task"):
         lines = [line for line in part.splitlines() if " 1.10 " in line]  # 1 + (6 + 2 * 3) / (3 * 40)
-        assert [line.split()[1] for line in lines] == names(prepared("--agents", "all"))
+        assert [line.split()[1] for line in lines] == toys.names(prepared("--agents", "all"))
 
 
 def test_runs_of_other_optimizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,12 +179,8 @@ def test_runs_of_other_optimizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [(row["agent"], row["initial_lr"], row["own_start"]) for row in rows(tmp_path)] == each * 2
     for row, optimizer in zip(rows(tmp_path)[1:3], ("prodigy", "SGD"), strict=True):
         env = LRTrainingEnv(prepared(*TWO_TASKS).tasks[0].replace(optimizer=optimizer))
-        lr, seeds = row["initial_lr"], results(tmp_path)["seeds"]
-        expected = [rollout(env, lambda _: [0.0], seed=seed, initial_lr=lr).result["test_loss"] for seed in seeds]
-        assert losses_of(row) == expected
-    records = [json.loads(file.read_text()) for file in (tmp_path / "episodes").iterdir()]
-    assert Counter(record["task"]["optimizer"] for record in records) == {"Adam": 4, "prodigy": 4, "SGD": 4}
-    assert all(set(record["lrs"]) == {record["initial_lr"]} for record in records)
+        runs = [rollout(env, lambda _: [0.0], seed=s, initial_lr=row["initial_lr"]) for s in results(tmp_path)["seeds"]]
+        assert losses_of(row) == [record.result["test_loss"] for record in runs]
 
 
 # -- tuning ------------------------------------------------------------------------------------------------------------
@@ -257,8 +193,8 @@ def test_the_choice_is_that_of_a_grid_by_hand(episodes: Episodes, tmp_path: Path
     """By the mean of validation losses; one lucky run, or the test loss, would choose others. Each task its own."""
     words = (*TWO_TASKS, "--agents", "constant", "--initial-lrs", "0.5", "--tune", "cosine", "constant")
     plan = prepared(*words, "--tuning-runs", "16")
-    tasks = [task.name for task in plan.tasks]
-    grids = {tasks[0]: GRID, tasks[1]: dict(zip(PEAKS, reversed(GRID.values()), strict=True))}
+    first, second = (task.name for task in plan.tasks)
+    grids = {first: GRID, second: dict(zip(PEAKS, reversed(GRID.values()), strict=True))}
     seeds = plan.tuning_seeds[:2]
 
     def invent(cell: Cell) -> Rollout:
@@ -273,55 +209,25 @@ def test_the_choice_is_that_of_a_grid_by_hand(episodes: Episodes, tmp_path: Path
     assert tried == dict.fromkeys(itertools.product(grids, ("tuned cosine", "tuned constant"), PEAKS), 2)
     assert {cell.seed for cell in episodes.cells} == {*seeds, *plan.seeds}
     assert len(list((tmp_path / "episodes").iterdir())) == len(episodes.cells) == 2 * 2 * 16 + 2 * 3 * 2
-    chosen = dict(zip(tasks, (1e-2, 3e-3), strict=True))
-    for task, lr in chosen.items():
-        tuned = results(tmp_path)["tuned"][task]
-        assert list(tuned) == ["tuned cosine", "tuned constant"]
-        for name, outcome in tuned.items():
+    expected = []
+    for task, lr in ((first, 1e-2), (second, 3e-3)):
+        expected += [(task, "constant", 0.5), (task, "tuned cosine", lr), (task, "tuned constant", lr)]
+        for name, outcome in results(tmp_path)["tuned"][task].items():
             identity = {"agent": name.removeprefix("tuned "), "options": {}}
             assert (outcome["best"], outcome["episodes"]) == ({"agent": identity, "initial_lr": lr}, 16)
             means = {entry["initial_lr"]: entry["mean_best_val_loss"] for entry in outcome["tried"]}
             assert means == {peak: sum(losses) / 2 for peak, losses in grids[task].items()}
-    assert [(row["task"], row["agent"], row["initial_lr"], row["own_start"]) for row in rows(tmp_path)] == [
-        (task, *row)
-        for task, lr in chosen.items()
-        for row in (("constant", 0.5, False), ("tuned cosine", lr, True), ("tuned constant", lr, True))
-    ]
+    found = rows(tmp_path)
+    assert [(row["task"], row["agent"], row["initial_lr"]) for row in found] == expected
+    assert [row["own_start"] for row in found] == [False, True, True] * 2
     table = (tmp_path / "table.md").read_text()
     assert "| agent | from 0.5 | from its own lr | cost |" in table
     assert "| fashion-mnist-mini/lenet5 | tuned cosine | defaults | 0.003 | 8 | 16 |" in table
 
 
-def test_tuning_runs_real_episodes(tmp_path: Path) -> None:
-    plan = prepared(*MLP, "--tune", "constant", "--tuning-runs", "9")
-    advanced: list[Cell] = []
-    with Workers(1, in_process=True) as pool:
-        tuned = run_tuning(plan, pool, tmp_path, lambda cell, _: advanced.append(cell))
-    outcome, env = tuned["fashion-mnist-mini/mlp"]["tuned constant"], LRTrainingEnv(plan.tasks[0], max_multiplier=1e4)
-    runs = [rollout(env, agents.make("constant"), seed=plan.tuning_seeds[0], initial_lr=peak) for peak in PEAKS]
-    losses = [record.result["best_val_loss"] for record in runs]
-    assert [loss for _, loss in outcome.tried] == losses
-    assert outcome.best.initial_lr == PEAKS[losses.index(min(losses))]
-    assert len(set(losses)) == len(advanced) == outcome.episodes == 8
-
-
-def test_fewer_tuning_runs_than_candidates(episodes: Episodes, tmp_path: Path) -> None:
-    """Of 48 step decays those at 0, 11.75, 23.5, 35.25 and 47, rounded."""
-    words = (*MLP, "--agents", "constant", "--initial-lrs", "0.5", "--tune", "step", "--tuning-runs", "5")
-    episodes.invent = valley(1e-3)
-    run(*words, "--out", str(tmp_path))
-    tried = [cell for cell in episodes.cells if cell.contestant.name == "tuned step"][:5]
-    assert {cell.seed for cell in tried} == {prepared(*words).tuning_seeds[0]}
-    got = [(cell.initial_lr, cell.contestant.identity["options"]) for cell in tried]
-    decays = [STEP_DECAY_GRID[place] for place in (0, 12, 24, 35, 47)]
-    assert got == [(decay.initial_lr, {"every": decay.every, "factor": decay.factor}) for decay in decays]
-    row = row_of(tmp_path, "tuned step")
-    assert (row["initial_lr"], row["own_start"], row["reference"]) == (1e-3, True, None)
-
-
 def test_a_tuned_constant_is_the_constant_from_that_lr(episodes: Episodes, tmp_path: Path) -> None:
     """The episodes are the same, so none is run twice."""
-    episodes.invent = valley(1e-2)
+    episodes.invent = toys.valley(1e-2)
     words = ("--agents", "constant", "--initial-lrs", "1e-2", "--tune", "constant", "--tuning-runs", "8")
     run(*MLP, *words, "--out", str(tmp_path))
     assert len(episodes.cells) == 8 + 2
@@ -348,83 +254,54 @@ def test_tuning_that_fails(episodes: Episodes, tmp_path: Path) -> None:
     words = (*MLP, "--agents", "constant", "--initial-lrs", "1e-2", "--tune", "cosine", "--tuning-runs", "8")
     assert failed(*words, "--out", str(tmp_path)) == 1
     tuned = results(tmp_path)["tuned"]["fashion-mnist-mini/mlp"]["tuned cosine"]
-    (failure,) = tuned["failures"]
-    assert failure.startswith("tuned cosine on fashion-mnist-mini/mlp from 0.1, seed ")
-    assert failure.endswith(": ValueError: no luck")
+    seed = prepared(*words).tuning_seeds[0]
+    failure = f"tuned cosine on fashion-mnist-mini/mlp from 0.1, seed {seed}: ValueError: no luck"
+    assert tuned["failures"] == [failure]
+    assert failure in (tmp_path / "table.md").read_text()
     assert tuned["best"]["initial_lr"] != 0.1
     assert [entry["initial_lr"] for entry in tuned["tried"] if entry["mean_best_val_loss"] is None] == [0.1]
-    assert failure in (tmp_path / "table.md").read_text()
     assert len(episodes.cells) == 8 + 2 * 2
-    episodes.invent = lambda cell: tiny.record(seed=cell.seed)
+    episodes.invent = failing_if(lambda cell: False)
     run(*words, "--out", str(tmp_path))
     assert len(episodes.cells) == 8 + 2 * 2 + 1
     assert not list((tmp_path / "episodes").glob("*.failed.json"))
 
 
-FAILING = """
-from pathlib import Path
-from lr_gym import agents
-
-class Failing(agents.FixedAgent):
-    def next_lr(self):
-        if Path(__file__).with_name("broken").exists():
-            raise RuntimeError("out of luck")
-        return self.trainee.lr
-
-agents.register("failing", Failing)
-"""
-
-
-@pytest.mark.parametrize("order", ["constant failing", "failing constant"])
+@pytest.mark.parametrize("order", [("constant", "step"), ("step", "constant")], ids=" ".join)
 def test_an_agent_that_fails_and_is_mended(
-    order: str, tmp_path: Path, clean: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    order: tuple[str, str], episodes: Episodes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Real episodes. The others' results are there; the same command tries again what failed, only that."""
-    begun: list[str] = []
-    real = Cell.run
-    monkeypatch.setattr(Cell, "run", lambda cell: begun.append(cell.contestant.name) or real(cell))
-    monkeypatch.setattr(report, "_png", lambda figure: b"picture")
-    monkeypatch.setenv("COLUMNS", "300")
-    plugin, out = tmp_path / "failing_plugin.py", tmp_path / "out"
-    plugin.write_text(FAILING)
-    (tmp_path / "broken").touch()
-    words = (*MLP, "--initial-lrs", "1e-2", "--plugins", str(plugin), "--out", str(out), "--agents", *order.split())
-    assert failed(*words) == cli.FAILED == 1
-    seeds, text, told = results(out)["seeds"], capsys.readouterr().out, row_of(out, "failing")["failures"]
-    cells = [f"failing on fashion-mnist-mini/mlp from 0.01, seed {seed}" for seed in seeds]
-    assert told == [f"{cell}: RuntimeError: out of luck" for cell in cells]
-    assert f"2 episodes failed, the first: {told[0]}" in text
-    assert f"(report.html) are in {out}" in text
-    assert {path.name for path in out.iterdir()} == FILES | {"episodes"}
-    assert (row_of(out, "failing")["results"], row_of(out, "failing")["test_loss"]["n"]) == ([], 0)
-    constant = row_of(out, "constant")
-    env = LRTrainingEnv(prepared(*MLP).tasks[0], max_multiplier=1e4)
-    expected = [rollout(env, lambda _: [0.0], seed=seed, initial_lr=1e-2).result["test_loss"] for seed in seeds]
-    assert (losses_of(constant), constant["failures"]) == (expected, [])
-    standing = {s["agent"]: (s["runs"], s["failed"], s["median"] is None) for s in results(out)["standings"]}
-    assert standing == {"failing": (0, 2, True), "constant": (2, 0, False)}
-    table, page = (out / "table.md").read_text(), (out / "report.html").read_text()
-    assert all(error in table.partition("## Failed")[2] and error in page for error in told)
-    notes = [json.loads(note.read_text())["cell"] for note in (out / "episodes").glob("*.failed.json")]
-    assert sorted(notes) == sorted(cells)
-    begun.clear()
-    assert failed(*words) == 1
-    assert begun == ["failing"] * 2
-    (tmp_path / "broken").unlink()
-    capsys.readouterr()
+    """The same command tries again what failed, only that."""
+    words = (*ONE_START, "--agents", *order, "--out", str(tmp_path))
+    cells = [f"step on fashion-mnist-mini/mlp from 0.01, seed {seed}" for seed in prepared(*words).seeds]
+    told = [f"{cell}: ValueError: no luck" for cell in cells]
+    episodes.invent = failing_if(lambda cell: cell.contestant.name == "step")
+    for begun in (4, 6):
+        assert failed(*words) == cli.FAILED == 1
+        text, bad, good = capsys.readouterr().out, row_of(tmp_path, "step"), row_of(tmp_path, "constant")
+        assert f"2 episodes failed, the first: {told[0]}" in text
+        assert f"(report.html) are in {tmp_path}" in text
+        assert (bad["failures"], bad["results"], bad["test_loss"]["n"]) == (told, [], 0)
+        assert (good["failures"], len(good["results"])) == ([], 2)
+        standing = {s["agent"]: (s["runs"], s["failed"], s["median"] is None) for s in results(tmp_path)["standings"]}
+        assert standing == {"step": (0, 2, True), "constant": (2, 0, False)}
+        table, page = (tmp_path / "table.md").read_text(), (tmp_path / "report.html").read_text()
+        assert all(error in table.partition("## Failed")[2] and error in page for error in told)
+        notes = [json.loads(note.read_text())["cell"] for note in (tmp_path / "episodes").glob("*.failed.json")]
+        assert (sorted(notes), len(episodes.cells)) == (sorted(cells), begun)
+    episodes.invent = failing_if(lambda cell: False)
     run(*words)
-    assert begun == ["failing"] * 4
-    assert "failed" not in capsys.readouterr().out.replace("failing", "")
-    assert "Failed" not in (out / "table.md").read_text()
-    assert not list((out / "episodes").glob("*.failed.json"))
-    mended = row_of(out, "failing")  # which keeps its learning rate, as the constant does
-    assert (mended["results"], mended["failures"]) == (constant["results"], [])
+    assert len(episodes.cells) == 8
+    assert "failed" not in capsys.readouterr().out
+    assert "Failed" not in (tmp_path / "table.md").read_text()
+    assert not list((tmp_path / "episodes").glob("*.failed.json"))
+    assert (row_of(tmp_path, "step")["results"], row_of(tmp_path, "step")["failures"]) == (good["results"], [])
 
 
 @pytest.mark.parametrize(
     ("condition", "words", "runs"),
     [
-        (lambda c: c.seed == prepared(*MLP).seeds[1], (*ONE_START,), [1, 1]),
+        (lambda c: c.seed == prepared(*MLP).seeds[1], ONE_START, [1, 1]),
         (lambda c: "lenet5" in c.task.name, (*TWO_TASKS, "--agents", "constant", "--initial-lrs", "0.1"), [2, 0]),
         (lambda c: c.contestant.name == "step", (*ONE_START, "--yardstick", "step"), [2, 0]),
         (lambda c: c.initial_lr == 0.1, (*MLP, "--agents", "constant", "--initial-lrs", "0.1", "0.01"), [0, 2]),
@@ -440,7 +317,7 @@ def test_some_episodes_fail(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert failed(*words, "--out", str(tmp_path)) == 1
-    assert {path.name for path in tmp_path.iterdir()} == FILES | {"episodes"}
+    assert {path.name for path in tmp_path.iterdir()} == toys.FILES | {"episodes"}
     found = [(len(row["results"]), len(row["failures"]), row["test_loss"]["n"]) for row in rows(tmp_path)]
     assert found[:2] == [(count, 2 - count, count) for count in runs]
     assert all(row["p_value"] is None for row in rows(tmp_path) if len(row["results"]) < 2)

@@ -14,6 +14,7 @@ from command_toys import AGENT_PLUGIN, DATA_PLUGIN, MLP, keys, names, prepared
 from lr_gym import agents
 from lr_gym.agents.baselines import PEAKS, TUNABLE
 from lr_gym.agents.ppo.config import Purpose
+from lr_gym.agents.schedules import STEP_DECAY_GRID
 from lr_gym.control.controller import Controller
 from lr_gym.errors import InvalidArgumentError
 
@@ -79,6 +80,15 @@ def test_each_schedule_is_tuned_with_as_many_episodes(runs: int) -> None:
         assert set(spent.values()) == {runs}
         seeds = {len(set(plan.tuning_seeds_for(tried))) for tried in of.values()}
         assert seeds <= {max(1, runs // 48), max(1, runs // 8)}
+
+
+def test_fewer_tuning_runs_than_candidates() -> None:
+    """Of 48 step decays those at 0, 11.75, 23.5, 35.25 and 47, rounded."""
+    plan = prepared(*MLP, "--tune", "step", "--tuning-runs", "5")
+    tried = plan.tune[plan.tasks[0].name]["tuned step"]
+    decays = [STEP_DECAY_GRID[place] for place in (0, 12, 24, 35, 47)]
+    got = [(candidate.initial_lr, candidate.contestant.identity["options"]) for candidate in tried]
+    assert got == [(decay.initial_lr, {"every": decay.every, "factor": decay.factor}) for decay in decays]
 
 
 def test_candidates_are_those_of_each_tasks_optimizer() -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import importlib
 import shutil
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 import tiny
-import torchvision
 
-from lr_gym import tasks
 from lr_gym.agents.ppo.checkpoint import FILE, Checkpoint
 
 #: Words in braces are places of the fixture below; {c} is a controller.
@@ -22,7 +19,6 @@ TRAIN: list[tuple[str, str]] = [
     ("--episodes 0", "argument --episodes: must be a whole number of at least 1, got '0'"),
     ("--initial-lrs 1e-3 -1", "argument --initial-lrs: must be a positive number such as 1e-3, got '-1'"),
     ("--initial-lrs 20", "must lie in [min_lr, max_lr] = [1e-07, 10], got 20.0"),
-    ("--initial-lrs 1e-9", "must lie in [min_lr, max_lr] = [1e-07, 10], got 1e-09"),
     ("--initial-lrs 1e-2 0.01", "--initial-lrs must differ from each other, got [0.01, 0.01]"),
     ("--actor cnn", "argument --actor: invalid choice: 'cnn' (choose from 'mlp', 'lstm')"),
     ("--profile fast", "argument --profile: invalid choice: 'fast' (choose from 'quick', 'paper', 'family')"),
@@ -31,11 +27,8 @@ TRAIN: list[tuple[str, str]] = [
     ("--tuning-runs 0", "argument --tuning-runs: must be a whole number of at least 1, got '0'"),
     ("--workers 0", "argument --workers: must be a whole number of at least 1, got '0'"),
     ("--override batchsize=3", "a task has no field 'batchsize'; it has name, data, model"),
-    ("--override batch_size", "argument --override: must read field=value, such as batch_size=128, got 'batch_size'"),
     ("--override budget=25", "budget must be a multiple of decision_interval and at least twice as large: got budget="),
-    ("--override budget=some", "budget must be a whole number of at least 1, got 'some'"),
     ("--override batch_size=100000", "batch_size=100000 is more than the "),
-    ("--override validation_size=1000000", "validation_size=1000000 is more than the "),
     ("--override initial_lrs=[1]", "--override cannot set name or initial_lrs; use --task or --initial-lrs"),
     ("--override optimizer=Adm", "no optimizer is named 'Adm'"),
     ("--override model=null", "model"),
@@ -43,7 +36,6 @@ TRAIN: list[tuple[str, str]] = [
     ('--override optimizer_options={"lr":3}', "lr"),
     ("--override final_layer=9", "final_layer"),
     ("--device nonsense", "device must be 'cpu' or a GPU that is there, got 'nonsense'"),
-    ("--device meta", "device must be 'cpu' or a GPU that is there, got 'meta'"),
     ("--precision double", "argument --precision: invalid choice: 'double'"),
     ("--backend gpu", "argument --backend: invalid choice: 'gpu' (choose from 'auto', 'workers', 'population')"),
     (
@@ -55,19 +47,16 @@ TRAIN: list[tuple[str, str]] = [
     ("--out {tmp}/new --backend population --override optimizer=LBFGS", "cannot be computed at once: the optimizer 'L"),
     ("--data {tmp}/none", "--data must be a folder, got '{tmp}/none'"),
     ("--out {tmp}/file", "--out must be a folder, {tmp}/file is a file"),
-    ("--out {tmp}/file/below", "{tmp}/file"),
     ("--out {run}", "{run} holds a run already; continue it with --resume {run}, or choose another --out"),
     ("--plugins {tmp}/none.py", "--plugins must be Python files (name.py), got '{tmp}/none.py'"),
     # -- runs to continue
     ("--resume {tmp}", "nothing to resume in {tmp}: there is no checkpoint/state.safetensors"),
     ("--resume {run} --seed 3 --initial-lrs 1", "continues a run with its own settings; drop --initial-lrs, --seed"),
     ("--resume {run} --backend auto", "continues a run with its own settings; drop --backend"),
-    ("--resume {run} --validation lonely", "continues a run with its own settings; drop --validation"),
     ("--resume {run} --settings gamma=1", "continues a run with its own settings; drop --settings"),
     ("--resume {cut}", "state.safetensors cannot be read as a checkpoint"),
     ("--resume {foreign}", "state.safetensors lacks 'config'"),
     # -- families
-    ("--task lonly", "no task is named 'lonly'. Did you mean 'lonely'?"),
     ("--task lonely --override budget=40", "--override is for single tasks; the tasks of 'lonely' are what the family"),
     ("--task lonely --initial-lrs 0.1 1", "--initial-lrs is for single tasks; the tasks of 'lonely' are what the fami"),
     ("--task lonely --tuning-runs 2", "--tuning-runs is for single tasks; the tasks of 'lonely' are what the family"),
@@ -75,7 +64,6 @@ TRAIN: list[tuple[str, str]] = [
     ("--profile family", "--profile family is for families of tasks; 'fashion-mnist-mini/mlp' is one task"),
     ("--validation lonely", "--validation is for families; a single task is evaluated on itself"),
     ("--task lonely --validation fashion-mnist-mini/mlp", "--validation must name a family, got the task 'fashion-mni"),
-    ("--task paired --validation nonsense", "no task is named 'nonsense'"),
     ("--task uneven", "the tasks of the family 'uneven' differ in their number of decisions; make budget / decision_"),
     ("--task steep", "the initial lr of the task 'steep' must lie in [min_lr, max_lr] = [1e-07, 10], got 20.0"),
     ("--task lonely --validation steep", "the initial lr of the task 'steep' must lie in [min_lr, max_lr]"),
@@ -84,17 +72,12 @@ TRAIN: list[tuple[str, str]] = [
     ("--task lonely --settings trainees=6", "replicas=4 must divide trainees=6"),
     # -- further settings
     ("--settings gama=0.9 gamma=1", "--settings has no gama; it has episodes, seed, actor, reward, observation"),
-    *(
-        (f"--settings {name}=1", f"--settings has no {name}; it")
-        for name in ("task", "validation", "max_lr", "backend")
-    ),
+    *((f"--settings {name}=1", f"--settings has no {name}") for name in ("task", "validation", "max_lr", "backend")),
     ("--settings gamma", "argument --settings: must read field=value, such as batch_size=128, got 'gamma'"),
     (
         "--settings final_runs=3 tuning_runs=3 device=cpu seed=1 --runs 3 --tuning-runs 3 --device cpu --seed 1",
         "--settings repeats another option: device, final_runs, seed, tuning_runs",
     ),
-    ("--settings reward=nonsense", "no reward is named 'nonsense'"),
-    ("--settings observation=paper", "observation must be 'absolute' or 'portable', got 'paper'"),
     ("--settings max_multiplier=1", "max_multiplier must be a finite number above 1, got 1"),
     *((f"--settings {name}", name.partition("=")[0]) for name in ("trainees=many", "seed=x", "observation=[1]")),
 ]
@@ -104,7 +87,6 @@ EVALUATE: list[tuple[str, str]] = [
     ("--controller {beside}", "results.json is not the result of a training run"),
     ("--controller {ctl} {ctl}", "--controller must differ from each other"),
     ("--controller {ctl} {ctl}/", "two contestants are called controller somewhere; rename a folder or plugin"),
-    ("--controller {ctl} {above}", "two contestants are called controller somewhere; rename a folder or plugin"),
     ("--controller {ctl} {same}", "two contestants are called controller somewhere; rename a folder or plugin"),
     ("--controller {ctl} {damaged}", "model.safetensors is not the file that config.json was written for"),
     ("--controller {tight} --initial-lrs 2", "the initial lr of controller on fashion-mnist-mini/mlp must lie in [min"),
@@ -116,14 +98,10 @@ EVALUATE: list[tuple[str, str]] = [
     ("{c} --agents ppo", "the agent 'ppo' refuses the options {}"),
     ("--agents all all", "--agents must differ from each other, got ['all', 'all']"),
     ("--agents step:every", "must read field=value, such as batch_size=128, got 'every'"),
-    ("--agents step:every=2.5", "every must be a whole number of at least 1, got 2.5"),
     ("--agents step:every=5,fact=2", "the agent 'step' refuses the options {'every': 5, 'fact': 2}"),
     ("--agents step:name=3", "the agent 'step' refuses the options {'name': 3}"),
     ("--agents kim-yu:score=[1]", "score"),
-    ("--agents kim-yu:factors=[2,-1]", "factors must be 3, 5, 7 or a list of 2 or more positive numbers, got [2, -1]"),
-    ("--agents kim-yu:every=never", "every ('epoch', or a number of updates) must lie in [1, inf), got 'never'"),
     ("--agents ppo:controller={damaged}", "model.safetensors is not the file that config.json was written for"),
-    ("--agents all --initial-lrs 20", "must lie in [min_lr, max_lr] = [1e-07, 10], got 20.0"),
     ("--plugins {tmp}", "--plugins must be Python files (name.py), got '{tmp}'"),
     ("--plugins {tmp}/file", "--plugins must be Python files (name.py), got '{tmp}/file'"),
     ("--plugins {tmp}/two-words.py", "--plugins must be Python files (name.py), got '{tmp}/two-words.py'"),
@@ -132,33 +110,23 @@ EVALUATE: list[tuple[str, str]] = [
     ("--plugins {tmp}/json.py", "--plugins {tmp}/json.py has the name of another module; rename it"),
     ("--plugins {tmp}/taking.py", "the agent 'cosine' is registered already"),
     ("--plugins {tmp}/steep_plugin.py --task far", "the initial lr of the task 'far' must lie in [min_lr, max_lr] = ["),
-    ("--initial-lrs -1", "argument --initial-lrs: must be a positive number such as 1e-3, got '-1'"),
     ("--initial-lrs 0.1 1e-1", "--initial-lrs must differ from each other, got [0.1, 0.1]"),
     ("{c} --initial-lrs 20", "the initial lr of controller on fashion-mnist-mini/mlp must lie in [min_lr, "),
     ("--runs 1", "argument --runs: must be a whole number of at least 2, got '1'"),
     ("--seed -1", "argument --seed: must be a whole number of at least 0, got '-1'"),
-    ("--workers none", "argument --workers: must be a whole number of at least 1, got 'none'"),
-    ("--override batchsize=3", "a task has no field 'batchsize'; it has name, data, model"),
-    ("--override batch_size", "argument --override: must read field=value"),
     ("--override batch_size=100000", "batch_size=100000 is more than the "),
     ("--override name=other", "--override cannot set name or initial_lrs; use --task or --initial-lrs"),
-    ("--override initial_lrs=[0.1]", "--override cannot set name or initial_lrs; use --task or --initial-lrs"),
     ("--tune cosin", "no tunable schedule is named 'cosin'. Did you mean 'cosine'? Known: constant, cosine, one-cycle"),
-    ("--tune step:every=5", "no tunable schedule is named 'step:every=5'"),
     ("--tune step step", "--tune must differ from each other, got ['step', 'step']"),
     *((f"--{o}", f"argument --{o}: expected at least one") for o in ("controller", "plugins", "tune", "optimizers")),
     ("--tune step --tuning-runs 0", "argument --tuning-runs: must be a whole number of at least 1, got '0'"),
     ("--optimizers prodigy prodigy", "--optimizers must differ from each other, got ['prodigy', 'prodigy']"),
     ("--optimizers AdamW:weight_decay=0.1", "--optimizers AdamW:weight_decay=0.1 needs a learning rate"),
-    ("--optimizers prodgy", "--optimizers prodgy needs a learning rate, as prodgy:lr=1e-3; known without: prodigy, "),
     ("--optimizers AdmW:lr=1e-3", "no optimizer is named 'AdmW'. Did you mean 'AdamW'?"),
     ("--optimizers AdamW:lr", "must read field=value, such as batch_size=128, got 'lr'"),
     *(
-        (
-            f"--optimizers AdamW:lr={lr}",
-            f"--optimizers AdamW:lr={lr}: lr must be a positive number such as 1e-3, got {got}",
-        )
-        for lr, got in (("fast", "'fast'"), ("0", "'0'"), ("NaN", "'nan'"), ("[1]", "'[1]'"), ("true", "'True'"))
+        (f"--optimizers AdamW:lr={lr}", f"--optimizers AdamW:lr={lr}: lr must be a positive number such as 1e-3, got")
+        for lr in ("fast", "0", "NaN", "[1]", "true")
     ),
     ("--optimizers prodigy:lr=20", "the initial lr of prodigy:lr=20 on fashion-mnist-mini/mlp must lie in [min_lr, ma"),
     ("--optimizers AdamW:lr=1e-3,decay=0.1", "the optimizer 'AdamW' refuses {'decay': 0.1"),
@@ -167,11 +135,9 @@ EVALUATE: list[tuple[str, str]] = [
     ("{c} --reference step", "no --reference is named 'step'. Known: constant, controller, cosine."),
     ("--tune step --reference step", "no --reference is named 'step'. Known: constant, cosine, tuned step."),
     ("--yardstick cosin", "no --yardstick is named 'cosin'. Did you mean 'cosine'? Known: constant, cosine."),
-    ("--tune step --yardstick step", "no --yardstick is named 'step'. Known: constant, cosine, tuned step."),
     ("--optimizers prodigy --yardstick prodgy", "no --yardstick is named 'prodgy'. Did you mean 'prodigy'?"),
     ("--reference constant cosine", "unrecognized arguments: cosine"),
     ("--out {tmp}/file", "--out must be a folder, {tmp}/file is a file"),
-    ("--out {tmp}/file/below", "{tmp}/file"),
     ("--device nonsense", "device must be 'cpu' or a GPU that is there, got 'nonsense'"),
     ("--data {tmp}/none", "--data must be a folder, got '{tmp}/none'"),
     ("--actor mlp", "unrecognized arguments: --actor mlp"),
@@ -209,24 +175,10 @@ def places(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {name: str(place) for name, place in found.items()}
 
 
-@pytest.fixture
-def _families(clean: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Families, one of which has another to be validated on; and no network."""
-
-    def no_download(*_: object, **__: object) -> NoReturn:
-        raise RuntimeError("no network in tests")
-
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", no_download)
-    for name in ("lonely", "paired", "paired-validation"):
-        tasks.register(tiny.family(name=name))
-    tasks.register(tiny.family(name="uneven", axes=([{"budget": 8}, {"budget": 12}], [{"decision_interval": 2}])))
-    tasks.register(tiny.family(name="steep", initial_lr_range=(1e-3, 20.0), axes=()))
-
-
 CASES = [("train_controller", *case) for case in TRAIN] + [("eval_transfer", *case) for case in EVALUATE]
 
 
-@pytest.mark.usefixtures("_families")
+@pytest.mark.usefixtures("families")
 @pytest.mark.parametrize(("program", "words", "message"), CASES, ids=[" ".join(case[:2]) for case in CASES])
 def test_words_that_make_no_sense(
     program: str,
