@@ -58,6 +58,10 @@ tasks.register(tasks.Task(name="plugin waves/mlp", data="plugin waves", model_op
 """
 
 
+#: Runs `lr-gym` with words; gives its status and what it prints, on both streams.
+Called = Callable[..., tuple[int, str, str]]
+
+
 class Episodes:
     """Stands in for `Cell.run`, where what an agent does does not matter: invents records and remembers the cells.
 

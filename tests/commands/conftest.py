@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import NoReturn
 import pytest
 import tiny
 import torchvision
-from command_toys import Episodes
+from command_toys import Called, Episodes
 
-from lr_gym import tasks
+from lr_gym import cli, tasks
+from lr_gym import registry as registry_module
 from lr_gym.agents.base import AGENTS
+from lr_gym.commands import main, plugins
 from lr_gym.evaluation import Cell, report
 from lr_gym.tasks import MODELS, TASKS
 from lr_gym.tasks import data as data_module
@@ -44,6 +47,8 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     modules = set(sys.modules)
     yield
     data_module._load.cache_clear()
+    plugins._installed.cache_clear()
+    registry_module._call_once.cache_clear()
     for name in set(sys.modules) - modules:
         if "plugin" in name:
             del sys.modules[name]
@@ -61,6 +66,21 @@ def families(clean: None, monkeypatch: pytest.MonkeyPatch) -> None:
         tasks.register(tiny.family(name=name))
     tasks.register(tiny.family(name="uneven", axes=([{"budget": 8}, {"budget": 12}], [{"decision_interval": 2}])))
     tasks.register(tiny.family(name="steep", initial_lr_range=(1e-3, 20.0), axes=()))
+
+
+@pytest.fixture
+def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Called:
+    """Return a function that runs `lr-gym` in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LR_GYM_DATA", os.environ["LR_GYM_DATA"])  # --data changes it
+
+    def call(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.run(lambda: main.main(words))
+        return (int(caught.value.code or 0), *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture
