@@ -55,9 +55,20 @@ def waves():
 tasks.register_data("plugin waves", waves)
 tasks.register(tasks.Task(name="plugin waves/mlp", data="plugin waves", model_options={"width": 4},
                           batch_size=8, budget=20, decision_interval=10))
+twin = lambda *shape, **options: tasks.models.mlp(*shape, **options)
+tasks.register_model("twin", twin)
 """
 
 
+#: A distribution whose entry point is a function in one of several modules.
+STEADY = {
+    "steady_plugin/__init__.py": "",
+    "steady_plugin/agent.py": AGENT_PLUGIN.replace("agents.register", "# "),
+    "steady_plugin/names.py": "from lr_gym import agents\nfrom steady_plugin.agent import Steady\n\n\n"
+    "def register():\n    agents.register('steady', Steady)\n",
+}
+#: Installs a distribution with an entry point and some files; gives the folder.
+Install = Callable[[str, str, dict[str, str]], Path]
 #: Runs `lr-gym` with words; gives its status and what it prints, on both streams.
 Called = Callable[..., tuple[int, str, str]]
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 import tiny
 import torchvision
-from command_toys import Called, Episodes
+from command_toys import DATA_PLUGIN, STEADY, Called, Episodes, Install
 
 from lr_gym import cli, tasks
 from lr_gym import registry as registry_module
@@ -52,6 +52,30 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in set(sys.modules) - modules:
         if "plugin" in name:
             del sys.modules[name]
+
+
+@pytest.fixture
+def install(tmp_path: Path, clean: None, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Return a function that installs a distribution, where processes that are started find it too."""
+
+    def install(name: str, entry: str, files: dict[str, str]) -> Path:
+        site = tmp_path / "site"
+        about = {"METADATA": f"Name: {name}\nVersion: 1.2\n", "entry_points.txt": f"[lr_gym.plugins]\nmine = {entry}\n"}
+        for file, text in (files | {f"{name}-1.2.dist-info/{file}": text for file, text in about.items()}).items():
+            (site / file).parent.mkdir(parents=True, exist_ok=True)
+            (site / file).write_text(text)
+        monkeypatch.syspath_prepend(str(site))
+        monkeypatch.setenv("PYTHONPATH", str(site))
+        return site
+
+    return install
+
+
+@pytest.fixture
+def site(install: Install) -> Path:
+    """Return where two plugins are installed, a function and a module."""
+    install("waves", "waves_plugin", {"waves_plugin.py": DATA_PLUGIN})
+    return install("steady", "steady_plugin.names:register", STEADY)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import command_toys as toys
 import matplotlib.image
 import pytest
 import tiny
-from command_toys import MLP, TWO_TASKS, Episodes, failed, losses_of, prepared, results, row_of, rows, run
+from command_toys import MLP, TWO_TASKS, Episodes, Install, failed, losses_of, prepared, results, row_of, rows, run
 
 from lr_gym import LRTrainingEnv, cli, rollout
 from lr_gym.agents.baselines import PEAKS
@@ -57,26 +57,26 @@ def test_what_is_left(finished: Path, here: Path) -> None:
     assert (page.count('<img src="data:image/png;base64,'), page.count("<table>")) == (len(toys.FIGURES), len(lines))
 
 
-def test_as_a_process_with_plugins_in_workers(finished: Path, here: Path, tmp_path: Path) -> None:
-    """The rows of before are the same; others are of agents and data that each worker must register."""
-    (tmp_path / "steady_plugin.py").write_text(toys.AGENT_PLUGIN)
+def test_as_a_process_with_plugins_in_workers(finished: Path, here: Path, install: Install, tmp_path: Path) -> None:
+    """The rows of before are the same; others are of an agent and of data that each worker must register."""
+    install("steady", "steady_plugin.names:register", toys.STEADY)
     (tmp_path / "data_plugin.py").write_text(toys.DATA_PLUGIN)
-    words, out = [*toys.ARGUMENTS], tmp_path / "a [b]"
+    words, out = [*toys.ARGUMENTS, "--controller", str(finished), "--plugins", "data_plugin.py"], tmp_path / "a [b]"
     words.insert(words.index("step") + 1, "steady:lr=2e-6")
     words.insert(words.index("fashion-mnist-mini/mlp") + 1, "plugin waves/mlp")
-    words += ["--controller", str(finished), "--plugins", "steady_plugin.py", "data_plugin.py", "--out", str(out)]
-    done = tiny.run_script("eval_transfer.py", *words, folder=tmp_path)
+    done = tiny.run_script("eval_transfer.py", *words, "--out", str(out), folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Results, figures and a page that shows them (report.html) are in {out}" in done.stdout.replace("\n", "")
-    found = {(row["task"], row["agent"], row["initial_lr"]): row["results"] for row in rows(out)}
-    assert all(found[row["task"], row["agent"], row["initial_lr"]] == row["results"] for row in rows(here))
+    found = {(row["task"], row["agent"], row["initial_lr"]): row for row in rows(out)}
+    assert all(found[r["task"], r["agent"], r["initial_lr"]]["results"] == r["results"] for r in rows(here))
     assert len(found) == len(rows(out)) == 2 * len(rows(here)) + 2 * 2
-    steady = next(row for row in rows(out) if row["agent"] == "steady:lr=2e-6")
-    records = [json.loads((out / "episodes" / name).read_text()) for name in steady["records"]]
-    assert [record["lrs"] for record in records] == [pytest.approx([1e-2, 2e-6], rel=1e-5)] * 2
+    steady = found["plugin waves/mlp", "steady:lr=2e-6", 1e-2]["records"]
+    lrs = [json.loads((out / "episodes" / name).read_text())["lrs"] for name in steady]
+    assert lrs == [pytest.approx([1e-2, 2e-6], rel=1e-5)] * 2
     about = results(out)["provenance"]
     assert about["command"].startswith("eval_transfer.py --task fashion-mnist-mini/mlp 'plugin waves/mlp' --agents")
-    assert {"commit", "python", "packages"} < about.keys()
+    assert about["packages"]["steady"] == "1.2"
+    assert {"commit", "python"} < about.keys()
 
 
 def test_the_same_command_again_runs_nothing(finished: Path, here: Path, episodes: Episodes, tmp_path: Path) -> None:

@@ -3,57 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import command_toys as toys
 import pytest
-import tiny
-from command_toys import MLP, Called, prepared
+from command_toys import MLP, Called, Install, prepared
 
-import eval_transfer
 from lr_gym.commands import plugins
-from lr_gym.evaluation import Workers, report
-
-Install = Callable[[str, str, dict[str, str]], Path]
-REGISTER = """
-from lr_gym import agents
-from steady_plugin.agent import Steady
-
-def register():
-    agents.register("steady", Steady)
-"""
-#: Function, and module with a data set, a task and a model.
-STEADY = {
-    "steady_plugin/__init__.py": "",
-    "steady_plugin/agent.py": toys.AGENT_PLUGIN.replace("agents.register", "# "),
-    "steady_plugin/names.py": REGISTER,
-}
-MODEL = "\nfrom lr_gym.tasks.models import mlp as twin\ntasks.register_model('twin', lambda *a, **k: twin(*a, **k))\n"
-WAVES = {"waves_plugin.py": toys.DATA_PLUGIN + MODEL}
-
-
-@pytest.fixture
-def install(tmp_path: Path, clean: None, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Return a function that installs a distribution with an entry point and some files, and returns where."""
-
-    def install(name: str, entry: str, files: dict[str, str]) -> Path:
-        site = tmp_path / "site"
-        about = {"METADATA": f"Name: {name}\nVersion: 1.2\n", "entry_points.txt": f"[lr_gym.plugins]\nmine = {entry}\n"}
-        for file, text in (files | {f"{name}-1.2.dist-info/{file}": text for file, text in about.items()}).items():
-            (site / file).parent.mkdir(parents=True, exist_ok=True)
-            (site / file).write_text(text)
-        monkeypatch.syspath_prepend(str(site))
-        return site
-
-    return install
-
-
-@pytest.fixture
-def site(install: Install) -> Path:
-    """Return where two plugins are installed."""
-    install("waves", "waves_plugin", WAVES)
-    return install("steady", "steady_plugin.names:register", STEADY)
 
 
 def test_code_belongs_to_the_records_that_it_concerns(site: Path, tmp_path: Path) -> None:
@@ -92,17 +48,6 @@ def test_the_hash_is_that_of_all_code_of_the_package(site: Path) -> None:
         change()
         digests.append(plugins._digest("steady_plugin"))
     assert len(set(digests)) == len(digests) == 4
-
-
-def test_in_worker_processes(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_png", lambda figure: b"picture")
-    words = ("--task", "plugin waves/mlp", "--agents", "steady", "--initial-lrs", "0.1", "--runs", "2")
-    words += (*toys.OVERRIDE, "--workers", "1", "--out", str(tmp_path / "out"))
-    tiny.run_main(eval_transfer, *words, workers=Workers)
-    (row,) = toys.rows(tmp_path / "out")
-    assert (len(row["results"]), row["failures"]) == (2, [])
-    packages = toys.results(tmp_path / "out")["provenance"]["packages"]
-    assert (packages["steady"], packages["waves"]) == ("1.2", "1.2")
 
 
 FUNCTION = "broken_plugin:register"

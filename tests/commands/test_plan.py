@@ -106,36 +106,28 @@ def test_a_contestant_called_as_a_tuned_schedule(clean: None) -> None:
 # -- plugins -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def plugin(tmp_path: Path, clean: None) -> Path:
-    file = tmp_path / "a folder" / "steady_plugin.py"
-    file.parent.mkdir()
-    file.write_text(AGENT_PLUGIN)
-    return file
-
-
-def test_plugins_come_from_anywhere_and_are_loaded_once(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("--plugins", str(plugin), str(plugin), "--agents", "steady", "constant")
+def test_plugins_come_from_anywhere_and_are_loaded_once(
+    tmp_path: Path, clean: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, name in (("a b", "steady"), ("a b", "second"), ("c", "steady")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}_plugin.py").write_text(AGENT_PLUGIN.replace("steady", name))
+    monkeypatch.chdir(tmp_path / "a b")
+    absolute = str(tmp_path / "a b" / "steady_plugin.py")
+    words = ("--plugins", absolute, "steady_plugin.py", "./second_plugin.py", "--agents", "steady", "second:lr=0.25")
     for _ in range(2):
-        assert names(prepared(*MLP, *words)) == ["steady", "constant"]
-    assert sys.path.count(str(plugin.parent)) == 1
+        assert names(prepared(*MLP, *words)) == ["steady", "second:lr=0.25"]
+    assert sys.path.count(str(tmp_path / "a b")) == 1
     assert "steady" in names(prepared("--agents", "all"))
-    monkeypatch.chdir(plugin.parent)
-    plugin.with_name("second_plugin.py").write_text(AGENT_PLUGIN.replace("steady", "second"))
-    words = ("--plugins", plugin.name, "./second_plugin.py", "--agents", "steady", "second:lr=0.25")
-    assert names(prepared(*MLP, *words)) == ["steady", "second:lr=0.25"]
-
-
-def test_two_plugins_of_one_name(plugin: Path, tmp_path: Path) -> None:
-    other = tmp_path / plugin.name
-    other.write_text(AGENT_PLUGIN.replace("steady", "other"))
     with pytest.raises(InvalidArgumentError, match="has the name of another module; rename it"):
-        prepared("--plugins", str(plugin), str(other))
+        prepared("--plugins", "../c/steady_plugin.py")
 
 
 @pytest.mark.parametrize("words", ["constant", "--tune constant --tuning-runs 8", "--optimizers SGD:lr=0.5"])
-def test_records_of_an_edited_plugin_are_not_taken_for_new(words: str, plugin: Path) -> None:
+def test_records_of_an_edited_plugin_are_not_taken_for_new(words: str, tmp_path: Path, clean: None) -> None:
     """Of none of the agents: a file of the command line may change anything."""
+    plugin = tmp_path / "steady_plugin.py"
+    plugin.write_text(AGENT_PLUGIN)
     arguments: tuple[Any, ...] = (*MLP, "--plugins", str(plugin), "--agents", "steady", *words.split())
     plan = prepared(*arguments)
     before, digest = keys(plan), hashlib.sha256(plugin.read_bytes()).hexdigest()
