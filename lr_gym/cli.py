@@ -45,7 +45,7 @@ def option(
     Args:
         help: One sentence for `--help`.
         default: Its value where it is not given.
-        type: Converts the text; raises `InvalidArgumentError` with what is allowed.
+        type: Converts the text; raises `LRGymError` with what is allowed.
         choices: The allowed values, if they are few.
         many: Whether it takes one or more values.
         required: Whether it must be given.
@@ -55,25 +55,63 @@ def option(
     return dataclasses.field(default=default, metadata=details | ({"nargs": "+"} if many else {}))
 
 
-def parse(arguments_class: type[T], description: str, argv: Sequence[str] | None = None) -> tuple[T, Parser]:
-    """Parse a command line into a dataclass made of `option` fields.
+def flag(help: str) -> Any:
+    """Return a dataclass field that is an option without a value: true if it is given.
+
+    Args:
+        help: One sentence for `--help`.
+    """
+    return dataclasses.field(default=False, metadata={"help": help, "action": "store_true"})
+
+
+def word(help: str, *, type: Callable[[str], Any] = str, metavar: str) -> Any:
+    """Return a dataclass field that is a word without an option's name before it, and must be given.
+
+    Args:
+        help: One sentence for `--help`.
+        type: Converts the text; raises `LRGymError` with what is allowed.
+        metavar: What stands for it in `--help`.
+    """
+    return dataclasses.field(metadata={"help": help, "type": type, "metavar": metavar, "positional": True})
+
+
+def parse(
+    arguments_class: type[T], description: str, argv: Sequence[str] | None = None, prog: str | None = None
+) -> tuple[T, Parser]:
+    """Parse a command line into a dataclass made of `option`, `flag` and `word` fields.
 
     Args:
         arguments_class: The dataclass; field `some_name` is the option `--some-name`.
         description: For `--help`.
         argv: The words; those of the process by default.
+        prog: What the program is called in messages; the name of its file by default.
 
     Returns:
         The arguments, and the parser, whose `error` reports what turns out wrong later.
     """
-    parser = Parser(description=description, allow_abbrev=False)
-    for field in dataclasses.fields(arguments_class):  # type: ignore[arg-type]
-        details = {key: value for key, value in field.metadata.items() if value is not None}
-        details["type"] = _reporting(details["type"])
-        default = "" if field.default is None else f" (default: {_words(field.default)})"
-        details["help"] += default.replace("%", "%%")
-        parser.add_argument("--" + field.name.replace("_", "-"), default=field.default, **details)
+    parser = make_parser(arguments_class, description, prog)
     return arguments_class(**vars(parser.parse_args(argv))), parser
+
+
+def make_parser(arguments_class: type[Any], description: str, prog: str | None = None) -> Parser:
+    """Return the parser that `parse` parses with."""
+    parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    for field in dataclasses.fields(arguments_class):
+        _add(parser, field)
+    return parser
+
+
+def _add(parser: Parser, field: dataclasses.Field[Any]) -> None:
+    """Add an option, flag or word to a parser."""
+    details = {key: value for key, value in field.metadata.items() if value is not None}
+    if "type" in details:
+        details["type"] = _reporting(details["type"])
+    if details.pop("positional", False):
+        parser.add_argument(field.name, **details)
+        return
+    if field.default not in (None, ()) and "action" not in details:
+        details["help"] += f" (default: {_words(field.default)})".replace("%", "%%")
+    parser.add_argument("--" + field.name.replace("_", "-"), default=field.default, **details)
 
 
 def _words(value: Any) -> str:
@@ -86,7 +124,7 @@ def _reporting(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     def converted(text: str) -> Any:
         try:
             return convert(text)
-        except InvalidArgumentError as error:
+        except LRGymError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     converted.__name__ = getattr(convert, "__name__", "value")
@@ -171,6 +209,11 @@ def make_folder(path: Path) -> None:
     except OSError as error:
         reason = f"{path} is a file" if path.is_file() else f"{path} cannot be made: {error.strerror}"
         raise InvalidArgumentError(f"--out must be a folder, {reason}") from error
+
+
+def again(parser: Parser) -> str:
+    """Return the words that start a program again: `uv run NAME.py` for a file, its name for an installed command."""
+    return f"uv run {parser.prog}" if parser.prog.endswith(".py") else parser.prog
 
 
 def run(main: Callable[[], None]) -> NoReturn:

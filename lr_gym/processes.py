@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import pickle
@@ -17,6 +16,7 @@ import torch
 from pebble import ProcessExpired, ProcessPool
 
 from lr_gym.errors import LRGymError
+from lr_gym.registry import register_from
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPool:
 
     Args:
         count: How many.
-        modules: What each imports first, because it registers something that the work needs.
+        modules: What registers something that the work needs, for `lr_gym.registry.register_from`.
     """
     return ProcessPool(
         count, initializer=_prepare, initargs=(tuple(modules),), context=multiprocessing.get_context("spawn")
@@ -74,7 +74,7 @@ def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPool:
 def _prepare(modules: Sequence[str]) -> None:
     prepare_worker()
     for module in modules:
-        importlib.import_module(module)
+        register_from(module)
 
 
 def end_pool(pool: ProcessPool) -> None:

@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,18 @@ from typing import Any
 _PACKAGES = ("gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy")
 
 
-def provenance(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return command, commit, versions and settings of this process, as JSON values."""
+def provenance(settings: dict[str, Any], packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Return command, commit, versions and settings of this process, as JSON values.
+
+    Args:
+        settings: JSON values.
+        packages: Distributions whose versions are noted too.
+    """
     return {
         "command": shlex.join([*_program(), *sys.argv[1:]]),
         "commit": _commit(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: version(name) for name in (*_PACKAGES, *packages)},
         "settings": settings,
     }
 

@@ -7,6 +7,9 @@ References are imported when a task is built, never when a file is read.
 
 from __future__ import annotations
 
+import functools
+import importlib
+import operator
 import pkgutil
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
@@ -55,6 +58,31 @@ class Registry(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._things)
+
+
+def register_from(reference: str) -> None:
+    """Import a module that registers things, or call a function that does; once in a process.
+
+    Args:
+        reference: `"module"`, or `"module:function"`; the function takes no arguments.
+
+    Raises:
+        TypeError: It names something else.
+        Exception: Whatever the module or the function raises.
+    """
+    name, colon, function = reference.partition(":")
+    if colon:
+        _call_once(name, function)
+    else:
+        importlib.import_module(name)
+
+
+@functools.cache
+def _call_once(module: str, path: str) -> None:
+    function = operator.attrgetter(path)(importlib.import_module(module))
+    if not callable(function):
+        raise TypeError(f"{module}:{path} is neither a module nor a function")
+    function()
 
 
 #: Modules that have moved: references in files of earlier versions still name the old place.

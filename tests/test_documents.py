@@ -24,6 +24,7 @@ from lr_gym import LRTrainingEnv, agents, cli, rollout
 from lr_gym.agents.arc.generate import Training
 from lr_gym.agents.arc.problems import PROBLEMS
 from lr_gym.agents.base import AGENTS
+from lr_gym.commands.main import COMMANDS
 from lr_gym.tasks import MODELS, TASKS
 from lr_gym.tasks.data import DATA
 
@@ -59,16 +60,20 @@ def test_python_blocks_run(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def commands() -> list[str]:
     text = "\n".join(block.values[0] for block in blocks("console", WRITTEN))
-    lines = [line for line in text.splitlines() if "_controller.py" in line or "_transfer.py" in line]
+    programs = ("_controller.py", "_transfer.py", "lr-gym ")
+    lines = [line for line in text.splitlines() if any(program in line for program in programs)]
     return [line for line in lines if not re.match(r"\w+=", line)]  # the shell's variables hold parts of commands
 
 
 @pytest.mark.parametrize("line", commands())
 def test_commands_have_options_that_exist(line: str) -> None:
-    words = shlex.split(line.split("uv run ")[-1], comments=True)
-    module = importlib.import_module(words[0].removesuffix(".py"))
-    arguments, _ = cli.parse(module.Arguments, "", words[1:])
-    assert isinstance(arguments, module.Arguments)
+    program, *words = shlex.split(line.split("uv run ")[-1], comments=True)
+    if program == "lr-gym":
+        expected, words = COMMANDS[words[0]].arguments, words[1:]
+    else:
+        expected = importlib.import_module(program.removesuffix(".py")).Arguments
+    arguments, _ = cli.parse(expected, "", words)
+    assert isinstance(arguments, expected)
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))

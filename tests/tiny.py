@@ -246,10 +246,13 @@ def run_script(name: str, *arguments: str, folder: Path) -> subprocess.Completed
 def run_main(module: ModuleType, *arguments: str, workers: Any = workers_here) -> None:
     """Run a command line to its end in this process, without any other."""
     from lr_gym.agents.ppo import train
+    from lr_gym.commands import evaluate
+    from lr_gym.commands import train as command
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"{module.__name__}.py", *arguments])
-        patch.setattr(module, "Workers", workers)
+        patch.setattr(command, "Workers", workers)
+        patch.setattr(evaluate, "Workers", workers)
         patch.setattr(train, "WorkerVecEnv", envs_here)
         module.main()
 
@@ -257,7 +260,7 @@ def run_main(module: ModuleType, *arguments: str, workers: Any = workers_here) -
 def refused(module: ModuleType, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Return the one line with which a command line refuses its arguments."""
 
-    def start(*_: Any) -> NoReturn:
+    def start(*_: Any, **__: Any) -> NoReturn:
         pytest.fail("the arguments were not refused")
 
     with pytest.raises(SystemExit) as caught:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.envs.replay import ReplayEnv
 from lr_gym.envs.worker_process import MakeEnv
 from lr_gym.errors import EpisodeError, InvalidArgumentError
+from lr_gym.registry import register_from
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee import Population, Trainee
 from lr_gym.trainee.arithmetic import Arithmetic
@@ -54,7 +54,7 @@ def env_makers(config: TrainConfig, modules: Sequence[str] = ()) -> list[MakeEnv
 
     Args:
         config: The run's settings.
-        modules: What a worker imports first, because it registers something that the task needs.
+        modules: What registers something that the task needs, for `lr_gym.registry.register_from`, in a worker first.
     """
     options = config.training_options
     if config.backend == "workers":
@@ -70,7 +70,8 @@ def make_env(
     task: Task | TaskFamily, options: dict[str, Any], full_length: bool = False, modules: Sequence[str] = ()
 ) -> gymnasium.Env[Any, Any]:
     """Return one environment, with `full_length` one whose episodes all take the same number of decisions."""
-    _import(modules)
+    for module in modules:
+        register_from(module)
     env: gymnasium.Env[Any, Any] = LRTrainingEnv(task, **options)
     return ReplayEnv(FullLength(env) if full_length else env)
 
@@ -114,10 +115,6 @@ def make_population(
     count: int, task: Task | TaskFamily, options: dict[str, Any], modules: Sequence[str] = ()
 ) -> LRTrainingVectorEnv:
     """Return environments whose trainees are computed at once."""
-    _import(modules)
-    return LRTrainingVectorEnv(count, task, stack=count, **options)
-
-
-def _import(modules: Sequence[str]) -> None:
     for module in modules:
-        importlib.import_module(module)
+        register_from(module)
+    return LRTrainingVectorEnv(count, task, stack=count, **options)

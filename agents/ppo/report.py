@@ -34,6 +34,11 @@ def write_report(
 ) -> None:
     """Write `results.json`, `learning_curve.png` and `schedules.png` into the run's folder."""
     _write_results(out, config, progression, {"comparison": comparison.to_dict()}, about)
+    draw_report(out, config, progression, comparison)
+
+
+def draw_report(out: Path, config: TrainConfig, progression: Progression, comparison: Comparison) -> None:
+    """Draw `learning_curve.png` and `schedules.png` of a run on one task."""
     tuned = min(loss for _, loss in comparison.grid)
     _draw_learning_curve(out, config, progression, (f"best of 48 step decays ({comparison.best})", tuned))
     groups = {group.label: group.runs for group in comparison.controller}
@@ -65,6 +70,11 @@ def write_family_report(
 ) -> None:
     """Write `results.json`, `learning_curve.png` and `schedules.png` of a run on a family."""
     _write_results(out, config, progression, {"family_comparison": [row.to_dict() for row in rows]}, about)
+    draw_family_report(out, config, progression, rows)
+
+
+def draw_family_report(out: Path, config: TrainConfig, progression: Progression, rows: Sequence[Row]) -> None:
+    """Draw `learning_curve.png` and `schedules.png` of a run on a family."""
     _draw_learning_curve(out, config, progression, None)
     figure = new_figure(12, 4.5)
     left, right = figure.subplots(1, 2)

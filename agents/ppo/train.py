@@ -327,7 +327,7 @@ def train(
         provenance: Written into the controller.
         console: Where progress is shown.
         checkpoint: Where to continue.
-        modules: What the processes that train import first, because it registers something that the task needs.
+        modules: What registers something that the task needs, for `lr_gym.registry.register_from`, where trainees live.
         on_start: Called with the algorithm before it learns.
 
     Returns:

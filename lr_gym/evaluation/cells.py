@@ -83,6 +83,11 @@ class Cell:
         }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:24]
 
+    @property
+    def record(self) -> str:
+        """Name of the file that keeps the record."""
+        return f"{self.key}.json"
+
     def run(self) -> Rollout:
         """Run the episode."""
         with contextlib.closing(LRTrainingEnv(self.trained, **self.env_options)) as env:
@@ -123,7 +128,7 @@ class Job:
     @property
     def record(self) -> Path | None:
         """Where the record is kept."""
-        return None if self.folder is None else self.folder / f"{self.cell.key}.json"
+        return None if self.folder is None else self.folder / self.cell.record
 
     @property
     def failure(self) -> Path | None:

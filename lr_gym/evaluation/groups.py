@@ -39,6 +39,7 @@ class Group:
         runs: The records.
         failures: What became of runs that ended with an error.
         own_start: Whether the initial lr belongs to the agent (it was tuned), not to the comparison.
+        records: Names of the files that keep the runs, in the same order; empty where none are kept.
         reference: Label of the group that this one is tested against; None if it is tested against none.
         p_value: Of Welch's t-test on the test losses.
         p_value_holm: The same, corrected for all tests of the table.
@@ -53,6 +54,7 @@ class Group:
     runs: list[Rollout]
     failures: list[Failure] = dataclasses.field(default_factory=list)
     own_start: bool = False
+    records: list[str] = dataclasses.field(default_factory=list)
     reference: str | None = None
     p_value: float | None = None
     p_value_holm: float | None = None
@@ -103,6 +105,7 @@ class Group:
             "failures": [str(failure) for failure in self.failures],
             "diverged": self.diverged,
             "cost": self.cost,
+            "records": self.records,
             "results": [
                 {
                     "seed": run.seed,
@@ -119,6 +122,21 @@ class Group:
 def starts(groups: Sequence[Group]) -> list[float]:
     """Return the initial lrs of a comparison, the largest first; those that belong to an agent do not count."""
     return sorted({group.initial_lr for group in groups if not group.own_start}, reverse=True)
+
+
+def references(groups: Sequence[Group], agent: str) -> list[Group | None]:
+    """Return what each row is tested against: an agent's row on the same task, from the same initial lr or its own.
+
+    Args:
+        groups: The rows of a table.
+        agent: Name of the agent; its own rows are tested against none.
+    """
+
+    def fits(group: Group, other: Group) -> bool:
+        same_start = other.own_start or (not group.own_start and other.initial_lr == group.initial_lr)
+        return other.agent == agent != group.agent and other.task == group.task and same_start
+
+    return [next((other for other in groups if fits(group, other)), None) for group in groups]
 
 
 def tested(groups: Sequence[Group], references: Sequence[Group | None]) -> list[Group]:

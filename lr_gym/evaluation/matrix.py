@@ -31,6 +31,7 @@ class Workers:
         Args:
             count: Worker processes, each with one torch thread.
             in_process: Start none and run cells here, one after another.
+            modules: What registers something that cells need, for `lr_gym.registry.register_from`, in each worker.
             modules: Modules that each worker imports first, because they register something that cells need.
             timeout: Seconds that a cell may take, with what a fresh worker must import for it, which is several; one
                 that takes longer has failed. None for any number.

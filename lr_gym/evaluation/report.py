@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lr_gym.evaluation.figures import FEW, draw_curves, draw_standings, draw_starts
 from lr_gym.evaluation.groups import LEGEND, Group
-from lr_gym.evaluation.ranking import Standing, standings
+from lr_gym.evaluation.ranking import Standing
+from lr_gym.evaluation.results import Results
 from lr_gym.evaluation.tables import (
     Lines,
     detail_lines,
@@ -22,7 +23,7 @@ from lr_gym.evaluation.tables import (
 )
 from lr_gym.evaluation.transfer import Matrix
 from lr_gym.evaluation.tuning import Tuned
-from lr_gym.files import write_bytes, write_json
+from lr_gym.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,8 +37,8 @@ def write_results(
     *,
     tuned: Mapping[str, Mapping[str, Tuned]] | None = None,
     yardstick: str | None = None,
-) -> None:
-    """Write `results.json`, `table.md`, `report.html` and the figures that it shows.
+) -> Results:
+    """Write `results.json`, `table.md`, `report.html` and the figures that it shows, and return the results.
 
     Args:
         out: The folder.
@@ -50,86 +51,90 @@ def write_results(
     Raises:
         UnknownNameError: The yardstick is no agent of the comparison.
     """
-    stand = standings(groups, yardstick)
-    of_task = {name: [group for group in groups if group.task == name] for name in matrix.tasks}
-    write_json(
-        out / "results.json",
-        {
-            "provenance": about,
-            "seeds": list(matrix.seeds),
-            "yardstick": yardstick,
-            "standings": [standing.to_dict() for standing in stand],
-            "tuned": {task: {name: t.to_dict() for name, t in of.items()} for task, of in (tuned or {}).items()},
-            "rows": [group.to_dict() for group in groups],
-        },
-    )
-    sections = _sections(matrix, groups, of_task, stand, tuned or {}, yardstick)
-    note = f"Median and quartiles of {len(matrix.seeds)} runs"
-    unit = yardstick or "the lowest of the task"
+    chosen = {task: {name: t.to_dict() for name, t in of.items()} for task, of in (tuned or {}).items()}
+    results = Results(groups, matrix.seeds, matrix.reference, yardstick, about, chosen)
+    results.write(out)
+    write_report(out, results)
+    return results
+
+
+def write_report(out: Path, results: Results) -> None:
+    """Write `table.md`, `report.html` and the figures that it shows.
+
+    Args:
+        out: The folder.
+        results: What they show.
+
+    Raises:
+        UnknownNameError: The yardstick is no agent of the comparison.
+    """
+    stand = results.standings()
+    runs = len(results.seeds)
+    note = f"Median and quartiles of {runs} runs"
     figures = {
-        "standings.png": draw_standings(stand, unit, len(matrix.seeds)),
-        "starts.png": draw_starts(of_task),
-        "schedules.png": draw_curves(of_task, "lrs", note),
-        "losses.png": draw_curves(of_task, "val_losses", note),
+        "standings.png": draw_standings(stand, results.yardstick or "the lowest of the task", runs),
+        "starts.png": draw_starts(results.by_task),
+        "schedules.png": draw_curves(results.by_task, "lrs", note),
+        "losses.png": draw_curves(results.by_task, "val_losses", note),
     }
     pictures = {name: _png(figure) for name, figure in figures.items()}
     for name, picture in pictures.items():
         write_bytes(out / name, picture)
-    command = str(about.get("command", ""))
-    text = [f"{_preface(matrix)}\n\nCommand: `{command}`\n"]
+    sections = _sections(results, stand)
+    command = str(results.about.get("command", ""))
+    text = [f"{_preface(results)}\n\nCommand: `{command}`\n"]
     text += [f"## {title}\n\n{words}\n\n{markdown(lines)}" for title, words, lines in sections]
     write_bytes(out / "table.md", "\n".join(text).encode())
-    write_bytes(out / "report.html", _page(_preface(matrix), about, sections, pictures).encode())
+    write_bytes(out / "report.html", _page(_preface(results), results.about, sections, pictures).encode())
 
 
 Section = tuple[str, str, Lines]
 
 
-def _preface(matrix: Matrix) -> str:
+def _preface(results: Results) -> str:
     return (
         f"Test loss and accuracy of the weights at the best validation loss, mean (standard deviation) of "
-        f"{len(matrix.seeds)} runs; bold: the best mean. Reference: {matrix.reference}. {LEGEND}"
+        f"{len(results.seeds)} runs; bold: the best mean. Reference: {results.reference}. {LEGEND}"
     )
 
 
-def _sections(
-    matrix: Matrix,
-    groups: Sequence[Group],
-    of_task: Mapping[str, list[Group]],
-    stand: Sequence[Standing],
-    tuned: Mapping[str, Mapping[str, Tuned]],
-    yardstick: str | None,
-) -> list[Section]:
+def _sections(results: Results, stand: Sequence[Standing]) -> list[Section]:
     """Return title, words and table of every part, from the most to the least general."""
-    unit = yardstick or "the agent with the lowest on that task"
+    unit = results.yardstick or "the agent with the lowest on that task"
     sections: list[Section] = [
         (
             "All tasks together",
             f"Ratio: mean test loss over that of {unit}, for every task and initial lr. IQM: interquartile mean of the "
             "ratios of single runs, with its 95 % bootstrap interval. Improvement: probability that a run is better "
-            f"than one of {matrix.reference}.",
+            f"than one of {results.reference}.",
             standing_lines(stand),
         )
     ]
-    if len(matrix.agents) <= FEW // 2:
-        sections.append(("Side by side", "The layout of Xu et al. (2019), Tables 1 and 2.", paper_lines(groups)))
-    for name, rows in of_task.items():
+    if len(results.agents) <= FEW // 2:
+        sections.append(
+            ("Side by side", "The layout of Xu et al. (2019), Tables 1 and 2.", paper_lines(results.groups))
+        )
+    for name, rows in results.by_task.items():
         sections.append((name, "Test loss by agent and initial lr.", overview_lines(rows)))
         sections.append((f"{name}: every row", "", detail_lines(rows)))
-    lines: Lines = [("task", "tuned", "chosen", "initial lr", "candidates", "episodes")]
-    for task, of in tuned.items():
-        for name, outcome in of.items():
-            options = outcome.best.contestant.identity.get("options") or {}
-            chosen = ", ".join(f"{key}={value}" for key, value in options.items()) or "defaults"
-            lr, tried = f"{outcome.best.initial_lr:g}", str(len(outcome.tried))
-            lines.append((task, name, chosen, lr, tried, str(outcome.episodes)))
+    lines = _tuning_lines(results)
     if len(lines) > 1:
         sections.append(("Tuning", "On validation data, before anything above was run.", lines))
-    failures = [failure for of in tuned.values() for outcome in of.values() for failure in outcome.failures]
-    failures += [str(failure) for group in groups for failure in group.failures]
-    if failures:
-        sections.append(("Failed", "", [("episode and error",), *((failure,) for failure in failures)]))
+    if results.failures:
+        sections.append(("Failed", "", [("episode and error",), *((failure,) for failure in results.failures)]))
     return sections
+
+
+def _tuning_lines(results: Results) -> Lines:
+    """Return a line for everything that was tuned."""
+    lines: Lines = [("task", "tuned", "chosen", "initial lr", "candidates", "episodes")]
+    for task, of in results.tuned.items():
+        for name, outcome in of.items():
+            options = outcome["best"]["agent"].get("options") or {}
+            chosen = ", ".join(f"{key}={value}" for key, value in options.items()) or "defaults"
+            lr, tried = f"{outcome['best']['initial_lr']:g}", str(len(outcome["tried"]))
+            lines.append((task, name, chosen, lr, tried, str(outcome["episodes"])))
+    return lines
 
 
 def _png(figure: Figure) -> bytes:

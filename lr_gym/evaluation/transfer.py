@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lr_gym.errors import UnknownNameError
 from lr_gym.evaluation.cells import Cell, Contestant, Failure
-from lr_gym.evaluation.groups import Group, tested
+from lr_gym.evaluation.groups import Group, references, tested
 from lr_gym.evaluation.matrix import Workers
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.tasks import Task
@@ -74,23 +74,23 @@ class Matrix:
             folder: Where records are kept and found again.
             advance: Called with every episode that is done or has failed.
         """
-        cells = [Cell(e.task, e.contestant, e.initial_lr, seed, self.env) for e in self.entries for seed in self.seeds]
-        outcomes = iter(pool.attempt(cells, folder, advance))
-        groups = []
-        for entry in self.entries:
-            mine = [next(outcomes) for _ in self.seeds]
-            runs = [outcome for outcome in mine if isinstance(outcome, Rollout)]
-            failures = [outcome for outcome in mine if isinstance(outcome, Failure)]
-            groups.append(
-                Group(entry.task.name, entry.contestant.name, entry.initial_lr, runs, failures, entry.own_start)
-            )
-        return tested(groups, [self._reference_of(group, groups) for group in groups])
+        cells = [
+            [Cell(e.task, e.contestant, e.initial_lr, seed, self.env) for seed in self.seeds] for e in self.entries
+        ]
+        outcomes = iter(pool.attempt([cell for row in cells for cell in row], folder, advance))
+        groups = [self._group(entry, row, outcomes) for entry, row in zip(self.entries, cells, strict=True)]
+        return tested(groups, references(groups, self.reference))
 
-    def _reference_of(self, group: Group, groups: Sequence[Group]) -> Group | None:
-        if group.agent == self.reference:
-            return None
-        for other in groups:
-            same_start = other.own_start or (not group.own_start and other.initial_lr == group.initial_lr)
-            if (other.task, other.agent) == (group.task, self.reference) and same_start:
-                return other
-        return None
+    @staticmethod
+    def _group(entry: Entry, cells: Sequence[Cell], outcomes: Iterator[Rollout | Failure]) -> Group:
+        """Return a row with the outcomes of its cells, which come next."""
+        runs, failures, records = [], [], []
+        for cell in cells:
+            outcome = next(outcomes)
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            else:
+                runs.append(outcome)
+                records.append(cell.record)
+        names = entry.task.name, entry.contestant.name
+        return Group(*names, entry.initial_lr, runs, failures, entry.own_start, records)

@@ -88,6 +88,15 @@ class TaskFamily:
         ends = [lrs or (min(task.initial_lrs), max(task.initial_lrs)) for task, lrs in self._combinations()]
         return min(low for low, _ in ends), max(high for _, high in ends)
 
+    def values(self, field: str) -> list[Any]:
+        """Return what the family's tasks have in a field, each value once."""
+        found: list[Any] = []
+        for task, _ in self._combinations():
+            value = getattr(task, field)
+            if value not in found:
+                found.append(value)
+        return found
+
     def _checked_entry(self, entry: Mapping[str, Any], axis: int) -> dict[str, Any]:
         if not isinstance(entry, Mapping):
             raise InvalidArgumentError(

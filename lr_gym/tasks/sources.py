@@ -7,10 +7,13 @@ The data root is `LR_GYM_DATA`, or `~/.cache/lr_gym` where that is not set.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import gzip
 import os
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,25 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 #: torchvision's class of each full data set.
 TORCHVISION = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST", "cifar10": "CIFAR10"}
 BUILT_IN = (MINI, *TORCHVISION)
+
+#: Published names of the files of MNIST and of data sets in its format.
+_IDX = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+_CIFAR10 = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Somewhere that a data set may be.
+
+    Attributes:
+        words: For messages.
+        there: Whether its files are there.
+        read: Returns the arrays; None if the files are not those of the data set after all.
+    """
+
+    words: str
+    there: bool
+    read: Callable[[], dict[str, Array] | None]
 
 
 def data_root() -> Path:
@@ -51,6 +73,42 @@ def halved(images: Array) -> npt.NDArray[np.float64]:
     return means
 
 
+def places(name: str, root: str | Path) -> list[Place]:
+    """Return where a data set is looked for, in order. Looks at the names of files only: reads and downloads nothing.
+
+    Args:
+        name: The data set.
+        root: The folder with data sets.
+    """
+    if name == MINI:
+        return [Place("inside the package", True, functools.partial(_read_npz, MINI_FILE))]
+    root = Path(root)
+    found = []
+    if name in TORCHVISION:
+        there = any(all(file.is_file() for file in files) for files in _torchvision_files(name, root))
+        read = functools.partial(_from_torchvision, name, root, download=False)
+        found.append(Place(f"{root} (torchvision's layout)", there, read))
+    file = root / f"{name}.npz"
+    found.append(Place(str(file), file.is_file(), functools.partial(_read_npz, file)))
+    if name == "fashion-mnist":
+        words = f"{DEBIAN_FASHION_MNIST} (Debian's package dataset-fashion-mnist)"
+        found.append(Place(words, DEBIAN_FASHION_MNIST.is_dir(), _from_debian))
+    return found
+
+
+def _torchvision_files(name: str, root: Path) -> Iterator[list[Path]]:
+    """Yield the sets of files, each of which torchvision wants to see before it takes a data set for present."""
+    root = root.expanduser()
+    if name == "cifar10":
+        yield [
+            root / "cifar-10-batches-py" / file for file in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")
+        ]
+        return
+    folder = root / TORCHVISION[name]
+    yield [folder / "raw" / f"{file}-ubyte" for file in _IDX]
+    yield [folder / "processed" / file for file in ("training.pt", "test.pt")]  # of old versions
+
+
 def find(name: str, root: str | Path) -> dict[str, Array]:
     """Return the arrays of the data set `name`, as `Data.from_arrays` takes them.
 
@@ -58,37 +116,30 @@ def find(name: str, root: str | Path) -> dict[str, Array]:
         DataNotFoundError: It is nowhere; the message names every place.
         InvalidArgumentError: A file was found and cannot be read.
     """
-    if name == MINI:
-        return _read_npz(MINI_FILE)
-    root = Path(root)
-    looked: list[str] = []
-    if name in TORCHVISION:
-        found = _from_torchvision(name, root, download=False)
+    looked = places(name, root)
+    for place in looked:
+        found = place.read() if place.there else None
         if found is not None:
             return found
-        looked.append(f"{root} (torchvision's layout)")
-    file = root / f"{name}.npz"
-    if file.is_file():
-        return _read_npz(file)
-    looked.append(str(file))
-    if name == "fashion-mnist":
-        if DEBIAN_FASHION_MNIST.is_dir():
-            x, y, x_test, y_test = read_idx_images(DEBIAN_FASHION_MNIST)
-            return {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
-        looked.append(f"{DEBIAN_FASHION_MNIST} (Debian's package dataset-fashion-mnist)")
+    words = [place.words for place in looked]
     if name in TORCHVISION:
         try:
-            found = _from_torchvision(name, root, download=True)
+            found = _from_torchvision(name, Path(root), download=True)
         except (OSError, RuntimeError) as error:
-            looked.append(f"torchvision's download, which failed: {reason(error)}")
+            words.append(f"torchvision's download, which failed: {reason(error)}")
         else:
             if found is not None:
                 return found
     raise DataNotFoundError(
-        f"the data set {name!r} is in none of these places: {'; '.join(looked)}. Set LR_GYM_DATA (or --data) to the "
+        f"the data set {name!r} is in none of these places: {'; '.join(words)}. Set LR_GYM_DATA (or --data) to the "
         f"folder that holds it, put {name}.npz with x_train, y_train, x_test, y_test there, or give its arrays a "
         f"name with lr_gym.tasks.register_data. Built in: {', '.join(BUILT_IN)}"
     )
+
+
+def _from_debian() -> dict[str, Array]:
+    x, y, x_test, y_test = read_idx_images(DEBIAN_FASHION_MNIST)
+    return {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
 
 
 def _from_torchvision(name: str, root: Path, *, download: bool) -> dict[str, Array] | None:
@@ -130,8 +181,7 @@ def read_idx_images(folder: Path) -> tuple[Array, Array, Array, Array]:
     Raises:
         InvalidArgumentError: A file is missing or is not in the IDX format.
     """
-    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-    x, y, x_test, y_test = (_read_idx(folder / f"{name}-ubyte.gz") for name in names)
+    x, y, x_test, y_test = (_read_idx(folder / f"{name}-ubyte.gz") for name in _IDX)
     return x, y, x_test, y_test
 
 

@@ -89,7 +89,7 @@ def test_seeds(train_here: Train, tmp_path: Path) -> None:
     assert values_a["progression"]["curve"] != values_c["progression"]["curve"]
 
 
-@pytest.mark.slow  # tests/test_train_controller.py does it in little
+@pytest.mark.slow  # tests/commands/test_train_command.py does it in little
 def test_the_number_of_workers_changes_nothing(
     train_here: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,14 +13,11 @@ import tiny
 
 import eval_transfer
 from lr_gym import cli
+from lr_gym.commands.plan import prepare
 from lr_gym.evaluation import Cell, Rollout
 
 OVERRIDE = (
-    "--override",
-    "budget=20",
-    "batch_size=8",
-    "train_size=100",
-    "validation_size=50",
+    *("--override", "budget=20", "batch_size=8", "train_size=100", "validation_size=50"),
     'model_options={"width":4}',
 )
 ARGUMENTS = (
@@ -32,19 +29,48 @@ MLP = ("--task", "fashion-mnist-mini/mlp", "--runs", "2", "--workers", "1", *OVE
 TWO_TASKS = ("--task", "fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5", "--runs", "2", *OVERRIDE[:-1])
 FIGURES = ("standings.png", "starts.png", "schedules.png", "losses.png")
 FILES = {"results.json", "table.md", "report.html", *FIGURES}
+#: An agent with an option.
+AGENT_PLUGIN = """
+from lr_gym import agents
+
+class Steady(agents.FixedAgent):
+    def __init__(self, lr=0.5):
+        super().__init__()
+        self.lr = lr
+
+    def next_lr(self):
+        return self.lr
+
+agents.register("steady", Steady)
+"""
 DATA_PLUGIN = """
 import numpy as np
 from lr_gym import tasks
 
 def waves():
-    x = np.random.default_rng(0).normal(size=(60, 4))
-    return {"x_train": x[:48], "y_train": (x[:48, 0] > 0).astype("int64"),
-            "x_test": x[48:], "y_test": (x[48:, 0] > 0).astype("int64")}
+    x = np.random.default_rng(0).normal(size=(360, 4))
+    y = (x[:, 0] > 0).astype("int64")
+    return {"x_train": x[:300], "y_train": y[:300], "x_test": x[300:], "y_test": y[300:]}
 
 tasks.register_data("plugin waves", waves)
 tasks.register(tasks.Task(name="plugin waves/mlp", data="plugin waves", model_options={"width": 4},
                           batch_size=8, budget=20, decision_interval=10))
+twin = lambda *shape, **options: tasks.models.mlp(*shape, **options)
+tasks.register_model("twin", twin)
 """
+
+
+#: A distribution whose entry point is a function in one of several modules.
+STEADY = {
+    "steady_plugin/__init__.py": "",
+    "steady_plugin/agent.py": AGENT_PLUGIN.replace("agents.register", "# "),
+    "steady_plugin/names.py": "from lr_gym import agents\nfrom steady_plugin.agent import Steady\n\n\n"
+    "def register():\n    agents.register('steady', Steady)\n",
+}
+#: Installs a distribution with an entry point and some files; gives the folder.
+Install = Callable[[str, str, dict[str, str]], Path]
+#: Runs `lr-gym` with words; gives its status and what it prints, on both streams.
+Called = Callable[..., tuple[int, str, str]]
 
 
 class Episodes:
@@ -92,6 +118,10 @@ def row_of(out: Path, agent: str, lr: float | None = None) -> dict[str, Any]:
     return found
 
 
+def losses_of(row: dict[str, Any]) -> list[float]:
+    return [result["test_loss"] for result in row["results"]]
+
+
 def run(*words: str) -> None:
     tiny.run_main(eval_transfer, *words)
 
@@ -105,8 +135,17 @@ def failed(*words: str) -> int:
 
 
 def prepared(*arguments: str) -> Any:
-    return eval_transfer.prepare(cli.parse(eval_transfer.Arguments, "", arguments)[0])
+    return prepare(cli.parse(eval_transfer.Arguments, "", arguments)[0])
 
 
 def names(plan: Any) -> list[str]:
-    return [contestant.name for contestant in plan.contestants]
+    return [contestant.name for contestant in plan.contestants.everywhere]
+
+
+def keys(plan: Any, seed: int = 0) -> list[str]:
+    """Return the hashes of an episode of every row and of every candidate of the tuning, on all tasks."""
+    entries = [entry for task in plan.tasks for entry in plan.entries(task)]
+    cells = [Cell(e.task, e.contestant, e.initial_lr, seed, plan.env) for e in entries]
+    tried = [(task, c) for task in plan.tasks for of in plan.tune[task.name].values() for c in of]
+    cells += [Cell(task, c.contestant, c.initial_lr, seed, plan.env) for task, c in tried]
+    return [cell.key for cell in cells]

@@ -1,0 +1,174 @@
+"""The options of every command. Nothing slow is imported here: help needs no PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from lr_gym import cli
+from lr_gym.errors import UnknownNameError
+
+TRAINED_TASK = "fashion-mnist-mini/mlp"
+EVALUATED_TASKS = ("fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5")
+EVALUATED_AGENTS = ("constant", "cosine")
+# Names that are defined where PyTorch is needed; tests hold them to those.
+TUNABLE = ("step", "cosine", "one-cycle", "constant")
+PRECISIONS = ("float32", "tf32", "bfloat16")
+BACKENDS = ("auto", "workers", "population")
+#: What can be listed.
+LISTS = ("tasks", "agents", "controllers", "data")
+
+
+def _data() -> Any:
+    return cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
+
+
+def _workers() -> Any:
+    return cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Of `train`."""
+
+    task: str | None = cli.option(
+        f"what to train on: 'data set/model', or a family of tasks (default: {TRAINED_TASK})", metavar="NAME"
+    )
+    validation: str | None = cli.option(
+        "for a family: the family that evaluates the controller (default: NAME-validation if there is one, else the "
+        "same)",
+        metavar="NAME",
+    )
+    episodes: int | None = cli.option(
+        "training episodes (default: the profile's)", type=cli.whole_number(1), metavar="N"
+    )
+    initial_lrs: list[float] | None = cli.option(
+        "initial learning rates (default: 1e-2 1e-3 1e-4)", type=cli.learning_rate, many=True, metavar="LR"
+    )
+    actor: str | None = cli.option("network of the actor (default: mlp)", choices=("mlp", "lstm"))
+    profile: str | None = cli.option(
+        "size of task and training: quick fits two cores, paper is that of Xu et al. (default: paper on the full data "
+        "sets, else quick); family for families",
+        choices=("quick", "paper", "family"),
+    )
+    seed: int | None = cli.option(
+        "everything random derives from it (default: 0)", type=cli.whole_number(0), metavar="N"
+    )
+    runs: int | None = cli.option(
+        "runs of each side in the comparison (default: 10)", type=cli.whole_number(2), metavar="N"
+    )
+    tuning_runs: int | None = cli.option(
+        "runs of each of the 48 step decays to choose the best (default: 3)",
+        type=cli.whole_number(1),
+        metavar="N",
+    )
+    override: list[tuple[str, Any]] | None = cli.option(
+        "other fields of the task, e.g. batch_size=128 optimizer=SGD",
+        type=cli.assignment,
+        many=True,
+        metavar="FIELD=VALUE",
+    )
+    settings: list[tuple[str, Any]] | None = cli.option(
+        "other settings of the training (agents/ppo/config.py), e.g. gamma=0.99 reward=val_loss",
+        type=cli.assignment,
+        many=True,
+        metavar="NAME=VALUE",
+    )
+    plugins: list[str] | None = cli.option(
+        "Python files that register tasks or data of your own", many=True, metavar="FILE"
+    )
+    out: str | None = cli.option("folder of the run (default: a new one under runs/)", metavar="DIR")
+    resume: str | None = cli.option("continue the run in this folder with its own settings", metavar="DIR")
+    data: str | None = _data()
+    device: str | None = cli.option("where trainees live: cpu, cuda, ... (default: cpu)", metavar="NAME")
+    precision: str | None = cli.option(
+        "of the trainees' forward and backward passes (default: float32)", choices=PRECISIONS
+    )
+    backend: str | None = cli.option(
+        "how trainees are computed: one after another (workers), many at once (population), or whichever is faster "
+        "for the task and device (default: auto)",
+        choices=BACKENDS,
+    )
+    workers: int | None = _workers()
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Of `evaluate`."""
+
+    controller: tuple[str, ...] = cli.option(
+        "folders of controllers, or of their training runs, or names of those in the package: universal",
+        (),
+        many=True,
+        metavar="DIR",
+    )
+    task: tuple[str, ...] = cli.option("tasks, 'data set/model'", EVALUATED_TASKS, many=True, metavar="NAME")
+    agents: tuple[str, ...] = cli.option(
+        "agents by name, with options if need be: kim-yu:factors=5,every=epoch; 'all' for every fixed agent",
+        EVALUATED_AGENTS,
+        many=True,
+        metavar="NAME",
+    )
+    tune: tuple[str, ...] = cli.option(
+        f"schedules to tune on each task's validation data: {', '.join(TUNABLE)}", (), many=True, metavar="NAME"
+    )
+    tuning_runs: int = cli.option(
+        "at most so many episodes to tune each of them on each task; equal for all at 8 and multiples of 48",
+        48,
+        type=cli.whole_number(1),
+        metavar="N",
+    )
+    optimizers: tuple[str, ...] = cli.option(
+        "optimizers in place of the task's, at a constant learning rate of their own: prodigy schedule-free-adamw, or "
+        "any with AdamW:lr=1e-3",
+        (),
+        many=True,
+        metavar="NAME",
+    )
+    reference: str | None = cli.option(
+        "what the others are tested against (default: the first controller, else the first agent)", metavar="NAME"
+    )
+    yardstick: str | None = cli.option(
+        "whose test loss counts as 1 over all tasks (default: the tuned cosine, else the lowest of each task)",
+        metavar="NAME",
+    )
+    plugins: tuple[str, ...] = cli.option(
+        "Python files that register agents, tasks or data of your own", (), many=True, metavar="FILE"
+    )
+    initial_lrs: tuple[float, ...] | None = cli.option(
+        "initial learning rates (default: each task's own)", None, type=cli.learning_rate, many=True, metavar="LR"
+    )
+    runs: int = cli.option("runs of each", 10, type=cli.whole_number(2), metavar="N")
+    seed: int = cli.option("decides the seeds of the runs", 0, type=cli.whole_number(0), metavar="N")
+    override: tuple[tuple[str, Any], ...] = cli.option(
+        "other fields of the tasks, e.g. batch_size=128", (), type=cli.assignment, many=True, metavar="FIELD=VALUE"
+    )
+    out: str | None = cli.option("folder of the results (default: a new one under runs/)", metavar="DIR")
+    data: str | None = _data()
+    device: str = cli.option("where trainees live: cpu, cuda, ...", "cpu", metavar="NAME")
+    workers: int | None = _workers()
+
+
+def _one_of_the_lists(text: str) -> str:
+    if text not in LISTS:
+        raise UnknownNameError.of("list", text, LISTS)
+    return text
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """Of `list`."""
+
+    what: str = cli.word(", ".join(LISTS), type=_one_of_the_lists, metavar="WHAT")
+    json: bool = cli.flag("print JSON, for programs")
+    plugins: tuple[str, ...] = cli.option(
+        "Python files that register agents, tasks or data of your own", (), many=True, metavar="FILE"
+    )
+    data: str | None = _data()
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Of `report`."""
+
+    folder: str = cli.word("what evaluate or train left", metavar="FOLDER")

@@ -1,0 +1,97 @@
+"""Words of the command line of `train` -> the settings of a training run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from lr_gym import tasks
+from lr_gym.agents.ppo.backend import choose_backend, make_population
+from lr_gym.agents.ppo.config import PROFILES, TrainConfig
+from lr_gym.commands.arguments import TRAINED_TASK, Train
+from lr_gym.envs import LRTrainingEnv
+from lr_gym.errors import InvalidArgumentError
+
+
+def configure(arguments: Train) -> TrainConfig:
+    """Return the settings of a new run, tried once.
+
+    Raises:
+        LRGymError: The arguments make no sense, or the task cannot be trained.
+    """
+    task = tasks.find(arguments.task or TRAINED_TASK)
+    validation = None
+    if isinstance(task, tasks.TaskFamily):
+        profile, validation = _family(arguments, task)
+    else:
+        profile, task = _task(arguments, task)
+    config = TrainConfig(task=task, validation=validation, **_settings(arguments, profile))
+    for trained in (task, validation):  # what cannot be trained shows here, not in a worker
+        if trained is not None:
+            LRTrainingEnv(trained, **config.env_options).reset(seed=0)
+    if arguments.backend in (None, "auto"):
+        return dataclasses.replace(config, backend=choose_backend(config))
+    config = dataclasses.replace(config, backend=arguments.backend)
+    if config.backend == "population":
+        make_population(2, task, config.env_options).reset(seed=0)  # likewise
+    return config
+
+
+def _settings(arguments: Train, profile: str) -> dict[str, Any]:
+    """Return all settings beyond the tasks and the backend: the profile's, then those that are given."""
+    options = {
+        "episodes": arguments.episodes,
+        "actor": arguments.actor,
+        "seed": arguments.seed,
+        "final_runs": arguments.runs,
+        "tuning_runs": arguments.tuning_runs,
+        "device": arguments.device,
+        "precision": arguments.precision,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    further = dict(arguments.settings or ())
+    fields = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in ("task", "validation", "backend")]
+    if unknown := sorted(further.keys() - fields):
+        raise InvalidArgumentError(f"--settings has no {', '.join(unknown)}; it has {', '.join(fields)}")
+    if twice := sorted(further.keys() & given.keys()):
+        raise InvalidArgumentError(f"--settings repeats another option: {', '.join(twice)}")
+    return PROFILES[profile] | given | further
+
+
+def _task(arguments: Train, task: tasks.Task) -> tuple[str, tasks.Task]:
+    """Return the profile and the task with the overrides of the command line."""
+    profile = arguments.profile or tasks.default_profile(task.data)
+    if profile == "family":
+        raise InvalidArgumentError(f"--profile family is for families of tasks; {task.name!r} is one task")
+    if arguments.profile is not None:
+        task = task.replace(**tasks.PROFILES[profile])
+    overrides = dict(arguments.override or ())
+    if overrides.keys() & {"name", "initial_lrs"}:
+        raise InvalidArgumentError("--override cannot set name or initial_lrs; use --task or --initial-lrs")
+    if arguments.initial_lrs is not None:
+        if len(set(arguments.initial_lrs)) < len(arguments.initial_lrs):
+            raise InvalidArgumentError(f"--initial-lrs must differ from each other, got {arguments.initial_lrs}")
+        overrides["initial_lrs"] = tuple(arguments.initial_lrs)
+    if arguments.validation is not None:
+        raise InvalidArgumentError("--validation is for families; a single task is evaluated on itself")
+    return profile, task.replace(**overrides)
+
+
+def _family(arguments: Train, family: tasks.TaskFamily) -> tuple[str, tasks.TaskFamily | None]:
+    """Return the profile, and the family that evaluates if it is another."""
+    if arguments.profile not in (None, "family"):
+        raise InvalidArgumentError(f"--profile {arguments.profile} is for single tasks; {family.name!r} is a family")
+    for name in ("initial_lrs", "override", "tuning_runs"):
+        if getattr(arguments, name) is not None:
+            raise InvalidArgumentError(
+                f"--{name.replace('_', '-')} is for single tasks; the tasks of {family.name!r} are what the "
+                "family says (docs/tasks.md shows how to write your own)"
+            )
+    name = arguments.validation or f"{family.name}-validation"
+    known = name in tasks.TASKS and isinstance(tasks.TASKS[name], tasks.TaskFamily)
+    if arguments.validation is None and not known:
+        return "family", None
+    validation = tasks.find(name)
+    if not isinstance(validation, tasks.TaskFamily):
+        raise InvalidArgumentError(f"--validation must name a family, got the task {name!r}")
+    return "family", validation

@@ -1,0 +1,92 @@
+"""`evaluate`: run agents on tasks and from initial learning rates, and compare them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from lr_gym import cli
+from lr_gym.commands.arguments import Evaluate
+from lr_gym.commands.plan import Plan, prepare
+from lr_gym.commands.screen import print_results
+from lr_gym.errors import LRGymError
+from lr_gym.evaluation import Workers
+from lr_gym.evaluation.groups import Group
+from lr_gym.evaluation.report import write_results
+from lr_gym.evaluation.results import RECORDS
+from lr_gym.evaluation.transfer import Matrix
+from lr_gym.evaluation.tuning import Tuned, tune
+from lr_gym.processes import available_cores
+from lr_gym.provenance import provenance
+
+
+def run(arguments: Evaluate, parser: cli.Parser) -> None:
+    """Tune, run, test, report.
+
+    Raises:
+        LRGymError: Every episode failed, or every one that tunes something.
+        SystemExit: The arguments make no sense, it was stopped with Ctrl-C, or some episodes failed.
+    """
+    try:
+        plan = prepare(arguments)
+        out = Path(arguments.out or Path("runs") / time.strftime("transfer-%Y%m%d-%H%M%S"))
+        cli.make_folder(out)
+    except LRGymError as error:
+        parser.error(str(error))
+    console = Console()
+    try:
+        with Workers(arguments.workers or available_cores(), modules=plan.plugins.modules) as pool:
+            tuned, matrix, groups = _work(plan, pool, out / RECORDS, console)
+    except KeyboardInterrupt:
+        console.print(f"\nStopped. The same command with --out {out} continues.", markup=False)
+        sys.exit(cli.INTERRUPTED)
+    if not any(group.runs for group in groups):
+        raise LRGymError(f"every episode failed; the first with {groups[0].failures[0]}")
+    settings = dataclasses.asdict(arguments) | {"seeds": plan.seeds}
+    about = provenance(settings, plan.plugins.distributions)
+    results = write_results(out, matrix, groups, about, tuned=tuned, yardstick=plan.yardstick)
+    print_results(results, console)
+    console.print(f"Results, figures and a page that shows them (report.html) are in {out}", markup=False)
+    if results.failures:
+        sys.exit(cli.FAILED)
+
+
+def _work(
+    plan: Plan, pool: Workers, folder: Path, console: Console
+) -> tuple[dict[str, dict[str, Tuned]], Matrix, list[Group]]:
+    """Tune, then run, and show how far it is."""
+    with Progress(console=console) as bar:
+        tuned = {}
+        if plan.tuning_episodes:
+            tuning = bar.add_task("tuning", total=plan.tuning_episodes)
+            tuned = run_tuning(plan, pool, folder, lambda *_: bar.advance(tuning))
+        matrix = plan.matrix(tuned)
+        episodes = bar.add_task("episodes", total=len(matrix.entries) * len(matrix.seeds))
+        return tuned, matrix, matrix.run(pool, folder, lambda *_: bar.advance(episodes))
+
+
+def run_tuning(plan: Plan, pool: Workers, folder: Path, advance: Callable[..., None]) -> dict[str, dict[str, Tuned]]:
+    """Tune what is to be tuned, on every task.
+
+    Args:
+        plan: Of the comparison.
+        pool: Where episodes run.
+        folder: Where records are kept and found again.
+        advance: Called with every episode that is done.
+
+    Raises:
+        LRGymError: Every episode that tunes something failed.
+    """
+    return {
+        task.name: {
+            name: tune(task, of, plan.tuning_seeds_for(of), pool, env=plan.env, folder=folder, advance=advance)
+            for name, of in plan.tune[task.name].items()
+        }
+        for task in plan.tasks
+    }

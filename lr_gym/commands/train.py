@@ -1,0 +1,164 @@
+"""`train`: train a PPO controller of the learning rate and compare it with tuned schedules."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from lr_gym import cli
+from lr_gym.agents.ppo import checkpoint as checkpoints
+from lr_gym.agents.ppo.backend import env_makers
+from lr_gym.agents.ppo.comparison import Comparison, compare, count_cells
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.family_comparison import Row, compare_on_family
+from lr_gym.agents.ppo.family_comparison import count_cells as count_family_cells
+from lr_gym.agents.ppo.report import comparison_table, family_table, write_family_report, write_report
+from lr_gym.agents.ppo.train import Progression, train
+from lr_gym.commands import plugins
+from lr_gym.commands.arguments import Train
+from lr_gym.commands.configuration import configure
+from lr_gym.errors import InvalidArgumentError, LRGymError
+from lr_gym.evaluation import Workers
+from lr_gym.processes import available_cores
+from lr_gym.provenance import provenance
+from lr_gym.tasks import TaskFamily
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is to be done.
+
+    Attributes:
+        config: The settings of the run.
+        out: Its folder.
+        checkpoint: Where to continue; None for a new run.
+        workers: Worker processes.
+        plugins: Code that registers what the task needs.
+    """
+
+    config: TrainConfig
+    out: Path
+    checkpoint: checkpoints.Checkpoint | None
+    workers: int
+    plugins: plugins.Plugins
+
+    @property
+    def of_family(self) -> bool:
+        """Whether the controller is trained on a family of tasks."""
+        return isinstance(self.config.task, TaskFamily)
+
+
+def prepare(arguments: Train) -> Job:
+    """Return what is to be done.
+
+    Raises:
+        LRGymError: The arguments make no sense.
+    """
+    if arguments.data is not None:
+        cli.use_data_root(arguments.data)
+    loaded = plugins.load(arguments.plugins or ())
+    config, out, checkpoint = _continued(arguments) if arguments.resume is not None else _new(arguments)
+    workers = min(arguments.workers or available_cores(), len(env_makers(config)))
+    return Job(config, out, checkpoint, workers, loaded)
+
+
+def _continued(arguments: Train) -> tuple[TrainConfig, Path, checkpoints.Checkpoint]:
+    """Return settings, folder and state of a run that has begun."""
+    free = ("resume", "data", "workers", "plugins")
+    fixed = [f.name for f in dataclasses.fields(arguments) if f.name not in free]
+    given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(arguments, name) is not None]
+    if given:
+        raise InvalidArgumentError(f"--resume continues a run with its own settings; drop {', '.join(given)}")
+    out = Path(str(arguments.resume))
+    checkpoint = checkpoints.Checkpoint.read(out)
+    return TrainConfig.from_dict(checkpoint.value("config")), out, checkpoint
+
+
+def _new(arguments: Train) -> tuple[TrainConfig, Path, None]:
+    """Return settings and folder of a new run."""
+    config = configure(arguments)
+    name = f"{config.task.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = Path(arguments.out) if arguments.out is not None else Path("runs") / name
+    if (out / checkpoints.FILE).exists():
+        raise InvalidArgumentError(
+            f"{out} holds a run already; continue it with --resume {out}, or choose another --out"
+        )
+    cli.make_folder(out)
+    return config, out, None
+
+
+def run(arguments: Train, parser: cli.Parser) -> None:
+    """Train, compare, report.
+
+    Raises:
+        LRGymError: The run failed.
+        SystemExit: The arguments make no sense, or it was stopped with Ctrl-C.
+    """
+    try:
+        job = prepare(arguments)
+    except LRGymError as error:
+        parser.error(str(error))
+    console, config = Console(), job.config
+    console.print(
+        f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.decisions} "
+        f"decisions, {job.workers} workers{' with populations' * (config.backend == 'population')}. Results go to "
+        f"{job.out}"
+    )
+    try:
+        _work(job, console)
+    except KeyboardInterrupt:
+        console.print(f"\nStopped. Continue with: {cli.again(parser)} --resume {job.out}")
+        sys.exit(cli.INTERRUPTED)
+
+
+def _work(job: Job, console: Console) -> None:
+    """Train, compare, report."""
+    config, out, checkpoint = job.config, job.out, job.checkpoint
+    about = (
+        provenance(config.to_dict(), job.plugins.distributions)
+        if checkpoint is None
+        else checkpoint.value("provenance")
+    )
+    with Workers(job.workers, modules=job.plugins.modules) as pool:
+        progression = train(
+            config,
+            out,
+            workers=job.workers,
+            pool=pool,
+            provenance=about,
+            console=console,
+            checkpoint=checkpoint,
+            modules=job.plugins.modules,
+        )
+        if progression.best is None:
+            raise LRGymError("no evaluation gave a finite validation loss; lower the initial learning rates")
+        progression.best.save(out / "controller")
+        outcome = _compared(job, progression, pool, console)
+    if isinstance(outcome, Comparison):
+        write_report(out, config, progression, outcome, about)
+        console.print(comparison_table(config, outcome))
+    else:
+        write_family_report(out, config, progression, outcome, about)
+        console.print(family_table(config, outcome))
+    console.print(f"Controller, results and figures are in {out}")
+
+
+def _compared(job: Job, progression: Progression, pool: Workers, console: Console) -> Comparison | Sequence[Row]:
+    """Return the comparison that ends the run."""
+    rivals = "cosines, tuned and untuned" if job.of_family else "48 step decays, tuned on validation loss"
+    console.print(f"Comparison with {rivals}")
+    total = (count_family_cells if job.of_family else count_cells)(job.config)
+    compare_with: Any = compare_on_family if job.of_family else compare
+    with Progress(console=console) as bar:
+        episodes = bar.add_task("comparison", total=total)
+        outcome: Comparison | Sequence[Row] = compare_with(
+            job.config, progression.best, job.out / "episodes", pool, lambda *_: bar.advance(episodes)
+        )
+    return outcome
