@@ -56,7 +56,8 @@ class Module(pl.LightningModule):
         self.log("train_loss", loss)
         if self.manual:
             self.manual_backward(loss)
-            for optimizer in self.trainer.strategy._lightning_optimizers:
+            optimizers = self.optimizers()
+            for optimizer in optimizers if self.manual == 2 else [optimizers]:
                 optimizer.step()
                 optimizer.zero_grad()
         return loss
@@ -278,10 +279,11 @@ def test_a_training_is_taken_up_again_bit_for_bit(options: dict[str, Any], tmp_p
 
 
 def test_a_training_is_made_longer(tmp_path: Path) -> None:
-    save = ModelCheckpoint(tmp_path, filename="half", save_last=False)
-    path = tmp_path / "half.ckpt"
     for agent in ("universal", "cosine"):
-        fit(LRControllerCallback(agent, validation=validation), None, StopAfter(4), save, max_epochs=8)
+        path = tmp_path / f"{agent}.ckpt"
+        save = ModelCheckpoint(tmp_path, filename=agent, save_last=False)
+        first = LRControllerCallback(agent, validation=validation)
+        fit(first, None, StopAfter(4), save, max_epochs=8, enable_checkpointing=True)
         longer = LRControllerCallback(agent, validation=validation)
         if agent == "cosine":  # laid out for the whole training
             with pytest.raises(FileFormatError, match="the state is of a training with total_updates=80 and intervals"):
@@ -290,7 +292,19 @@ def test_a_training_is_made_longer(tmp_path: Path) -> None:
             fit(longer, path=path, max_epochs=12)
             assert longer.controller is not None
             assert longer.controller.total_updates == longer.controller.updates == 120
-        path.unlink()
+
+
+def test_a_training_that_breaks_is_mended() -> None:
+    """The module is what goes back, and of what the best weights are kept."""
+    callback = LRControllerCallback("constant", validation=validation, decisions=10, restore=True, keep_best=True)
+    with pytest.warns(LRControllerWarning, match="back to where this interval began, with 1"):
+        module = fit(callback, Module(lr=10.0))
+    assert callback.controller is not None
+    assert callback.controller.history[0]["restored"]
+    assert module.used[-1] < 10.0
+    best = Module()
+    best.load_state_dict(callback.controller.best_state_dict())
+    assert float(validation(best)()[0]) == callback.controller.best.val_loss
 
 
 # -- a scheduler of the module's ---------------------------------------------------------------------------------------
