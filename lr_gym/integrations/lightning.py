@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lr_gym.checks import check_whole
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.integrations.plan import Plan, missing, numbers
+from lr_gym.integrations.plan import Plan, missing, numbers, take_length
 from lr_gym.loop import LRController
 
 
@@ -34,9 +34,10 @@ else:
 class LRControllerCallback(pl.Callback):
     """An agent sets the learning rate of a `LightningModule`.
 
-    The module returns one optimizer and no scheduler from `configure_optimizers`. The first interval is trained at the
-    learning rate that this optimizer has. Every decision is logged by the trainer's loggers under `lr_controller/`, and
-    is in Lightning's checkpoints: `trainer.fit(module, ckpt_path=...)` goes on bit for bit.
+    The module returns its optimizer and no scheduler from `configure_optimizers`. The first interval is trained at the
+    learning rate that this optimizer has. Several optimizers, with manual optimization, are one that is stepped as the
+    first of them. Every decision is logged by the trainer's loggers under `lr_controller/`. The controller is in
+    Lightning's checkpoints: `trainer.fit(module, ckpt_path=...)` goes on bit for bit.
 
     Attributes:
         controller: The `LRController` of the training, None before one begins.
@@ -60,7 +61,8 @@ class LRControllerCallback(pl.Callback):
                 controller needs it. Called outside Lightning's precision plugin: in the precision of the weights.
             monitor: In its place, for agents that look at a validation loss alone: a metric that the module logs in its
                 validation. A decision waits for it.
-            total_updates: Of the whole training; by default Lightning's own estimate.
+            total_updates: Of the whole training; by default Lightning's own estimate. Where it has none, agents that
+                can do without need `decision_interval`.
             replace_scheduler: Whether a scheduler that the module configures is put aside; else it is refused.
             **options: `decisions`, `min_lr`, `max_lr` and the others of `LRController`.
 
@@ -85,17 +87,14 @@ class LRControllerCallback(pl.Callback):
         self._check(trainer)
         batches = trainer.num_training_batches / trainer.accumulate_grad_batches
         epoch = {"updates_per_epoch": math.ceil(batches)} if 0 < batches < math.inf else {}
-        self.controller = self._plan.begin(pl_module, trainer.optimizers[0], self._updates(trainer, pl_module), **epoch)
+        total = self._updates(trainer, pl_module)
+        self.controller = self._plan.begin(pl_module, trainer.optimizers, total, **epoch)
         if self._loaded:
             self.controller.load_state_dict(self._loaded)
+            take_length(self.controller, total)
 
     def _check(self, trainer: pl.Trainer) -> None:
         """Refuse what is not supported, and put a scheduler aside."""
-        if (count := len(trainer.optimizers)) != 1:
-            raise InvalidArgumentError(
-                f"LRControllerCallback sets the learning rate of one optimizer, the module has {count}: "
-                "make an LRController for each in configure_optimizers, and call step(loss) in training_step"
-            )
         if self._plan.monitor is not None and not trainer.enable_validation:
             raise InvalidArgumentError(
                 f"monitor={self._plan.monitor!r} needs a validation: validation_step in the module, and validation data"
@@ -109,19 +108,25 @@ class LRControllerCallback(pl.Callback):
                 )
             trainer.strategy.lr_scheduler_configs = []
 
-    def _updates(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> int:
-        """Return the updates of the whole training."""
+    def _updates(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> int | None:
+        """Return the updates of the whole training; None where nobody knows and an interval has a length of its own."""
         if self._total is not None:
             return self._total
-        if not pl_module.automatic_optimization:
-            raise _unknown("with manual optimization")
         callbacks: list[pl.Callback] = getattr(trainer, "callbacks")  # noqa: B009, which Lightning does not declare
-        if any(isinstance(callback, pl.callbacks.GradientAccumulationScheduler) for callback in callbacks):
-            raise _unknown("with an accumulation that changes")
-        estimate = trainer.estimated_stepping_batches
-        if not 1 <= estimate < math.inf:
-            raise _unknown("with data of unknown length and without max_steps=")
-        return int(estimate)
+        if not pl_module.automatic_optimization:
+            where = "with manual optimization"
+        elif any(isinstance(callback, pl.callbacks.GradientAccumulationScheduler) for callback in callbacks):
+            where = "with an accumulation that changes"
+        elif not 1 <= (estimate := trainer.estimated_stepping_batches) < math.inf:
+            where = "with data of unknown length and without max_steps="
+        else:
+            return int(estimate)
+        if "decision_interval" in self._plan.options:
+            return None
+        raise InvalidArgumentError(
+            f"{where} Lightning does not know how many updates a training has: pass total_updates= to "
+            "LRControllerCallback"
+        )
 
     # -- while it runs -----------------------------------------------------------------------------------------------
 
@@ -168,9 +173,3 @@ class LRControllerCallback(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep a state until the training begins."""
         self._loaded = state_dict
-
-
-def _unknown(where: str) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"{where} Lightning does not know how many updates a training has: pass total_updates= to LRControllerCallback"
-    )

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 from lr_gym.errors import InvalidArgumentError, MissingPackageError, UnknownNameError
 from lr_gym.loop import LRController
-from lr_gym.loop.groups import Groups, unwrapped
+from lr_gym.loop.arguments import as_optimizers
+from lr_gym.loop.groups import Groups
 
 #: Arguments of `LRController` that a callback knows itself.
 _KNOWN = ("optimizer", "agent", "total_updates", "validate")
@@ -63,15 +63,15 @@ class Plan:
         self._also = also
 
     def begin(
-        self, model: Any, optimizer: Any, total_updates: int, *, validate: Any = None, **defaults: Any
+        self, model: Any, optimizer: Any, total_updates: int | None, *, validate: Any = None, **defaults: Any
     ) -> LRController:
         """Return the controller of a training that begins.
 
         Args:
             model: The network: what `validation` is made for, where that is a function of it, and what is restored.
-            optimizer: The learning rate starts from what it was made with, whatever a scheduler that was put aside, or
-                an earlier training, has made of it.
-            total_updates: Of the whole training.
+            optimizer: One or several. The learning rate starts from what they were made with, whatever a scheduler that
+                was put aside, or an earlier training, has made of it.
+            total_updates: Of the whole training; None where nobody knows.
             validate: What a callback has made of `validation` itself.
             **defaults: Options that have not been given otherwise.
 
@@ -80,8 +80,8 @@ class Plan:
         """
         if validate is None and self.validation is not None:
             validate = self._as_validate(model)
-        if isinstance(optimizer, Optimizer):
-            groups = Groups([unwrapped(optimizer)])
+        groups = Groups(as_optimizers(optimizer))
+        if groups.initial_lr > 0:  # else LRController says what is wrong
             groups.set(groups.initial_lr)
         if isinstance(model, nn.Module):
             defaults = {"model": model} | defaults
@@ -104,6 +104,20 @@ class Plan:
         if not callable(validate):
             raise _no_validation(self.validation, self._also)
         return validate
+
+
+def take_length(controller: LRController, total_updates: int | None) -> None:
+    """Let a training that was taken up again be as long as its framework says now, longer or shorter than before.
+
+    Args:
+        controller: In the state that was saved.
+        total_updates: Of the whole training; None where nobody knows.
+
+    Raises:
+        InvalidArgumentError: The agent is laid out for the length that it began with.
+    """
+    if total_updates is not None and total_updates != controller.total_updates:
+        controller.total_updates = total_updates
 
 
 def _fits(signature: inspect.Signature, *arguments: Any) -> bool:

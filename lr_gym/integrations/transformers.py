@@ -8,7 +8,7 @@ loss, and saves and restores it as a `Trainer` does with its schedule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Sized
 from typing import Any, cast
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.integrations.plan import Plan, missing, numbers
+from lr_gym.integrations.plan import Plan, missing, numbers, take_length
 from lr_gym.loop import LRController
 from lr_gym.loop.validate import evaluating
 
@@ -27,8 +27,8 @@ except ModuleNotFoundError as error:
         raise
     raise missing("transformers") from error
 
-#: At most so many validation examples are used, and so many numbers of what the network returns for a batch of them.
-EXAMPLES, NUMBERS = 1000, 100_000
+#: At most so many validation examples are used, and so many numbers of what the network returns for one of them.
+EXAMPLES, NUMBERS = 1000, 1000
 
 
 class LRControllerCallback(TrainerCallback):
@@ -68,6 +68,7 @@ class LRControllerCallback(TrainerCallback):
                 "LRControllerTrainer in place of Trainer, and in place of another class T of trainers a class of your "
                 "own: class MyTrainer(LRControllerTrainer, T)"
             )
+        take_length(self.controller, state.max_steps)
         self._training = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -170,7 +171,7 @@ class LRControllerTrainer(Trainer):
         return lambda: self._evaluate_batches(batches)
 
     def _evaluate_batches(self, batches: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-        """Return the mean loss, shape (), and what the network returns, (numbers,), at most so many of each batch."""
+        """Return the mean loss, shape (), and of what the network returns at most so many, (examples, numbers)."""
         losses, outputs = [], []
         with evaluating(self.model):
             for batch in batches:
@@ -181,17 +182,13 @@ class LRControllerTrainer(Trainer):
                     )
                 losses.append(loss)
                 outputs.append(_some(returned))
-        sizes = torch.tensor([_size(batch) for batch in batches], device=losses[0].device)
-        return (torch.stack(losses) * sizes).sum() / sizes.sum(), torch.cat(outputs)
-
-
-def _size(batch: Mapping[str, Any]) -> int:
-    """Return the number of examples in a batch."""
-    return len(next(value for value in batch.values() if isinstance(value, Tensor)))
+        sizes = torch.tensor([len(part) for part in outputs], device=losses[0].device)
+        width = min(part.shape[1] for part in outputs)  # batches may be padded to different lengths
+        return (torch.stack(losses) * sizes).sum() / sizes.sum(), torch.cat([part[:, :width] for part in outputs])
 
 
 def _some(returned: Any) -> Tensor:
-    """Return the predictions of a batch as (numbers,): evenly spaced ones, where there are more than are kept."""
+    """Return the predictions of a batch, (examples, numbers): evenly spaced ones of more than are kept."""
     while isinstance(returned, (tuple, list)) and returned:
         returned = returned[0]  # the predictions come before hidden states and the like
     if not isinstance(returned, Tensor):
@@ -200,5 +197,5 @@ def _some(returned: Any) -> Tensor:
             f"the model returns a {kind} where its predictions should be: pass validation= a function that returns the "
             "mean loss and the predictions, two tensors"
         )
-    flat = returned.flatten()
-    return flat[:: -(-len(flat) // NUMBERS)].float()
+    rows = returned.reshape(len(returned), -1)
+    return rows[:, :: -(-rows.shape[1] // NUMBERS)].to(torch.float32, copy=True)  # lets go of the others

@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 X = torch.randn(120, 3, generator=torch.Generator().manual_seed(0))
-Y = X @ torch.tensor([[1.0], [-2.0], [0.5]])
+Y = torch.tanh(X @ torch.tensor([[1.0], [-2.0], [0.5]]))
 BATCHES = 10
 
 
@@ -55,10 +55,11 @@ class Module(pl.LightningModule):
         loss = functional.mse_loss(self.net(batch[0]), batch[1])
         self.log("train_loss", loss)
         if self.manual:
-            optimizer = self.optimizers()
             self.manual_backward(loss)
-            optimizer.step()
-            optimizer.zero_grad()
+            optimizers = self.optimizers()
+            for optimizer in optimizers if self.manual == 2 else [optimizers]:
+                optimizer.step()
+                optimizer.zero_grad()
         return loss
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
@@ -69,7 +70,7 @@ class Module(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         if self.manual == 2:
-            return [torch.optim.SGD(layer.parameters(), lr=self.lr) for layer in (self.net[0], self.net[2])]
+            return [torch.optim.SGD(self.net[place].parameters(), lr=self.lr * (place + 1)) for place in (0, 2)]
         optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
         return optimizer if self.schedule is None else self.schedule(optimizer)
 
@@ -137,7 +138,7 @@ def test_universal_learns_from_far_too_small() -> None:
         fit(callback, Module(lr=1e-6), max_epochs=40)
         assert callback.controller is not None
         ends[agent] = callback.controller.best.val_loss
-    assert ends["universal"] < 0.2 < 1 < ends["cosine"]
+    assert ends["universal"] < 0.05 < 0.5 < ends["cosine"]
 
 
 @pytest.mark.parametrize(
@@ -275,14 +276,35 @@ def test_a_training_is_taken_up_again_bit_for_bit(options: dict[str, Any], tmp_p
 
     fit(again, max_epochs=8)  # from the beginning: what was loaded before is forgotten
     assert again.controller.history == whole.controller.history
-    longer = LRControllerCallback(**options)
-    if options.get("agent", "universal") == "universal":  # it looks at the length anew at every decision
-        fit(longer, path=tmp_path / "half.ckpt", max_epochs=9)
-        assert longer.controller is not None
-        assert longer.controller.history[-1]["updates"] == longer.controller.total_updates == 90
-    else:
-        with pytest.raises(FileFormatError, match="the state is of a training with total_updates=80"):
-            fit(longer, path=tmp_path / "half.ckpt", max_epochs=9)
+
+
+def test_a_training_is_made_longer(tmp_path: Path) -> None:
+    for agent in ("universal", "cosine"):
+        path = tmp_path / f"{agent}.ckpt"
+        save = ModelCheckpoint(tmp_path, filename=agent, save_last=False)
+        first = LRControllerCallback(agent, validation=validation)
+        fit(first, None, StopAfter(4), save, max_epochs=8, enable_checkpointing=True)
+        longer = LRControllerCallback(agent, validation=validation)
+        if agent == "cosine":  # laid out for the whole training
+            with pytest.raises(FileFormatError, match="the state is of a training with total_updates=80 and intervals"):
+                fit(longer, path=path, max_epochs=12)
+        else:
+            fit(longer, path=path, max_epochs=12)
+            assert longer.controller is not None
+            assert longer.controller.total_updates == longer.controller.updates == 120
+
+
+def test_a_training_that_breaks_is_mended() -> None:
+    """The module is what goes back, and of what the best weights are kept."""
+    callback = LRControllerCallback("constant", validation=validation, decisions=10, restore=True, keep_best=True)
+    with pytest.warns(LRControllerWarning, match="back to where this interval began, with 1"):
+        module = fit(callback, Module(lr=10.0))
+    assert callback.controller is not None
+    assert callback.controller.history[0]["restored"]
+    assert module.used[-1] < 10.0
+    best = Module()
+    best.load_state_dict(callback.controller.best_state_dict())
+    assert float(validation(best)()[0]) == callback.controller.best.val_loss
 
 
 # -- a scheduler of the module's ---------------------------------------------------------------------------------------
@@ -334,6 +356,14 @@ def test_without_the_callback_as_a_scheduler_of_lightnings() -> None:
 # -- several ways to go wrong ------------------------------------------------------------------------------------------
 
 
+class StopAtUpdate(pl.Callback):
+    def __init__(self, update: int) -> None:
+        self.update = update
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step >= self.update
+
+
 class Endless(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         while True:
@@ -349,7 +379,6 @@ class Endless(IterableDataset[Any]):
         ({"validation": lambda: 1.0}, {}, {}, "validate must return the mean loss and the outputs, two tensors"),
         ({"agent": "plateau", "monitor": "loss"}, {}, {}, "monitor='loss' is no metric .* logged are: train_loss, val"),
         ({"agent": "plateau", "monitor": "x"}, {}, {"limit_val_batches": 0}, "monitor='x' needs a validation: "),
-        ({"agent": "constant"}, {"manual": 2}, {}, "sets the learning rate of one optimizer, the module has 2"),
         ({"agent": "constant"}, {"manual": 1}, {}, "with manual optimization Lightning does not know how many"),
         ({"agent": "constant"}, {}, {"max_epochs": -1}, "without max_steps= Lightning does not know how many"),
         ({"agent": "constant"}, {}, {"more": True}, "with an accumulation that changes Lightning does not know"),
@@ -367,10 +396,16 @@ def test_what_is_refused(options: Any, module: Any, more: Any, message: str) -> 
 def test_data_without_a_length() -> None:
     with pytest.raises(InvalidArgumentError, match="without max_steps= Lightning does not know"):
         trainer(LRControllerCallback("constant")).fit(Module(), loader(Endless()))
-    callback = LRControllerCallback("linear", decisions=5)
-    trainer(callback, max_steps=20).fit(Module(), loader(Endless()))
+    for options, total in (({"max_steps": 20}, 20), ({"max_epochs": 1, "limit_train_batches": 20}, 20)):
+        callback = LRControllerCallback("linear", decisions=5)
+        trainer(callback, **options).fit(Module(), loader(Endless()))
+        assert callback.controller is not None
+        assert callback.controller.updates == total
+    callback = LRControllerCallback("plateau", decision_interval=7, validation=validation)
+    trainer(callback, StopAtUpdate(20)).fit(Module(), loader(Endless()))
     assert callback.controller is not None
-    assert callback.controller.updates == 20
+    assert callback.controller.total_updates is None
+    assert [entry["updates"] for entry in callback.controller.history] == [7, 14]
 
 
 def test_arguments_are_checked_when_the_callback_is_made() -> None:
@@ -386,11 +421,16 @@ def test_arguments_are_checked_when_the_callback_is_made() -> None:
         LRControllerCallback(total_updates=0)
 
 
-def test_manual_optimization_of_one_optimizer() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_manual_optimization(count: int) -> None:
+    """Two optimizers that are stepped together keep the ratio of their learning rates."""
     callback = LRControllerCallback("linear", total_updates=40, decisions=5)
-    module = fit(callback, Module(manual=1))
+    module = fit(callback, Module(manual=count))
     assert callback.controller is not None
-    assert callback.controller.updates == len(module.used) == 40
+    assert callback.controller.updates == 40
+    assert len(module.used) == 40 * count
+    assert callback.controller.lrs == pytest.approx([2e-5, 6e-5][:count], rel=1e-5)
+    assert module.used[::count] == pytest.approx([1e-4 * (1 - done / 5) for done in range(5) for _ in range(8)])
     assert callback.controller.history[-1]["train_loss"] > 0
 
 

@@ -242,12 +242,12 @@ def test_a_second_training_begins_from_the_same_learning_rate(tmp_path: Path) ->
 
 def test_a_metric_of_the_trainers_evaluations(tmp_path: Path) -> None:
     callback = LRControllerCallback("plateau", monitor="eval_loss", decisions=5)
-    run = trainer(tmp_path, callback, eval_strategy="steps", eval_steps=6)
+    run = trainer(tmp_path, callback, eval_strategy="steps", eval_steps=5)
     run.train()
     losses = [entry["eval_loss"] for entry in run.state.log_history if "eval_loss" in entry]
     assert callback.controller is not None
     # An interval of four updates ends where its validation loss is there.
-    assert [entry["updates"] for entry in callback.controller.history] == [6, 12, 18, 20]
+    assert [entry["updates"] for entry in callback.controller.history] == [5, 10, 15, 20]
     assert [entry["val_loss"] for entry in callback.controller.history] == losses
     run.evaluate()
     assert len(callback.controller.history) == 4
@@ -269,12 +269,12 @@ def test_validations_of_every_kind(tmp_path: Path) -> None:
 
 
 def test_long_predictions_are_thinned_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("lr_gym.integrations.transformers.NUMBERS", 500)
+    monkeypatch.setattr("lr_gym.integrations.transformers.NUMBERS", 12)
     callback = LRControllerCallback("universal", validation=Words(40), decisions=5)
     trainer(tmp_path, callback, model=gpt(), train=Words(80)).train()
     assert callback.controller is not None
-    # 40 rows of 6 digits with 10 logits each: every fifth of 2400.
-    assert callback.controller.state_dict()["gauge"]["predictions"].shape == (480,)
+    # 40 rows of 6 digits with 10 logits each: every fifth of 60.
+    assert callback.controller.state_dict()["gauge"]["predictions"].shape == (40, 12)
 
 
 # -- taking up again ---------------------------------------------------------------------------------------------------
@@ -306,16 +306,19 @@ def test_a_training_is_taken_up_again_bit_for_bit(name: str, tmp_path: Path) -> 
     assert same(models[2], models[0])
     assert not same(models[2], models[1])
 
-    longer = trainer(
-        tmp_path / "parts", LRControllerCallback(**RESUMED[name]), model=bert(), **options | {"max_steps": 50}
-    )
-    checkpoint = str(tmp_path / "parts" / "checkpoint-17")
-    if name == "universal":  # it looks at the length anew at every decision
-        longer.train(resume_from_checkpoint=checkpoint)
-        assert longer.lr_scheduler.history[-1]["updates"] == longer.lr_scheduler.total_updates == 50
-    else:
-        with pytest.raises(FileFormatError, match="the state is of a training with total_updates=40"):
-            longer.train(resume_from_checkpoint=checkpoint)
+
+def test_a_training_is_made_longer(tmp_path: Path) -> None:
+    for agent in ("universal", "cosine"):
+        callbacks = [LRControllerCallback(agent, validation=VALIDATION) for _ in range(2)]
+        trainer(tmp_path, callbacks[0], Lrs(stop=17), num_train_epochs=4).train()
+        longer = trainer(tmp_path, callbacks[1], max_steps=50)
+        if agent == "cosine":  # laid out for the whole training
+            with pytest.raises(FileFormatError, match="the state is of a training with total_updates=40 and intervals"):
+                longer.train(resume_from_checkpoint=True)
+        else:
+            longer.train(resume_from_checkpoint=True)
+            assert callbacks[1].controller is not None
+            assert callbacks[1].controller.total_updates == callbacks[1].controller.updates == 50
 
 
 # -- nobody else sets the learning rate --------------------------------------------------------------------------------
@@ -369,6 +372,7 @@ def test_a_controller_in_the_place_of_a_scheduler(tmp_path: Path) -> None:
             {"eval_strategy": "steps", "eval_steps": 5},
             "monitor='loss' is no metric; there are: epoch, eval_loss, ",
         ),
+        ({"agent": "constant"}, {"learning_rate": 0.0}, "the optimizer's learning rate"),
         ({"agent": "constant", "decisions": 0}, {}, "decisions must be a whole number of at least 1"),
     ],
 )
