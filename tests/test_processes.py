@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def after(file: Path, value: str) -> str:
 
 def fail(message: str) -> None:
     raise ZeroDivisionError(message)
+
+
+def fail_after(folder: Path, message: str) -> None:
+    """Fail when there is a file."""
+    while not list(folder.iterdir()):
+        time.sleep(0.01)
+    fail(message)
 
 
 def die() -> None:
@@ -110,37 +118,60 @@ def test_calls_that_end_badly_stop_nobody(pool: ProcessPool, tmp_path: Path) -> 
     assert list(as_they_come(pool, [functools.partial(square, 3)])) == [(0, 9)]  # and the pool is still good
 
 
-def test_whoever_leaves_early_ends_all_processes(tmp_path: Path) -> None:
-    def interrupted(pool: ProcessPool) -> None:
-        for _ in as_they_come(pool, [functools.partial(square, 3), *[functools.partial(hang, tmp_path)] * 3]):
-            while not list(tmp_path.iterdir()):
-                time.sleep(0.01)
-            raise KeyboardInterrupt
-
-    with worker_pool(1) as pool:
-        with pytest.raises(KeyboardInterrupt, match=r"^$"):
-            interrupted(pool)
-        (file,) = tmp_path.iterdir()  # those behind it never begin
-        assert not alive(int(file.name))
-        assert not pool.active
-    end_pool(pool)  # harmless
-
-
-def test_an_error_of_a_call_passes_through(pool: ProcessPool) -> None:
-    calls = [functools.partial(square, 1), functools.partial(fail, "no luck"), functools.partial(square, 2)]
+def test_an_error_of_a_call_passes_through_and_ends_all_processes(pool: ProcessPool, tmp_path: Path) -> None:
+    """So does whatever else makes the caller leave."""
+    hanging = [functools.partial(hang, tmp_path)] * 9
     with pytest.raises(ZeroDivisionError, match=r"^no luck$"):
-        list(as_they_come(pool, calls))
-    with pytest.raises(WorkerDiedError):  # its processes were ended
-        list(as_they_come(pool, calls[:1]))
+        list(as_they_come(pool, [hanging[0], functools.partial(fail_after, tmp_path, "no luck"), *hanging[1:]]))
+    begun = [int(file.name) for file in tmp_path.iterdir()]
+    assert len(begun) <= 2  # one for each process, which may take the next before it is ended
+    assert not any(map(alive, begun))
+    assert not pool.active
+    end_pool(pool)  # harmless
+    with pytest.raises(WorkerDiedError):
+        list(as_they_come(pool, hanging))
 
 
-@pytest.mark.parametrize("modules", [(), ("no_such_module",)], ids=["at work", "while it starts"])
-def test_a_process_that_dies(modules: tuple[str, ...]) -> None:
-    with (
-        worker_pool(1, modules) as pool,
-        pytest.raises(WorkerDiedError, match=r"a worker process died .* what is finished is kept"),
-    ):
-        list(as_they_come(pool, [die, *[functools.partial(square, 4)] * 9]))
+class Broken:
+    """Stands in for a pool: what has become of every call."""
+
+    def __init__(self, error: Exception | None, active: bool = True) -> None:
+        self.error, self.active = error, active
+
+    def schedule(self, function: Any, arguments: Any, timeout: float | None) -> Future[Any]:
+        future: Future[Any] = Future()
+        if type(self.error) is RuntimeError:
+            raise self.error
+        if self.error is not None:
+            future.set_exception(self.error)
+        return future
+
+    def stop(self) -> None:
+        self.active = False
+
+    def join(self) -> None:
+        assert not self.active
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        Broken(ProcessExpired("at work")),
+        Broken(BrokenProcessPool("without work")),
+        Broken(RuntimeError("of no use any more")),
+        Broken(None, active=False),
+    ],
+    ids=["at work", "without work", "earlier", "and nobody noticed"],
+)
+def test_a_process_that_dies_is_one_line(pool: Any) -> None:
+    with pytest.raises(WorkerDiedError, match=r"^a worker process died .* what is finished is kept$"):
+        list(as_they_come(pool, [functools.partial(square, 3)] * 3))
+    assert not pool.active or isinstance(pool.error, RuntimeError)
+
+
+def test_a_process_that_cannot_be_started_is_the_same_line() -> None:
+    with worker_pool(1, ("no_such_module",)) as pool, pytest.raises(WorkerDiedError, match="a worker process died"):
+        list(as_they_come(pool, [functools.partial(square, 3)]))
 
 
 def test_available_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,6 +230,12 @@ def test_a_worker_that_dies_while_it_is_started_again() -> None:
             venv.step(nothing(2))
 
 
+def test_a_worker_that_dies_while_it_is_started_is_an_error() -> None:
+    Mortal.stillborn = 1
+    with pytest.raises(LRGymError, match=r"^worker process 0 of 1 died \(exit code -9\); if memory ran out use fewer"):
+        WorkerVecEnv(dice(9), 1)
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_closed_is_closed(count: int) -> None:
     closed = Dice.closed

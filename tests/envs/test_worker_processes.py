@@ -18,7 +18,6 @@ from worker_toys import (
     assert_reborn,
     dice,
     dies,
-    make_deadly_env,
     opened,
     part,
     processes,
@@ -28,8 +27,7 @@ from worker_toys import (
 )
 
 from lr_gym.envs import worker_process
-from lr_gym.envs.workers import WorkerVecEnv
-from lr_gym.errors import InvalidArgumentError, LRGymError
+from lr_gym.errors import InvalidArgumentError
 
 #: Nothing here may hang.
 pytestmark = pytest.mark.timeout(240)
@@ -78,11 +76,6 @@ def test_a_process_changes_nothing_for_trainees() -> None:
         actions[0][7] = np.nan
         with pytest.raises(InvalidArgumentError, match="an action is one number"):
             real.step(actions[0])
-
-
-def test_a_process_that_dies_while_it_is_started() -> None:
-    with pytest.raises(LRGymError, match=r"worker process 0 of 1 died \(exit code 3\); if memory ran out"):
-        WorkerVecEnv([make_deadly_env], 1)
 
 
 # -- the worker's end of the pipe --------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -103,10 +102,6 @@ def make_dice(length: int) -> Env:
 
 def make_failing_env() -> Env:
     raise ZeroDivisionError("no env today")
-
-
-def make_deadly_env() -> Env:
-    os._exit(3)
 
 
 def populations(*shapes: tuple[int, int]) -> list[Callable[[], lr_gym.LRTrainingVectorEnv]]:
