@@ -46,6 +46,11 @@ def breaking_task(**fields: Any) -> Task:
     return task(**({"optimizer": "SGD", "initial_lrs": (10.0, 1e-2)} | fields))
 
 
+def unsteady_task() -> Task:
+    """Return three decisions in which a third of the episodes diverges, in any interval."""
+    return breaking_task(budget=20, decision_interval=5, initial_lrs=(3.0, 1.0), loss_ceiling=5.0)
+
+
 def family(**changes: Any) -> TaskFamily:
     """Return three decisions of very small networks, with a range of initial lrs for each of two optimizers.
 
@@ -224,6 +229,15 @@ def family_config(**changes: Any) -> TrainConfig:
         "evaluation_runs": 3,
     }
     return config(**(values | changes))
+
+
+def outcome(out: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return everything in the checkpoint of a run but the time it took."""
+    from lr_gym.agents.ppo.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.read(out)
+    del checkpoint.values["progression"]["seconds"]
+    return checkpoint.values, checkpoint.tensors
 
 
 def script(name: str, *arguments: str) -> list[str]:

@@ -48,46 +48,25 @@ def by_definition(values: list[float]) -> list[float]:
     return [(value - mean) / max(std, 1e-7) for value in values]
 
 
-def test_constants() -> None:
-    assert (LENGTH, SEGMENT, CYCLES, VARIANTS) == (300, 100, 3, ("code", "paper"))
-
-
 @given(losses, st.integers(1, 300))
-def test_resizing(values: list[float], length: int) -> None:
+def test_resizing_and_zscore(values: list[float], length: int) -> None:
     assert resize_linear(values, length) == pytest.approx(brute_linear(values, length), rel=1e-9, abs=1e-9)
     assert resize_nearest(values, length).tolist() == brute_nearest(values, length)
-    assert resize_linear(values, len(values)).tolist() == values
-    assert resize_nearest(values, len(values)).tolist() == values
-
-
-def test_resizing_by_hand() -> None:
-    assert resize_linear([0, 4], 4).tolist() == [0, 1, 3, 4]
-    assert resize_linear([0, 1, 2, 3], 2).tolist() == [0.5, 2.5]
-    assert resize_linear([7], 3).tolist() == [7, 7, 7]
-    assert resize_nearest([1, 2, 3], 5).tolist() == [1, 1, 2, 2, 3]
-    assert resize_nearest([1, 2, 3, 4, 5], 3).tolist() == [1, 2, 4]
-    assert resize_nearest([7], 3).tolist() == [7, 7, 7]
-
-
-@given(losses)
-def test_zscore(values: list[float]) -> None:
+    assert resize_linear(values, len(values)).tolist() == resize_nearest(values, len(values)).tolist() == values
     assert zscore(values) == pytest.approx(by_definition(values), rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, -3.3, 1e-30, 3.3e9, 1e308, 1 / 3])
-def test_zscore_of_a_constant(value: float) -> None:
-    assert zscore([value] * 7) == pytest.approx(np.zeros(7), abs=1e-8)
-    assert zscore([value]) == pytest.approx([0.0])
-
-
-def test_zscore_at_the_ends_of_what_floats_hold() -> None:
-    assert zscore([1, 3]) == pytest.approx([-1, 1])
+def test_by_hand() -> None:
+    assert (LENGTH, SEGMENT, CYCLES, VARIANTS) == (300, 100, 3, ("code", "paper"))
+    assert resize_linear([0, 4], 4).tolist() == [0, 1, 3, 4]
+    assert resize_linear([0, 1, 2, 3], 2).tolist() == [0.5, 2.5]
+    assert resize_nearest([1, 2, 3], 5).tolist() == [1, 1, 2, 2, 3]
+    assert resize_nearest([1, 2, 3, 4, 5], 3).tolist() == [1, 2, 4]
+    for value in (0.0, 0.1, -3.3, 1e-30, 1e308, 1 / 3):
+        assert zscore([value] * 7) == pytest.approx(np.zeros(7), abs=1e-8)
     assert zscore([0, 1e-7]) == pytest.approx([-0.5, 0.5])  # the standard deviation counts as 1e-7
     assert zscore([-1e308, 1e308]) == pytest.approx([-1, 1])
     assert zscore([0, 3e38, 6e38]) == pytest.approx([-math.sqrt(1.5), 0, math.sqrt(1.5)])
-
-
-# -- the three columns -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -114,47 +93,26 @@ def test_columns_and_what_is_put_before_them(cycles: int, variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_without_validation_losses(variant: str) -> None:
+def test_without_validation_losses_and_of_other_types(variant: str) -> None:
     train = [[3.0, 2.0], [1.0]]
     curves = encode(train, [[], []], [0.1, 0.2], variant=variant)
     assert not curves[:, 1].any()
     with_some = encode(train, [[5.0], []], [0.1, 0.2], variant=variant)  # one epoch is as good as none
     assert with_some.tolist() == curves.tolist()
-    assert (
-        encode(train, [[], [5.0, 6.0]], [0.1, 0.2], variant=variant)[:, 1].tolist()
-        == [0] * 100 + [-1] * 100 + [1] * 100
-    )
-
-
-def test_the_variants_differ_in_the_training_loss_only() -> None:
-    arguments = ([[4.0, 2.0, 1.0]], [[3.0, 2.0]], [0.1])
-    code, paper = (encode(*arguments, variant=variant) for variant in VARIANTS)
-    assert code[:, 1:].tolist() == paper[:, 1:].tolist()
-    assert len(set(code[200:, 0].tolist())) > 50
-    assert len(set(paper[200:, 0].tolist())) == 3
-    assert encode(*arguments).tolist() == code.tolist()
-
-
-def test_arrays_are_as_good_as_lists() -> None:
-    train, val = [[4.0, 2.5, 1.0], [0.5]], [[3.0, 2.0], [1.0]]
-    arrays = [np.array(cycle, np.float32) for cycle in train], [np.array(cycle, np.float32) for cycle in val]
-    assert encode(*arrays, np.array([0.5, 0.25])).tolist() == encode(train, val, [0.5, 0.25]).tolist()  # type: ignore[arg-type]
-    assert (
-        encode([[4, 2], [1]], [[], [2]], [1, 2]).tolist()
-        == encode([[4.0, 2.0], [1.0]], [[], [2.0]], [1.0, 2.0]).tolist()
-    )
+    with_two = encode(train, [[], [5.0, 6.0]], [0.1, 0.2], variant=variant)
+    assert with_two[:, 1].tolist() == [0] * 100 + [-1] * 100 + [1] * 100
+    numbers = encode([[3, 2], [1]], [[], [5, 6]], [1, 2], variant=variant)
+    arrays = [np.array(cycle, np.float32) for cycle in train], [np.array([], np.float32), np.array([5, 6], np.float32)]
+    assert encode(*arrays, np.array([0.5, 1.0]), variant=variant).tolist() == numbers.tolist() == with_two.tolist()  # type: ignore[arg-type]
+    assert (encode(train, [[], []], [0.1, 0.2]).tolist() == curves.tolist()) == (variant == "code")
 
 
 grids = st.lists(st.lists(st.integers(-50, 50).map(float), min_size=1, max_size=30), min_size=1, max_size=3)
 
 
 @given(
-    grids,
-    st.floats(1e-3, 1e3),
-    st.floats(-1e3, 1e3),
-    st.floats(1e-6, 1e6),
-    st.sampled_from(VARIANTS),
-    st.booleans(),
+    *(grids, st.floats(1e-3, 1e3), st.floats(-1e3, 1e3), st.floats(1e-6, 1e6)),
+    *(st.sampled_from(VARIANTS), st.booleans()),
 )
 def test_it_sees_neither_the_scale_of_the_loss_nor_of_the_learning_rate(
     train: list[list[float]], scale: float, shift: float, lr_scale: float, variant: str, validated: bool
@@ -189,8 +147,5 @@ def test_it_sees_neither_the_scale_of_the_loss_nor_of_the_learning_rate(
 def test_what_makes_no_sense(arguments: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         encode(*arguments)
-
-
-def test_unknown_variant() -> None:
     with pytest.raises(InvalidArgumentError, match="variant must be one of 'code', 'paper', got 'text'"):
         encode([[1.0]], [[1.0]], [0.1], variant="text")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -52,34 +53,25 @@ def test_cells(files: list[Path]) -> None:
     assert len({cell.key for cell in episodes}) == 18
 
 
-def test_seeds_of_cells(files: list[Path]) -> None:
+def test_what_tells_cells_apart(files: list[Path], tmp_path: Path) -> None:
+    """The seed, the weights and their preprocessing; not the place of a file. More runs add to those there are."""
+
     def seeds(runs: int, seed: int) -> set[int]:
         return {cell.seed for cell in cells(files[:1], runs, seed)}
 
-    assert seeds(5, 0) == seeds(5, 0)
     assert len(seeds(5, 0)) == 5
     assert seeds(5, 0).isdisjoint(seeds(5, 1))
-    assert seeds(2, 0) < seeds(5, 0)  # more runs add to those that are there
+    assert seeds(2, 0) < seeds(5, 0) == seeds(5, 0)
     assert all(0 <= seed < 2**31 for seed in seeds(50, 3))
-
-
-def test_the_preprocessing_is_part_of_a_cell(files: list[Path]) -> None:
-    keys = set()
+    keys = {}
     for variant in ("code", "paper"):
         (cell, *_) = cells(files[:1], 1, 0, variant)
         assert cell.contestant.agent.preprocessing == variant
-        keys.add(cell.key)
-    assert len(keys) == 2
-    assert cells(files[:1], 1, 0)[0].key == cells(files[:1], 1, 0, "code")[0].key
-
-
-def test_the_place_of_a_file_does_not_matter(files: list[Path], tmp_path: Path) -> None:
-    other = tmp_path / "elsewhere" / "other.safetensors"
-    save_weights(ARCNetwork(0), other)
-    assert [cell.key for cell in cells([other], 2, 0)] == [cell.key for cell in cells(files[:1], 2, 0)]
-
-
-def test_damaged_weights(files: list[Path]) -> None:
+        keys[variant] = cell.key
+    assert cells(files[:1], 1, 0)[0].key == keys["code"] != keys["paper"]
+    save_weights(ARCNetwork(0), tmp_path / "elsewhere" / "other.safetensors")
+    other = cells([tmp_path / "elsewhere" / "other.safetensors"], 2, 0)
+    assert [cell.key for cell in other] == [cell.key for cell in cells(files[:1], 2, 0)]
     files[1].write_bytes(b"")
     with pytest.raises(FileFormatError, match=r"candidate 1\.safetensors cannot be read"):
         cells(files, 1, 0)
@@ -91,41 +83,22 @@ def invented(accuracy: float | None) -> Rollout:
     return dataclasses.replace(tiny.record(), val_accuracies=[lower, accuracy, None, lower])
 
 
-def test_scores() -> None:
-    """The records are in the order of the cells: candidates, starts, runs."""
-    accuracies = np.arange(1, 13) / 16
+def test_scores(files: list[Path]) -> None:
+    """The records are in the order of the cells: candidates, starts, runs. A run without accuracy scores nothing."""
+    accuracies: list[Any] = [*(np.arange(1, 12) / 16), None]
     first, second = scores([Path("a/x.safetensors"), Path("b/y.safetensors")], [invented(a) for a in accuracies])
-    assert first == Score(
-        "x.safetensors",
-        {"0.1": [1 / 16, 2 / 16], "0.001": [3 / 16, 4 / 16], "1e-05": [5 / 16, 6 / 16]},
-    )
+    by_start = {"0.1": [1 / 16, 2 / 16], "0.001": [3 / 16, 4 / 16], "1e-05": [5 / 16, 6 / 16]}
+    assert first == Score("x.safetensors", by_start)
     assert second.weights == "y.safetensors"
-    assert second.accuracies["1e-05"] == [11 / 16, 12 / 16]
-    assert (first.mean, second.mean) == (3.5 / 16, 9.5 / 16)
-    assert first.to_dict() == {"weights": "x.safetensors", "accuracies": first.accuracies, "mean": 3.5 / 16}
+    assert second.accuracies["1e-05"] == [11 / 16, 0]
+    assert (first.mean, second.mean) == (3.5 / 16, 45 / 16 / 6)
+    assert first.to_dict() == {"weights": "x.safetensors", "accuracies": by_start, "mean": 3.5 / 16}
     json.dumps(first.to_dict(), allow_nan=False)
-
-
-def test_the_order_of_scores_is_that_of_their_cells(files: list[Path]) -> None:
-    """Records that are told apart by the cell they answer."""
-    place = {lr: k for k, lr in enumerate(PROXY.initial_lrs)}
     episodes = cells(files, 2, 0)
-    seeds = sorted({cell.seed for cell in episodes}, key=[cell.seed for cell in episodes].index)
-    stub = tiny.StubPool(
-        lambda cell: invented(
-            int(cell.contestant.name[-1]) / 4 + place[cell.initial_lr] / 16 + seeds.index(cell.seed) / 64
-        )
-    )
-    for number, score in enumerate(scores(files, stub.run(episodes))):
-        assert score.weights == files[number].name
-        for start, runs in score.accuracies.items():
-            assert runs == [number / 4 + place[float(start)] / 16 + run / 64 for run in range(2)]
-
-
-def test_a_run_without_accuracy_scores_nothing() -> None:
-    (score,) = scores([Path("x")], [invented(None), invented(0.5), invented(1.0)])
-    assert score.accuracies == {"0.1": [0.0], "0.001": [0.5], "1e-05": [1.0]}
-    assert score.mean == 0.5
+    places = {cell.key: number / 64 for number, cell in enumerate(episodes)}
+    records = tiny.StubPool(lambda cell: invented(places[cell.key])).run(episodes)
+    flat = [accuracy for score in scores(files, records) for runs in score.accuracies.values() for accuracy in runs]
+    assert flat == [number / 64 for number in range(18)]
 
 
 @pytest.mark.parametrize(("candidates", "runs"), [(1, 1), (4, 5)])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
@@ -15,80 +18,82 @@ import torch
 import toys
 
 import lr_gym.agents.ppo.train as train_module
+from lr_gym.agents.ppo.backend import env_makers
 from lr_gym.agents.ppo.checkpoint import FILE, Checkpoint
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.agents.ppo.train import Progression
 from lr_gym.control.controller import Controller
+from lr_gym.envs.workers import WorkerVecEnv
 from lr_gym.errors import FileFormatError
 
 Train = Callable[..., Progression]
-ACTORS = pytest.mark.parametrize("actor", ["mlp", "lstm"])
+
+#: Three iterations each. Where trainees diverge, others are in the middle of an episode between two iterations;
+#: replicas of a family are kept in step.
+CONFIGS = {
+    "workers, mlp": tiny.config(task=tiny.unsteady_task(), trainees=3, episodes=9, seed=1),
+    "workers, lstm": tiny.config(task=tiny.unsteady_task(), trainees=3, episodes=9, seed=1, actor="lstm"),
+    "population, mlp": tiny.config(task=tiny.unsteady_task(), trainees=9, episodes=27, backend="population"),
+    "family, lstm": tiny.family_config(seed=1, actor="lstm"),
+}
+each_config = pytest.mark.parametrize("name", CONFIGS)
 
 
-def outcome(out: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return everything in a checkpoint but the time it took."""
-    checkpoint = Checkpoint.read(out)
-    progression = {k: v for k, v in checkpoint.values["progression"].items() if k != "seconds"}
-    return checkpoint.values | {"progression": progression}, checkpoint.tensors
+@dataclasses.dataclass
+class Run:
+    """A run that was never stopped, and its checkpoints after each iteration."""
+
+    out: Path
+    progression: Progression
+    stops: list[Path]
 
 
-def breaking_config(actor: str) -> TrainConfig:
-    """Some trainees diverge, so that the others are in the middle of an episode between two iterations."""
-    return tiny.config(actor=actor, task=tiny.breaking_task(), trainees=3, episodes=18, seed=1)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: Any, train_apart: Train, keeping_checkpoints: Callable[..., Any]) -> Callable[[str], Run]:
+    """Return runs by the name of their settings, in no process but this."""
+
+    @functools.cache
+    def run(name: str) -> Run:
+        base = tmp_path_factory.mktemp("whole")
+        with keeping_checkpoints(base / "whole", base) as stops:
+            return Run(base / "whole", train_apart(0, CONFIGS[name], base / "whole"), stops)
+
+    return run
 
 
-def family_config(actor: str) -> TrainConfig:
-    """Replicas that are kept in step, some of which diverge; learning rates that go down."""
-    return tiny.family_config(actor=actor, seed=1)
-
-
-@ACTORS
-@pytest.mark.parametrize(
-    "make_config",
-    [lambda actor: tiny.config(actor=actor), breaking_config, family_config],
-    ids=["plain", "broken", "family"],
-)
-def test_stopped_anywhere(
-    actor: str,
-    make_config: Callable[[str], TrainConfig],
-    train_here: Train,
-    keeping_checkpoints: Callable[..., Any],
-    tmp_path: Path,
-) -> None:
-    config = make_config(actor)
-    with keeping_checkpoints(tmp_path / "whole", tmp_path) as stops:
-        whole = train_here(config, tmp_path / "whole")
-    expected = outcome(tmp_path / "whole")
-    iterations = [Checkpoint.read(stop).values["progression"]["iteration"] for stop in stops]
-    assert iterations == list(range(config.iterations + 1))
-    in_the_middle = any(env["actions"] for stop in stops for env in Checkpoint.read(stop).values["envs"])
-    assert in_the_middle == (config.trainees == 3)
-    for stop in stops:
-        toys.disturb_global_randomness(len(stop.name))
-        resumed = train_here(config, stop, Checkpoint.read(stop))
-        assert toys.same(outcome(stop), expected)
-        assert (resumed.curve, resumed.best_score) == (whole.curve, whole.best_score)
-        assert resumed.iteration == config.iterations
-        assert toys.same(resumed.exploring, whole.exploring)
+@each_config
+def test_stopped_anywhere(name: str, train_beside: Train, whole: Callable[[str], Run], tmp_path: Path) -> None:
+    """Between any two iterations; other numbers of workers go on with it, in another state of the global generators."""
+    config, expected = CONFIGS[name], whole(name)
+    states = [Checkpoint.read(stop) for stop in expected.stops]
+    assert [state.values["progression"]["iteration"] for state in states] == [0, 1, 2, 3]
+    clocks = [{len(env["actions"]) for env in state.values["envs"][:8]} for state in states]
+    assert (max(map(len, clocks)) > 1) == ("family" not in name)
+    best = expected.progression.best
+    assert best is not None
+    assert Controller.load(expected.out).fingerprint == best.fingerprint
+    for number, state in enumerate(states):
+        envs = WorkerVecEnv(env_makers(config), 0)
+        envs.set_states(state.values["envs"])
+        assert toys.same(np.stack(envs._seen), state.tensors["last_raw_observation"].numpy())
+        out = tmp_path / str(number)
+        toys.disturb_global_randomness(number)
+        resumed = train_beside(number % 3, config, out, state)
+        for field in ("iteration", "curve", "best_score", "exploring"):
+            assert toys.same(getattr(resumed, field), getattr(expected.progression, field))
         assert resumed.best is not None
-        assert whole.best is not None
-        assert resumed.best.fingerprint == whole.best.fingerprint
-    assert Controller.load(tmp_path / "whole").fingerprint == whole.best.fingerprint
+        assert resumed.best.fingerprint == best.fingerprint
+        if number < 3:  # else nothing is left to do, nor to write
+            assert toys.same(tiny.outcome(out), tiny.outcome(expected.out))
 
 
-@pytest.mark.parametrize(
-    "config",
-    [tiny.config(), tiny.config(actor="lstm"), tiny.family_config(episodes=20)],
-    ids=["mlp", "lstm", "family"],
-)
+@pytest.mark.parametrize("name", ["workers, lstm", "population, mlp"])
 def test_stopped_within_an_iteration(
-    config: TrainConfig, train_here: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, train_beside: Train, whole: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """Ctrl-C after some decisions, twice: the iteration that was begun is done again."""
-    train_here(config, tmp_path / "whole")
-    checkpoint = None
-    on_step = train_module.TrainingCallback._on_step
-    for patience in (5, 8):
+    checkpoint, on_step = None, train_module.TrainingCallback._on_step
+    for patience in (2, 5):
         count = iter(range(100))
 
         def impatient(self: Any, patience: int = patience, count: Any = count) -> bool:
@@ -99,12 +104,26 @@ def test_stopped_within_an_iteration(
         with monkeypatch.context() as patch:
             patch.setattr(train_module.TrainingCallback, "_on_step", impatient)
             with pytest.raises(KeyboardInterrupt):
-                train_here(config, tmp_path / "cut", checkpoint)
-        checkpoint = Checkpoint.read(tmp_path / "cut")
+                train_beside(2, CONFIGS[name], tmp_path, checkpoint)
+        checkpoint = Checkpoint.read(tmp_path)
     assert checkpoint is not None
-    assert checkpoint.values["progression"]["iteration"] == 3  # three decisions each: 5 // 3 + 8 // 3
-    train_here(config, tmp_path / "cut", checkpoint)
-    assert toys.same(outcome(tmp_path / "cut"), outcome(tmp_path / "whole"))
+    assert checkpoint.values["progression"]["iteration"] == 1  # three decisions each: 2 // 3 + 5 // 3
+    train_beside(1, CONFIGS[name], tmp_path, checkpoint)
+    assert toys.same(tiny.outcome(tmp_path), tiny.outcome(whole(name).out))
+
+
+def test_a_checkpoint_of_before(train_here: Train, whole: Callable[[str], Run], tmp_path: Path) -> None:
+    """It goes on as it began: with trainees one after another."""
+    name = "workers, mlp"
+    old = Checkpoint.read(whole(name).stops[1])
+    for part, later in (("config", ("backend", "precision")), ("progression", ("lost_episodes",))):
+        for field in later:
+            del old.values[part][field]
+    old.write(tmp_path)
+    read = Checkpoint.read(tmp_path)
+    assert TrainConfig.from_dict(read.value("config")) == CONFIGS[name]
+    train_here(TrainConfig.from_dict(read.value("config")), tmp_path, read)
+    assert toys.same(tiny.outcome(tmp_path), tiny.outcome(whole(name).out))
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -117,94 +136,69 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == [FILE.name]
 
 
-def header_of(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    with safetensors.safe_open(file, framework="pt") as archive:
-        return archive.metadata(), {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-
-
-def with_header(**changes: str) -> Callable[[Path], Any]:
+def with_header(**changes: str | None) -> Callable[[Path], Any]:
     def damage(file: Path) -> None:
-        header, tensors = header_of(file)
-        file.write_bytes(safetensors.torch.save(tensors, metadata=header | changes))
+        with safetensors.safe_open(file, framework="pt") as archive:
+            header, tensors = archive.metadata() | changes, {name: archive.get_tensor(name) for name in ("x",)}
+        header = {key: value for key, value in header.items() if value is not None}
+        file.write_bytes(safetensors.torch.save(tensors, metadata=header or None))
 
     return damage
 
 
-def no_header(file: Path) -> None:
-    file.write_bytes(safetensors.torch.save(header_of(file)[1]))
+UNREADABLE, FOREIGN = "cannot be read as a checkpoint", "wanted lr_gym.ppo-checkpoint 1"
+DAMAGE: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda file: file.unlink(), "nothing to resume in .*: there is no checkpoint/state.safetensors"),
+    (lambda file: file.write_bytes(b""), UNREADABLE),
+    (lambda file: file.write_bytes(file.read_bytes()[:-100]), UNREADABLE),
+    (lambda file: file.write_bytes(pickle.dumps({"a": 1})), UNREADABLE),
+    (lambda file: file.write_bytes(b"\xff" * 1000), UNREADABLE),
+    (with_header(values="{"), UNREADABLE),
+    (with_header(format="other"), FOREIGN),
+    (with_header(version="2"), FOREIGN),
+    (with_header(format=None, version=None, values=None), FOREIGN),
+]
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "none": (lambda file: file.unlink(), "nothing to resume in .*: there is no checkpoint/state.safetensors"),
-    "empty": (lambda file: file.write_bytes(b""), "cannot be read as a checkpoint"),
-    "truncated": (lambda file: file.write_bytes(file.read_bytes()[:-100]), "cannot be read as a checkpoint"),
-    "pickle": (lambda file: file.write_bytes(pickle.dumps({"a": 1})), "cannot be read as a checkpoint"),
-    "noise": (lambda file: file.write_bytes(b"\xff" * 1000), "cannot be read as a checkpoint"),
-    "other format": (with_header(format="other"), "wanted lr_gym.ppo-checkpoint 1"),
-    "other version": (with_header(version="2"), "wanted lr_gym.ppo-checkpoint 1"),
-    "no header": (no_header, "wanted lr_gym.ppo-checkpoint 1"),
-    "values": (with_header(values="{"), "cannot be read as a checkpoint"),
-}
+def test_damaged(tmp_path: Path) -> None:
+    for damage, message in DAMAGE:
+        Checkpoint({"a": 1}, {"x": torch.zeros(50)}).write(tmp_path)
+        damage(tmp_path / FILE)
+        with pytest.raises(FileFormatError, match=message):
+            Checkpoint.read(tmp_path)
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
-def test_damaged(kind: str, tmp_path: Path) -> None:
-    damage, message = DAMAGE[kind]
-    Checkpoint({"a": 1}, {"x": torch.zeros(50)}).write(tmp_path)
-    damage(tmp_path / FILE)
-    with pytest.raises(FileFormatError, match=message):
-        Checkpoint.read(tmp_path)
-
-
-@pytest.fixture
-def started(train_here: Train, tmp_path: Path) -> Checkpoint:
-    train_here(tiny.config(episodes=2), tmp_path / "started")
-    return Checkpoint.read(tmp_path / "started")
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"actor": "lstm"}, {"hidden_size": 5}, {"observe_progress": False}, {"observation": "portable"}],
-    ids=["actor", "size", "features", "kind of features"],
+VALUES = ("num_timesteps", "optimizer_groups", "numpy", "envs", "progression", "best")
+TENSORS = (
+    "policy/log_std",
+    "last_observation",
+    "returns",
+    "torch",
+    "numpy",
+    "statistics/observation/mean",
+    "best/log_std",
 )
-def test_other_settings(started: Checkpoint, train_here: Train, tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(FileFormatError, match="the checkpoint does not fit"):
-        train_here(tiny.config(**changes), tmp_path / "other", started)
 
 
-@pytest.mark.parametrize("missing", ["num_timesteps", "optimizer_groups", "numpy", "envs", "progression", "best"])
-def test_missing_values(started: Checkpoint, train_here: Train, tmp_path: Path, missing: str) -> None:
-    del started.values[missing]
-    with pytest.raises(FileFormatError):
-        train_here(tiny.config(), tmp_path / "other", started)
+def test_what_does_not_fit(train_here: Train, tmp_path: Path) -> None:
+    """Other settings, missing parts, and environments that are not the run's."""
+    started: dict[str, Checkpoint] = {}
+    for backend in ("workers", "population"):
+        train_here(tiny.config(episodes=2, backend=backend), tmp_path / backend)
+        started[backend] = Checkpoint.read(tmp_path / backend)
 
+    def refused(config: TrainConfig, values: Any, tensors: Any, message: str = "the checkpoint does not fit") -> None:
+        with pytest.raises(FileFormatError, match=message):
+            train_here(config, tmp_path / "other", Checkpoint(values, tensors))
 
-@pytest.mark.parametrize(
-    "missing",
-    ["policy/log_std", "last_observation", "returns", "torch", "numpy", "statistics/observation/mean", "best/log_std"],
-)
-def test_missing_tensors(started: Checkpoint, train_here: Train, tmp_path: Path, missing: str) -> None:
-    del started.tensors[missing]
-    with pytest.raises(FileFormatError):
-        train_here(tiny.config(), tmp_path / "other", started)
-
-
-@pytest.mark.parametrize("backend", ["workers", "population"])
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda envs: [],
-        lambda envs: envs[:1],
-        lambda envs: [*envs, envs[0]],
-        lambda envs: [envs[0] | {"actions": "now"}, envs[1]],
-        lambda envs: [{}, envs[1]],
-        lambda envs: None,
-    ],
-    ids=["none", "one", "three", "actions", "empty", "null"],
-)
-def test_environments_that_do_not_fit(
-    backend: str, change: Callable[[list[Any]], Any], started: Checkpoint, train_here: Train, tmp_path: Path
-) -> None:
-    started.values["envs"] = change(started.values["envs"])
-    with pytest.raises(FileFormatError, match="the checkpoint does not fit"):
-        train_here(tiny.config(backend=backend), tmp_path / "other", started)
+    values, tensors = started["workers"].values, started["workers"].tensors
+    for changes in ({"actor": "lstm"}, {"hidden_size": 5}, {"observe_progress": False}, {"observation": "portable"}):
+        refused(tiny.config(**changes), values, tensors)
+    for missing in VALUES:
+        refused(tiny.config(), {key: value for key, value in values.items() if key != missing}, tensors, ".")
+    for missing in TENSORS:
+        refused(tiny.config(), values, {key: value for key, value in tensors.items() if key != missing}, ".")
+    for backend, one in started.items():
+        first, second = one.values["envs"]
+        for envs in ([], [first], [first, second, first], [first | {"actions": "now"}, second], [{}, second], None):
+            refused(tiny.config(backend=backend), one.values | {"envs": envs}, one.tensors)
