@@ -43,12 +43,16 @@ def check(task: Any, **options: Any) -> None:
     sb3_check(make(task, **options))
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize(
+    "options",
+    OPTIONS,
+    ids=lambda options: "-".join(getattr(value, "__name__", str(value)) for value in options.values()),
+)
 def test_every_option(options: dict[str, Any]) -> None:
     check(short(), **options)
 
 
-@pytest.mark.parametrize("observation", ["absolute", "portable"])
+@pytest.mark.parametrize("observation", ["absolute", "portable", "training"])
 def test_diverging_from_the_start(observation: str) -> None:
     """For SB3 alone: Gymnasium's checker compares infos, and NaN losses are equal to nothing."""
     env = make(short(initial_lrs=(1e12,)), observation=observation, max_lr=1e12)
