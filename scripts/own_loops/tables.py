@@ -1,0 +1,105 @@
+"""Tables and the figure of docs/results/own-loops.md, of the runs that are there.
+
+uv run python -m scripts.own_loops.tables OUT
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lr_gym import cli
+from lr_gym.evaluation.plots import new_figure, save_figure
+from lr_gym.files import read_json, write_bytes
+from scripts.own_loops.run import TUNING_SEED
+from scripts.own_loops.trainings import TRAININGS
+
+#: Rules that have learning rates of their own: a row each, whatever the start.
+FIXED = ("recipe", "nanogpt", "tuned-cosine")
+RULES = ("universal", "universal-alone", "cosine", "constant")
+
+
+def results(out: Path, name: str) -> list[dict[str, Any]]:
+    """Return the results of a training, without those that only chose a peak."""
+    found = [read_json(file) for file in sorted((out / name).glob("*.json"))]
+    return [result for result in found if result["seed"] != TUNING_SEED]
+
+
+def groups(found: list[dict[str, Any]], score: str) -> dict[tuple[str, float], list[float]]:
+    """Return the scores by rule and start, in the order of the seeds."""
+    grouped: dict[tuple[str, float], list[float]] = defaultdict(list)
+    for result in sorted(found, key=lambda result: int(result["seed"])):
+        grouped[result["rule"], result["lr"]].append(float(result[score]))
+    return dict(grouped)
+
+
+def cell(values: list[float] | None) -> str:
+    """Return mean and standard deviation, with the number of runs where it is not five."""
+    if not values:
+        return "-"
+    if not all(map(math.isfinite, values)):
+        return "not finite"
+    spread = f" ({np.std(values, ddof=1):.2g})" if len(values) > 1 else ""
+    return f"{np.mean(values):.3g}{spread}" + (f" n={len(values)}" if len(values) != 5 else "")
+
+
+def table(found: list[dict[str, Any]], score: str) -> list[str]:
+    """Return a table of a score, lower is better: a row for every rule, a column for every start."""
+    grouped = groups(found, score)
+    starts = sorted({lr for rule, lr in grouped if rule in RULES})
+    lines = ["| | " + " | ".join(f"{lr:g}" for lr in starts) + " |", "|---|" + "---|" * len(starts)]
+    for rule in RULES:
+        lines.append(f"| {rule} | " + " | ".join(cell(grouped.get((rule, lr))) for lr in starts) + " |")
+    for rule in FIXED:
+        for lr in sorted(lr for kind, lr in grouped if kind == rule):
+            lines.append(f"| {rule}, {lr:g} | {cell(grouped[rule, lr])} |" + " |" * (len(starts) - 1))
+    return lines
+
+
+def draw(by_name: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Draw the test loss of the best weights over the start, a panel for every training."""
+    columns = 3
+    rows = math.ceil(len(by_name) / columns)
+    figure = new_figure(4 * columns, 2.8 * rows)
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for place, (name, found) in zip(axes, by_name.items(), strict=False):
+        grouped = groups(found, "best_test_loss")
+        for rule in RULES:
+            starts = sorted(lr for kind, lr in grouped if kind == rule)
+            place.plot(starts, [np.mean(grouped[rule, lr]) for lr in starts], "o-", ms=3, label=rule)
+        for rule, style in zip(FIXED, ("--", "-.", ":"), strict=True):
+            for lr in (lr for kind, lr in grouped if kind == rule):
+                place.axhline(float(np.mean(grouped[rule, lr])), color="grey", ls=style, lw=1, label=rule)
+        place.set(xscale="log", yscale="log", title=name, xlabel="initial learning rate", ylabel="test loss")
+    for place in axes[len(by_name) :]:
+        place.set_axis_off()
+    axes[0].legend(fontsize="x-small")
+    save_figure(figure, path)
+
+
+def main() -> None:
+    """Write the tables and the figure."""
+    parser = cli.Parser(prog="python -m scripts.own_loops.tables", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("out", type=Path, help="folder of the results")
+    out: Path = parser.parse_args().out
+    by_name = {name: found for name in TRAININGS if (found := results(out, name))}
+    scores = {
+        "test loss of the best weights by validation loss": "best_test_loss",
+        "test loss of the last weights": "last_test_loss",
+        "training loss (mean that forgets a twentieth per update)": "train_loss",
+    }
+    lines = []
+    for name, found in by_name.items():
+        for title, score in scores.items():
+            lines += [f"**{name}**: {title}", "", *table(found, score), ""]
+    write_bytes(out / "tables.md", "\n".join(lines).encode())
+    draw(by_name, out / "losses.png")
+    print(f"Written to {out / 'tables.md'} and {out / 'losses.png'}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
