@@ -22,17 +22,13 @@ def test_defaults(controller: Path) -> None:
     plan = prepared("--controller", str(controller))
     assert [task.name for task in plan.tasks] == ["fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5"]
     assert names(plan) == plan.contestants.names == ["controller", "constant", "cosine"]
-    assert names(prepared()) == ["constant", "cosine"]
+    other = prepared("--override", "budget=40", "optimizer=SGD")
+    assert (names(other), [(t.budget, t.optimizer) for t in other.tasks]) == (["constant", "cosine"], [(40, "SGD")] * 2)
     assert plan.initial_lrs == {task.name: task.initial_lrs for task in plan.tasks}
     assert plan.contestants.everywhere[0].env_options == Controller.load(controller).description.env_options()
     assert (plan.env, plan.tuning_episodes) == ({"device": "cpu"}, 0)
     assert plan.tune == {task.name: {} for task in plan.tasks}
     assert (plan.reference, plan.yardstick) == ("controller", None)
-
-
-def test_overrides_reach_every_task() -> None:
-    plan = prepared("--override", "budget=40", "optimizer=SGD")
-    assert [(task.budget, task.optimizer) for task in plan.tasks] == [(40, "SGD")] * 2
 
 
 def test_seeds() -> None:
