@@ -56,15 +56,16 @@ tasks.register(tasks.Task(name="plugin waves/mlp", data="plugin waves", model_op
                           batch_size=8, budget=20, decision_interval=10))
 twin = lambda *shape, **options: tasks.models.mlp(*shape, **options)
 tasks.register_model("twin", twin)
+tasks.register(tasks.get("fashion-mnist-mini/mlp").replace(name="plugin mlp"))
 """
 
 
-#: A distribution whose entry point is a function in one of several modules.
+#: A distribution whose entry point is a function in one of several modules; it must not be called twice.
 STEADY = {
     "steady_plugin/__init__.py": "",
     "steady_plugin/agent.py": AGENT_PLUGIN.replace("agents.register", "# "),
     "steady_plugin/names.py": "from lr_gym import agents\nfrom steady_plugin.agent import Steady\n\n\n"
-    "def register():\n    agents.register('steady', Steady)\n",
+    "def register():\n    agents.register('steady', lambda **options: Steady(**options))\n",
 }
 #: Installs a distribution with an entry point and some files; gives the folder.
 Install = Callable[[str, str, dict[str, str]], Path]

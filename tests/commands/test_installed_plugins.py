@@ -26,8 +26,9 @@ def test_code_belongs_to_the_records_that_it_concerns(site: Path, tmp_path: Path
     (steady,), (waves,) = found["steady:lr=0.1", mlp], found["constant", own]
     assert steady != waves
     assert (found["constant", mlp], found["steady:lr=0.1", own]) == ([], [steady, waves])
-    for model in ("twin", "waves_plugin:twin"):
-        assert marks(*MLP, f"model={model}", "--agents", "constant") == {("constant", mlp): [waves]}
+    for part in ("model=twin", "model=waves_plugin:twin", "data=plugin waves"):
+        assert marks(*MLP, part, "--agents", "constant") == {("constant", mlp): [waves]}
+    assert marks(*MLP, "--task", "plugin mlp", "--agents", "constant") == {("constant", "plugin mlp"): [waves]}
     (tmp_path / "file_plugin.py").touch()
     named = hashlib.sha256(b"").hexdigest()
     beside = marks(*both, "--plugins", str(tmp_path / "file_plugin.py"))
