@@ -56,6 +56,7 @@ tasks.register(tasks.Task(name="plugin waves/mlp", data="plugin waves", model_op
                           batch_size=8, budget=20, decision_interval=10))
 twin = lambda *shape, **options: tasks.models.mlp(*shape, **options)
 tasks.register_model("twin", twin)
+from torch.optim import SGD as Fast
 tasks.register(tasks.get("fashion-mnist-mini/mlp").replace(name="plugin mlp"))
 """
 

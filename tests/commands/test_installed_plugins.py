@@ -28,6 +28,8 @@ def test_code_belongs_to_the_records_that_it_concerns(site: Path, tmp_path: Path
     assert (found["constant", mlp], found["steady:lr=0.1", own]) == ([], [steady, waves])
     for part in ("model=twin", "model=waves_plugin:twin", "data=plugin waves"):
         assert marks(*MLP, part, "--agents", "constant") == {("constant", mlp): [waves]}
+    other = marks(*MLP, "--agents", "constant", "--optimizers", "waves_plugin:Fast:lr=0.1")
+    assert other == {("constant", mlp): [], ("waves_plugin:Fast:lr=0.1", mlp): [waves]}
     assert marks(*MLP, "--task", "plugin mlp", "--agents", "constant") == {("constant", "plugin mlp"): [waves]}
     (tmp_path / "file_plugin.py").touch()
     named = hashlib.sha256(b"").hexdigest()
@@ -85,4 +87,4 @@ def test_they_are_listed(site: Path, called: Called) -> None:
     for _ in range(2):
         for what, name in (("agents", "steady"), ("tasks", "plugin waves/mlp"), ("data", "plugin waves")):
             status, out, err = called("list", what)
-            assert (status, err, f"\n{name} " in out) == (0, "", True)
+            assert (status, err, f"\n{name}" in out) == (0, "", True)
