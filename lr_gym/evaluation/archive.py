@@ -31,7 +31,7 @@ class Archive(Workers):
     """Stands in for workers where every record must be there: it runs nothing."""
 
     def __init__(self) -> None:
-        super().__init__(0, in_process=True)
+        super().__init__(1, in_process=True)
 
     def attempt(
         self,

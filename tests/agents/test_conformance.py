@@ -225,8 +225,8 @@ def test_where_nobody_can_look_ahead(label: str) -> None:
             agent.reset(env.watched)
         assert str(caught.value) == (
             f"{type(agent).__name__} {agent.looks_ahead}, which needs a training that can be left and taken up again, "
-            "as LRTrainingEnv's; this one is not. Agents that only watch work here: all but alr, autolr, kim-yu, "
-            "line-search, one-cycle (but with a peak_lr)"
+            "as LRTrainingEnv's; in your own loop pass look_ahead=lr_gym.look_ahead(model, loss, x, y). Agents that "
+            "only watch do without: all but alr, autolr, kim-yu, line-search, one-cycle (but with a peak_lr)"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import tiny
 
 import eval_transfer
 from lr_gym import cli
-from lr_gym.commands.plan import prepare
+from lr_gym.commands.plan import Plan, prepare
 from lr_gym.evaluation import Cell, Rollout
 
 OVERRIDE = (
@@ -27,8 +26,8 @@ ARGUMENTS = (
 #: One task, small; with the width for `mlp` alone.
 MLP = ("--task", "fashion-mnist-mini/mlp", "--runs", "2", "--workers", "1", *OVERRIDE)
 TWO_TASKS = ("--task", "fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5", "--runs", "2", *OVERRIDE[:-1])
-FIGURES = ("standings.png", "starts.png", "schedules.png", "losses.png")
-FILES = {"results.json", "table.md", "report.html", *FIGURES}
+FIGURES = {"standings.png", "starts.png", "schedules.png", "losses.png"}
+FILES = {"results.json", "table.md", "report.html", "episodes", *FIGURES}
 #: An agent with an option.
 AGENT_PLUGIN = """
 from lr_gym import agents
@@ -57,15 +56,17 @@ tasks.register(tasks.Task(name="plugin waves/mlp", data="plugin waves", model_op
                           batch_size=8, budget=20, decision_interval=10))
 twin = lambda *shape, **options: tasks.models.mlp(*shape, **options)
 tasks.register_model("twin", twin)
+from torch.optim import SGD as Fast
+tasks.register(tasks.get("fashion-mnist-mini/mlp").replace(name="plugin mlp"))
 """
 
 
-#: A distribution whose entry point is a function in one of several modules.
+#: A distribution whose entry point is a function in one of several modules; it must not be called twice.
 STEADY = {
     "steady_plugin/__init__.py": "",
     "steady_plugin/agent.py": AGENT_PLUGIN.replace("agents.register", "# "),
     "steady_plugin/names.py": "from lr_gym import agents\nfrom steady_plugin.agent import Steady\n\n\n"
-    "def register():\n    agents.register('steady', Steady)\n",
+    "def register():\n    agents.register('steady', lambda **options: Steady(**options))\n",
 }
 #: Installs a distribution with an entry point and some files; gives the folder.
 Install = Callable[[str, str, dict[str, str]], Path]
@@ -73,79 +74,81 @@ Install = Callable[[str, str, dict[str, str]], Path]
 Called = Callable[..., tuple[int, str, str]]
 
 
-class Episodes:
-    """Stands in for `Cell.run`, where what an agent does does not matter: invents records and remembers the cells.
+class Desk:
+    """Runs comparisons in this process, with episodes that are invented, and shows what they leave.
 
     Attributes:
-        cells: Those that were run, or begun.
+        out: The folder of the results.
+        cells: The episodes that were run, or begun.
         invent: Makes the record of a cell, or raises an error.
         stop_after: How many are run before a Ctrl-C, or None.
+        text: What the last command printed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.out, self._capsys = out, capsys
         self.cells: list[Cell] = []
         self.invent: Callable[[Cell], Rollout] = lambda cell: tiny.record(seed=cell.seed)
         self.stop_after: int | None = None
+        self.text = ""
 
     def run(self, cell: Cell) -> Rollout:
+        """Stand in for `Cell.run`."""
         if len(self.cells) == self.stop_after:
             raise KeyboardInterrupt
         self.cells.append(cell)
         return self.invent(cell)
 
+    def __call__(self, *words: str) -> int:
+        """Run a comparison and return its exit status."""
+        self._capsys.readouterr()
+        try:
+            tiny.run_main(eval_transfer, *words, "--out", str(self.out))
+            status = 0
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        self.text = self._capsys.readouterr().out
+        return status
 
-def valley(best: float) -> Callable[[Cell], Rollout]:
-    """Return a maker of records whose validation loss is lowest from one initial lr; of the test loss the opposite."""
+    @property
+    def results(self) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads((self.out / "results.json").read_text())
+        return values
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return list(self.results["rows"])
+
+    @property
+    def left(self) -> set[str]:
+        return {path.name for path in self.out.iterdir()}
+
+
+def failing_if(condition: Callable[[Cell], bool], message: str = "no luck") -> Callable[[Cell], Rollout]:
+    """Return a maker of records that fails for some cells."""
 
     def invent(cell: Cell) -> Rollout:
-        distance = abs(math.log10(cell.initial_lr / best))
-        return tiny.record(seed=cell.seed, best=1 + distance, test_loss=9 - distance)
+        if condition(cell):
+            raise ValueError(message)
+        return tiny.record(seed=cell.seed)
 
     return invent
-
-
-def results(out: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((out / "results.json").read_text())
-    return values
-
-
-def rows(out: Path) -> list[dict[str, Any]]:
-    return list(results(out)["rows"])
-
-
-def row_of(out: Path, agent: str, lr: float | None = None) -> dict[str, Any]:
-    (found,) = (row for row in rows(out) if row["agent"] == agent and lr in (None, row["initial_lr"]))
-    return found
 
 
 def losses_of(row: dict[str, Any]) -> list[float]:
     return [result["test_loss"] for result in row["results"]]
 
 
-def run(*words: str) -> None:
-    tiny.run_main(eval_transfer, *words)
-
-
-def failed(*words: str) -> int:
-    """Run a command that is to end with an exit status."""
-    with pytest.raises(SystemExit) as caught:
-        run(*words)
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
-
-
-def prepared(*arguments: str) -> Any:
+def prepared(*arguments: str) -> Plan:
     return prepare(cli.parse(eval_transfer.Arguments, "", arguments)[0])
 
 
-def names(plan: Any) -> list[str]:
+def names(plan: Plan) -> list[str]:
     return [contestant.name for contestant in plan.contestants.everywhere]
 
 
-def keys(plan: Any, seed: int = 0) -> list[str]:
+def keys(plan: Plan, seed: int = 0) -> list[str]:
     """Return the hashes of an episode of every row and of every candidate of the tuning, on all tasks."""
-    entries = [entry for task in plan.tasks for entry in plan.entries(task)]
-    cells = [Cell(e.task, e.contestant, e.initial_lr, seed, plan.env) for e in entries]
+    pairs = [(task, entry) for task in plan.tasks for entry in plan.entries(task)]
     tried = [(task, c) for task in plan.tasks for of in plan.tune[task.name].values() for c in of]
-    cells += [Cell(task, c.contestant, c.initial_lr, seed, plan.env) for task, c in tried]
-    return [cell.key for cell in cells]
+    return [Cell(task, e.contestant, e.initial_lr, seed, plan.env).key for task, e in (*pairs, *tried)]

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 import tiny
 import torchvision
-from command_toys import DATA_PLUGIN, STEADY, Called, Episodes, Install
+from command_toys import DATA_PLUGIN, STEADY, Called, Desk, Install
 
 from lr_gym import cli, tasks
 from lr_gym import registry as registry_module
@@ -108,9 +108,9 @@ def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.fixture
-def episodes(monkeypatch: pytest.MonkeyPatch) -> Episodes:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
     """Invent episodes, and draw figures without turning them into pictures, which takes seconds."""
-    made = Episodes()
+    made = Desk(tmp_path / "out", capsys)
     monkeypatch.setattr(Cell, "run", lambda cell: made.run(cell))
     monkeypatch.setattr(report, "_png", lambda figure: b"picture")
     monkeypatch.setenv("COLUMNS", "300")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 import tiny
 from command_toys import MLP, keys, names, prepared
 
-import eval_transfer
 from lr_gym import agents
 from lr_gym.control import controller as controller_module
 from lr_gym.control.controller import Controller
@@ -46,19 +44,6 @@ def test_options_in_names(word: str, options: dict[str, Any]) -> None:
     for option in options.keys() & vars(contestant.agent).keys():
         assert np.all(getattr(contestant.agent, option) == np.array(options[option], dtype=object))
     json.dumps(contestant.identity, allow_nan=False)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "--agents step step:every=5 step:every=6 step:every=5,factor=0.5",
-        "--agents constant --optimizers prodigy prodigy:weight_decay=0.1 SGD:lr=1 SGD:lr=0.5 SGD:lr=1,momentum=0.9",
-    ],
-)
-def test_other_options_are_another_contestant(words: str) -> None:
-    plan = prepared(*MLP, "--initial-lrs", "0.5", *words.split())
-    assert plan.contestants.names == [word for word in words.split() if not word.startswith("--")]
-    assert len(set(keys(plan))) == len(plan.contestants.names)
 
 
 # -- controllers -------------------------------------------------------------------------------------------------------
@@ -139,7 +124,6 @@ def test_each_controllers_step_decay_is_transferred(tmp_path: Path) -> None:
         ("prodigy", "prodigy", {}, 1.0),
         ("schedule-free-adamw", "schedule-free-adamw", {}, 2.5e-3),
         ("schedule-free-sgd:lr=3", "schedule-free-sgd", {}, 3.0),
-        ("prodigy:weight_decay=0.1", "prodigy", {"weight_decay": 0.1}, 1.0),
         ("AdamW:weight_decay=0.1,lr=1e-3,betas=[0.8, 0.9]", "AdamW", {"weight_decay": 0.1, "betas": [0.8, 0.9]}, 1e-3),
         ("SGD:lr=0.5,momentum=0.9,nesterov=true", "SGD", {"momentum": 0.9, "nesterov": True}, 0.5),
         ("torch.optim:SGD:lr=0.1,momentum=0.9", "torch.optim:SGD", {"momentum": 0.9}, 0.1),
@@ -153,13 +137,3 @@ def test_optimizers(word: str, optimizer: str, options: dict[str, Any], lr: floa
     assert (trained.optimizer, dict(trained.optimizer_options)) == (optimizer, options)  # none of the task's
     assert trained.replace(optimizer="SGD", optimizer_options={"momentum": 0.5}) == plan.tasks[0]
     json.dumps(contestant.identity, allow_nan=False)
-
-
-def test_an_optimizer_whose_package_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "prodigyopt", None)
-    line = tiny.refused(eval_transfer, capsys, *MLP, "--optimizers", "SGD:lr=1", "prodigy")
-    assert "the optimizer 'prodigy' needs the package prodigyopt: install it with pip install" in line
-    assert "lr-gym[parameter-free]" in line
-    prepared(*MLP, "--optimizers", "schedule-free-sgd", "SGD:lr=1")  # the others do not need it

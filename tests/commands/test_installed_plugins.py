@@ -26,8 +26,11 @@ def test_code_belongs_to_the_records_that_it_concerns(site: Path, tmp_path: Path
     (steady,), (waves,) = found["steady:lr=0.1", mlp], found["constant", own]
     assert steady != waves
     assert (found["constant", mlp], found["steady:lr=0.1", own]) == ([], [steady, waves])
-    for model in ("twin", "waves_plugin:twin"):
-        assert marks(*MLP, f"model={model}", "--agents", "constant") == {("constant", mlp): [waves]}
+    for part in ("model=twin", "model=waves_plugin:twin", "data=plugin waves"):
+        assert marks(*MLP, part, "--agents", "constant") == {("constant", mlp): [waves]}
+    other = marks(*MLP, "--agents", "constant", "--optimizers", "waves_plugin:Fast:lr=0.1")
+    assert other == {("constant", mlp): [], ("waves_plugin:Fast:lr=0.1", mlp): [waves]}
+    assert marks(*MLP, "--task", "plugin mlp", "--agents", "constant") == {("constant", "plugin mlp"): [waves]}
     (tmp_path / "file_plugin.py").touch()
     named = hashlib.sha256(b"").hexdigest()
     beside = marks(*both, "--plugins", str(tmp_path / "file_plugin.py"))
@@ -84,4 +87,4 @@ def test_they_are_listed(site: Path, called: Called) -> None:
     for _ in range(2):
         for what, name in (("agents", "steady"), ("tasks", "plugin waves/mlp"), ("data", "plugin waves")):
             status, out, err = called("list", what)
-            assert (status, err, f"\n{name} " in out) == (0, "", True)
+            assert (status, err, f"\n{name}" in out) == (0, "", True)

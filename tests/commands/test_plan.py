@@ -14,7 +14,6 @@ from command_toys import AGENT_PLUGIN, DATA_PLUGIN, MLP, keys, names, prepared
 from lr_gym import agents
 from lr_gym.agents.baselines import PEAKS, TUNABLE
 from lr_gym.agents.ppo.config import Purpose
-from lr_gym.agents.schedules import STEP_DECAY_GRID
 from lr_gym.control.controller import Controller
 from lr_gym.errors import InvalidArgumentError
 
@@ -23,17 +22,13 @@ def test_defaults(controller: Path) -> None:
     plan = prepared("--controller", str(controller))
     assert [task.name for task in plan.tasks] == ["fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5"]
     assert names(plan) == plan.contestants.names == ["controller", "constant", "cosine"]
-    assert names(prepared()) == ["constant", "cosine"]
+    other = prepared("--override", "budget=40", "optimizer=SGD")
+    assert (names(other), [(t.budget, t.optimizer) for t in other.tasks]) == (["constant", "cosine"], [(40, "SGD")] * 2)
     assert plan.initial_lrs == {task.name: task.initial_lrs for task in plan.tasks}
     assert plan.contestants.everywhere[0].env_options == Controller.load(controller).description.env_options()
     assert (plan.env, plan.tuning_episodes) == ({"device": "cpu"}, 0)
     assert plan.tune == {task.name: {} for task in plan.tasks}
     assert (plan.reference, plan.yardstick) == ("controller", None)
-
-
-def test_overrides_reach_every_task() -> None:
-    plan = prepared("--override", "budget=40", "optimizer=SGD")
-    assert [(task.budget, task.optimizer) for task in plan.tasks] == [(40, "SGD")] * 2
 
 
 def test_seeds() -> None:
@@ -46,22 +41,30 @@ def test_seeds() -> None:
         assert set(seeds).isdisjoint(tiny.config(seed=3).seeds(purpose, 200))
 
 
-@pytest.fixture
-def waves(tmp_path: Path, clean: None) -> tuple[str, ...]:
-    """Return the words for two tasks, the first from a plugin and with starts of its own."""
-    file = tmp_path / "data_plugin.py"
-    file.write_text(DATA_PLUGIN.replace("budget=20", "budget=20, initial_lrs=(0.5, 0.025)"))
-    return ("--plugins", str(file), "--task", "plugin waves/mlp", "fashion-mnist-mini/mlp", "--agents", "constant")
-
-
-def test_each_task_starts_from_its_own_lrs(waves: tuple[str, ...]) -> None:
-    plan = prepared(*waves)
+def test_each_task_starts_from_its_own_lrs(tmp_path: Path, clean: None) -> None:
+    (tmp_path / "data_plugin.py").write_text(DATA_PLUGIN.replace("budget=20", "budget=20, initial_lrs=(0.5, 0.025)"))
+    words = ("--plugins", str(tmp_path / "data_plugin.py"), "--agents", "constant", "--task")
+    plan = prepared(*words, "plugin waves/mlp", "fashion-mnist-mini/mlp")
     starts = {"plugin waves/mlp": (0.5, 0.025), "fashion-mnist-mini/mlp": (1e-2, 1e-3, 1e-4)}
     assert plan.initial_lrs == starts
     rows = [(entry.task.name, entry.initial_lr) for entry in plan.matrix({}).entries]
     assert rows == [(task, lr) for task, lrs in starts.items() for lr in lrs]
-    given = prepared(*waves, "--initial-lrs", "0.25", "0.125").initial_lrs
+    given = prepared(*words, *starts, "--initial-lrs", "0.25", "0.125").initial_lrs
     assert {task: list(lrs) for task, lrs in given.items()} == {task: [0.25, 0.125] for task in starts}
+
+
+@pytest.mark.parametrize(
+    ("words", "reference", "yardstick"),
+    [
+        ((), "constant", None),
+        (("--tune", "constant"), "constant", None),
+        (("--tune", "constant", "cosine", "--reference", "cosine"), "cosine", "tuned cosine"),
+        (("--tune", "cosine", "--yardstick", "constant", "--reference", "tuned cosine"), "tuned cosine", "constant"),
+    ],
+)
+def test_reference_and_yardstick(words: tuple[str, ...], reference: str, yardstick: str | None) -> None:
+    plan = prepared(*MLP, *words)
+    assert (plan.reference, plan.yardstick) == (reference, yardstick)
 
 
 # -- tuning ------------------------------------------------------------------------------------------------------------
@@ -80,15 +83,6 @@ def test_each_schedule_is_tuned_with_as_many_episodes(runs: int) -> None:
         assert set(spent.values()) == {runs}
         seeds = {len(set(plan.tuning_seeds_for(tried))) for tried in of.values()}
         assert seeds <= {max(1, runs // 48), max(1, runs // 8)}
-
-
-def test_fewer_tuning_runs_than_candidates() -> None:
-    """Of 48 step decays those at 0, 11.75, 23.5, 35.25 and 47, rounded."""
-    plan = prepared(*MLP, "--tune", "step", "--tuning-runs", "5")
-    tried = plan.tune[plan.tasks[0].name]["tuned step"]
-    decays = [STEP_DECAY_GRID[place] for place in (0, 12, 24, 35, 47)]
-    got = [(candidate.initial_lr, candidate.contestant.identity["options"]) for candidate in tried]
-    assert got == [(decay.initial_lr, {"every": decay.every, "factor": decay.factor}) for decay in decays]
 
 
 def test_candidates_are_those_of_each_tasks_optimizer() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import tiny
-from command_toys import MLP, Called, failed
+from command_toys import MLP, Called
 
+import eval_transfer
 from lr_gym.evaluation import Cell, Rollout
 
 
@@ -25,9 +26,11 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a comparison with tuning and failures; not to be changed."""
     out = tmp_path_factory.mktemp("compared")
     words = ("--agents", "constant", "step", "--initial-lrs", "1e-2", "1e-3", "--tune", "cosine", "--tuning-runs", "8")
+    words += ("--yardstick", "constant", "--reference", "step", "--out", str(out))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Cell, "run", invent)
-        assert failed(*MLP, *words, "--yardstick", "constant", "--reference", "step", "--out", str(out)) == 1
+        with pytest.raises(SystemExit, match="1"):
+            tiny.run_main(eval_transfer, *MLP, *words)
     return out
 
 

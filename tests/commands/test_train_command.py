@@ -61,7 +61,6 @@ SMALL = 'model_options={"width":32}'
     [
         ("", "workers"),
         ("--backend population", "population"),
-        (f"--override {SMALL}", "population"),
         (f"--override {SMALL} --backend auto", "population"),
         (f"--override {SMALL} --backend workers", "workers"),
         (f"--override {SMALL} --settings replicas=4", "workers"),
@@ -87,12 +86,12 @@ def test_a_run_before_there_was_a_choice(finished: Path, tmp_path: Path) -> None
 
 
 def test_settings_of_a_family(families: None) -> None:
-    config = configured("--task", "lonely", "--seed", "4", "--runs", "7", "--actor", "lstm", "--settings", "replicas=8")
-    profile = PROFILES["family"] | {"final_runs": 7, "replicas": 8}
-    assert config.task == tiny.family(name="lonely")
+    words = ("--task", "lonely", "--profile", "family", "--seed", "4", "--runs", "7", "--actor", "lstm")
+    config = configured(*words, "--settings", "replicas=8")
+    profile = PROFILES["family"] | {"final_runs": 7, "replicas": 8, "seed": 4, "actor": "lstm", "backend": "workers"}
     assert {name: getattr(config, name) for name in profile} == profile
-    assert (config.seed, config.actor, config.backend) == (4, "lstm", "workers")
-    assert configured("--task", "lonely", "--profile", "family", "--episodes", "64").episodes == 64
+    assert config.task == tiny.family(name="lonely")
+    assert configured("--task", "lonely", "--episodes", "64").episodes == 64
 
 
 @pytest.mark.parametrize(
@@ -101,9 +100,7 @@ def test_settings_of_a_family(families: None) -> None:
         ("--task lonely", None),
         ("--task paired", "paired-validation"),
         ("--task paired --validation lonely", "lonely"),
-        ("--task paired --validation paired", "paired"),
         ("--task lonely --validation uneven", "uneven"),  # it may have other numbers of decisions
-        ("--task universal", "universal-validation"),
     ],
 )
 def test_the_family_that_evaluates(words: str, validation: str | None, families: None) -> None:

@@ -145,6 +145,7 @@ def test_what_a_row_says_of_its_runs() -> None:
         "agent": "low",
         "initial_lr": 1e-4,
         "own_start": True,
+        "records": [],
         "reference": None,
         "p_value": 0.25,
         "p_value_holm": None,

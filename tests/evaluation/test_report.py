@@ -161,6 +161,7 @@ def test_the_results_file_has_every_number(done: tuple[Path, Page], rows: list[G
     assert results(done[0]) == {
         "provenance": ABOUT,
         "seeds": [0, 1, 2],
+        "reference": "reference",
         "yardstick": "reference",
         "standings": as_json([standing.to_dict() for standing in standings(rows, "reference")]),
         "tuned": as_json({task: {name: t.to_dict() for name, t in of.items()} for task, of in TUNED.items()}),

@@ -294,6 +294,7 @@ def test_a_training_is_made_longer(tmp_path: Path) -> None:
             assert longer.controller.total_updates == longer.controller.updates == 120
 
 
+@pytest.mark.filterwarnings("ignore:.*back to where this interval began")
 def test_a_training_that_breaks_is_mended() -> None:
     """The module is what goes back, and of what the best weights are kept."""
     callback = LRControllerCallback("constant", validation=validation, decisions=10, restore=True, keep_best=True)

@@ -276,7 +276,7 @@ def test_a_controller_of_before_there_was_a_choice_of_observations() -> None:
 def test_controllers_of_the_package_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in shipped():
-        assert Controller.load(name).env_options["observation"] in ("absolute", "portable")
+        assert Controller.load(name).env_options["observation"] in ("absolute", "portable", "training")
     monkeypatch.setattr(controller_module, "SHIPPED", tmp_path / "shipped")
     assert shipped() == []
     with pytest.raises(FileFormatError, match=r"no controller in second: .* Controllers of the package: none$"):
