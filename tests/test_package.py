@@ -273,6 +273,8 @@ def other_agents(folder: Path) -> Path:
 def test_what_the_wheel_holds(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+        scripts = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
+    assert "lr-gym = lr_gym.commands.main:start" in scripts
     assert len(names) == len(set(names))
     about = next(name for name in names if "dist-info" in name).split("/")[0]
     assert {name.split("/")[0] for name in names} == {"lr_gym", about}
