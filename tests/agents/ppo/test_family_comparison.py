@@ -73,24 +73,16 @@ def test_every_agent_has_the_env_that_it_asks_for() -> None:
         assert cell.contestant.identity == {"agent": "constant" if "constant" in str(cell) else "cosine", "options": {}}
 
 
-def test_the_draws_are_others_than_those_of_the_selection() -> None:
+def test_which_draws() -> None:
+    """Others than those of the selection, of the validation family if there is one, whatever the run's seed is."""
     _, cells = compared(invented)
     selection = selection_cells(config(evaluation_runs=DRAWS), Contestant("x", {}, tiny.Decay()))
     chosen = {(cell.task.name, cell.initial_lr) for _, cell in selection}
     assert chosen.isdisjoint((cell.task.name, cell.task.initial_lrs[0]) for cell in cells)
-
-
-def test_the_validation_family_is_drawn() -> None:
     other = tiny.family(name="other")
-    _, cells = compared(invented, validation=other)
-    assert [cell.task for cell in cells[-DRAWS:]] == other.draws(DRAWS, 1)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_runs_with_other_seeds_are_compared_on_the_same_draws(seed: int) -> None:
-    """So that controllers can be compared with each other."""
-    _, cells = compared(invented, seed=seed)
-    assert [cell.task for cell in cells[-DRAWS:]] == tiny.family().draws(DRAWS, 1)
+    for changes, family in (({"seed": 1}, tiny.family()), ({"validation": other}, other)):
+        _, cells = compared(invented, **changes)
+        assert [cell.task for cell in cells[-DRAWS:]] == family.draws(DRAWS, 1)
 
 
 def test_ratios_by_hand() -> None:
