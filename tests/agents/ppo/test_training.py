@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tiny
 import toys
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lr_gym.agents.ppo.train as train_module
 from lr_gym import LRTrainingEnv, rollout
 from lr_gym.agents.ppo.checkpoint import Checkpoint
 from lr_gym.agents.ppo.config import TrainConfig
-from lr_gym.agents.ppo.train import Progression, mean_loss, selection_cells
+from lr_gym.agents.ppo.train import Progression, current_controller, make_algorithm, mean_loss, selection_cells
 from lr_gym.control.controller import Controller
 from lr_gym.evaluation import Contestant
 
@@ -106,6 +106,29 @@ def test_envs_are_ended_when_training_fails(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ZeroDivisionError):
         fail()
     assert closed == [3]
+
+
+@pytest.mark.parametrize("actor", ["mlp", "lstm"])
+@pytest.mark.parametrize("make", [tiny.config, tiny.family_config])
+def test_a_controller_equals_the_model_in_training(actor: str, make: Any) -> None:
+    """SB3's own policy behind VecNormalize's own normalisation."""
+    config = make(actor=actor)
+    envs = DummyVecEnv([lambda: LRTrainingEnv(config.task, **config.env_options)] * config.trainees)
+    venv = VecNormalize(envs, clip_obs=config.CLIP, epsilon=config.EPSILON)
+    model = make_algorithm(config, venv)
+    model.learn(2 * model.n_steps * model.n_envs)
+    controller = current_controller(config, model, venv, {"who": "a test"})
+    seen = (4 * np.random.default_rng(0).normal(size=(40, len(controller.description.low)))).astype(np.float32)
+    state, our_state, said = None, None, []
+    for number, observation in enumerate(seen):
+        start = np.array([number % 15 == 0])
+        expected, state = model.predict(venv.normalize_obs(observation), state, start, deterministic=True)
+        action, our_state = controller.predict(observation, our_state, start)
+        assert action == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        said.append(float(action[0]))
+    assert len(set(said)) > 20
+    assert controller.description.provenance == {"who": "a test"}
+    assert (state is None) == (our_state is None) == (actor == "mlp")
 
 
 # -- families --------------------------------------------------------------------------------------------------------

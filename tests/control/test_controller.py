@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 import tiny
 import toys
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from lr_gym import LRTrainingEnv, agents, rollout
-from lr_gym.agents.ppo.train import current_controller, make_algorithm
 from lr_gym.control import controller as controller_module
 from lr_gym.control.controller import Controller, shipped
 from lr_gym.control.features import NAMES
@@ -63,34 +61,11 @@ def test_round_trip(actor: str, observation: str, tmp_path: Path) -> None:
         assert loaded.fingerprint == controller.fingerprint
         assert np.array_equal(actions(loaded, size), expected)
     assert toys.same(toys.global_randomness(), before)
+    batch, _ = controller.predict(observations(size), episode_start=np.ones(40, dtype=bool))
+    single = [controller.predict(observation, None, np.array([True]))[0] for observation in observations(size)]
+    assert batch == pytest.approx(np.array(single), rel=1e-4, abs=1e-6)
     drawn = {float(controller.predict(np.zeros(size), deterministic=False)[0][0]) for _ in range(5)}
     assert len(drawn) > 1
-
-
-@ACTORS
-@pytest.mark.parametrize("make", [tiny.config, tiny.family_config])
-def test_equals_the_model_in_training(actor: str, make: Any) -> None:
-    """SB3's own policy behind VecNormalize's own normalisation; one observation at a time, or several."""
-    config = make(actor=actor)
-    envs = DummyVecEnv([lambda: LRTrainingEnv(config.task, **config.env_options)] * config.trainees)
-    venv = VecNormalize(envs, clip_obs=config.CLIP, epsilon=config.EPSILON)
-    model = make_algorithm(config, venv)
-    model.learn(2 * model.n_steps * model.n_envs)
-    controller = current_controller(config, model, venv, {"who": "a test"})
-    seen = observations(len(controller.description.low))
-    state, our_state, said = None, None, []
-    for number, observation in enumerate(seen):
-        start = np.array([number % 15 == 0])
-        expected, state = model.predict(venv.normalize_obs(observation), state, start, deterministic=True)
-        action, our_state = controller.predict(observation, our_state, start)
-        assert action == pytest.approx(expected, rel=1e-4, abs=1e-6)
-        said.append(float(action[0]))
-    assert len(set(said)) > 20
-    assert controller.description.provenance == {"who": "a test"}
-    assert (state is None) == (our_state is None) == (actor == "mlp")
-    batch, _ = controller.predict(seen, episode_start=np.ones(len(seen), dtype=bool))
-    single = [controller.predict(observation, None, np.array([True]))[0] for observation in seen]
-    assert batch == pytest.approx(np.array(single), rel=1e-4, abs=1e-6)
 
 
 def test_normalisation_by_hand() -> None:
