@@ -135,19 +135,6 @@ def test_a_whole_episode(options: Any, optimizer: Any, shape: Any, lr: float) ->
     follow(training, lr, every, **options)
 
 
-@pytest.mark.parametrize(("u", "window", "saturation"), [(0.05, 5, 10.0), (0.1, 3, 5.0), (0.3, 1, 100.0)])
-def test_saturation_of_a_geometric_loss(u: float, window: int, saturation: float) -> None:
-    """L_t = a rho^t, rho = (1 - u)^2: q0 / q is rho^(-n W) after n windows, at least T after ln T / (W ln 1/rho).
-
-    The first decision has no window behind it, the second measures q0, then there are n windows.
-    """
-    n = math.ceil(math.log(saturation) / (window * math.log((1 - u) ** -2)))
-    for more, crossed in ((2, False), (3, True)):
-        training = quadratics.task(budget=(n + more) * window, decision_interval=window)
-        agent = follow(training, u / quadratics.curvature(), window, explore=0.0, superbatch=1, saturation=saturation)
-        assert (agent.threshold is not None) == crossed
-
-
 def changed(lr: float, training: Any, **options: Any) -> tuple[LRTrainingEnv, AutoLRAgent]:
     """Return an episode in which the lr was changed from 0.01 at update 10, after a window of 5, and trained since."""
     agent = AutoLRAgent(explore=1.0, every=5, superbatch=2, **options)

@@ -10,9 +10,6 @@ import pytest
 import tiny
 import torch
 import toys
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -129,18 +126,6 @@ def test_both_rates_are_logged_and_scheduled(tmp_path: Path) -> None:
     assert rates(model) == {"actor": 0.0, "critic": 0.0}
 
 
-def test_adam_moves_each_group_by_its_rate() -> None:
-    """Adam's first step is the learning rate, whatever the gradient."""
-    model = make("mlp")
-    before = {name: p.detach().clone() for name, p in model.policy.named_parameters()}
-    for parameter in model.policy.parameters():
-        parameter.grad = torch.full_like(parameter, 3.0)
-    model.policy.optimizer.step()
-    for name, parameter in model.policy.named_parameters():
-        lr = ACTOR_LR if name in NAMES["mlp"]["actor"] else CRITIC_LR
-        assert (before[name] - parameter).detach().numpy() == pytest.approx(lr, rel=1e-2)
-
-
 @pytest.mark.parametrize("policy", [MlpPolicy, LstmPolicy])
 def test_policies_are_rebuilt_with_their_scale(policy: Any, tmp_path: Path) -> None:
     space, action = gymnasium.spaces.Box(-1, 1, (8,)), gymnasium.spaces.Box(-1, 1, (1,))
@@ -178,11 +163,6 @@ def test_rates_go_down_over_the_training(actor: str) -> None:
 
 # -- replicas --------------------------------------------------------------------------------------------------------
 
-#: One to five decisions of two groups of three; whole numbers, whose sums are exact.
-advantages_of_two_groups = st.integers(1, 5).flatmap(
-    lambda decisions: arrays(np.float32, (decisions, 6), elements=st.integers(-100, 100))
-)
-
 
 def test_advantages_among_replicas_by_hand() -> None:
     """Two decisions of two pairs."""
@@ -192,18 +172,6 @@ def test_advantages_among_replicas_by_hand() -> None:
     assert got.tolist() == [[-1, 1, 2, -2], [2, -2, 0, 0]]
     assert raw.tolist() == [[10, 12, -5, -9], [0, -4, 3, 3]]
     assert relative_advantages(raw, 4).tolist() == [[8, 10, -7, -11], [-0.5, -4.5, 2.5, 2.5]]
-
-
-@given(raw=advantages_of_two_groups, shifts=st.lists(st.integers(-50, 50), min_size=10, max_size=10))
-def test_what_all_replicas_of_a_trainee_share_does_not_count(raw: Any, shifts: list[int]) -> None:
-    """How good its task and seed are, at each decision. Nor does the order; what is left adds up to nothing."""
-    shared = np.repeat(np.reshape(shifts, (5, 2))[: len(raw)], 3, axis=1).astype(np.float32)
-    got = relative_advantages(raw, 3)
-    assert got.reshape(len(raw), 2, 3).mean(2) == pytest.approx(np.zeros((len(raw), 2)), abs=1e-4)
-    assert relative_advantages(raw + shared, 3) == pytest.approx(got, abs=1e-4)
-    differences = np.diff(raw.reshape(len(raw), 2, 3), axis=2)  # between replicas stay what they were
-    assert np.diff(got.reshape(len(raw), 2, 3), axis=2) == pytest.approx(differences, abs=1e-4)
-    assert relative_advantages(raw[:, [2, 0, 1, 5, 3, 4]], 3) == pytest.approx(got[:, [2, 0, 1, 5, 3, 4]], abs=1e-4)
 
 
 @ACTORS

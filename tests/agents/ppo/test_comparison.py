@@ -118,11 +118,6 @@ def test_p_values_are_scipys() -> None:
     expected = [float(stats.ttest_ind(row, losses[0], equal_var=False).pvalue) for row in losses[1:]]
     assert values["rows"][0]["p_value"] is None
     assert [row["p_value"] for row in values["rows"][1:]] == pytest.approx(expected, rel=1e-9)
-    low, middle, high = sorted(expected)
-    corrected = {low: min(1, 3 * low)}
-    corrected[middle] = max(corrected[low], min(1, 2 * middle))
-    corrected[high] = max(corrected[middle], high)
-    assert [row["p_value_holm"] for row in values["rows"][1:]] == pytest.approx([corrected[p] for p in expected])
     assert {row["reference"] for row in values["rows"][1:]} == {"best step decay from 0.001"}
 
 
