@@ -212,10 +212,7 @@ halves = st.integers(2, 120).map(lambda number: number / 2)
 
 
 @given(
-    st.sampled_from([1, 2, 3, 5, 10]),
-    st.integers(2, 30),
-    halves,
-    st.none() | st.just(0) | halves | st.integers(0, 400),
+    st.sampled_from([1, 2, 3, 5, 10]), st.integers(2, 30), halves, st.none() | st.just(0) | halves | st.integers(0, 400)
 )
 @settings(max_examples=60)
 def test_decision_times(interval: int, intervals: int, every: float, first: float | None) -> None:

@@ -30,10 +30,7 @@ HEADS = {"value": ["value_net.weight", "value_net.bias"], "action": ["action_net
 LAYER = {which: [f"mlp_extractor.{which}_net.0.{part}" for part in ("weight", "bias")] for which in ("policy", "value")}
 LSTM = [f"lstm_actor.{part}_{place}_l0" for part in ("weight", "bias") for place in ("ih", "hh")]
 NAMES = {
-    "mlp": {
-        "actor": {"log_std", *LAYER["policy"], *HEADS["action"]},
-        "critic": {*LAYER["value"], *HEADS["value"]},
-    },
+    "mlp": {"actor": {"log_std", *LAYER["policy"], *HEADS["action"]}, "critic": {*LAYER["value"], *HEADS["value"]}},
     "lstm": {
         "actor": {"log_std", *LSTM, *HEADS["action"]},
         "critic": {"critic.weight", "critic.bias", *LAYER["value"], *HEADS["value"]},
@@ -42,10 +39,7 @@ NAMES = {
 #: By hand, for eight observations, one action, 32 units. An LSTM has four gates, each with two biases.
 SIZES = {
     "mlp": {"actor": 8 * 32 + 32 + 32 + 1 + 1, "critic": 8 * 32 + 32 + 32 + 1},
-    "lstm": {
-        "actor": 4 * 32 * (8 + 32) + 2 * 4 * 32 + 32 + 1 + 1,
-        "critic": 8 * 32 + 32 + 32 * 32 + 32 + 32 + 1,
-    },
+    "lstm": {"actor": 4 * 32 * (8 + 32) + 2 * 4 * 32 + 32 + 1 + 1, "critic": 8 * 32 + 32 + 32 * 32 + 32 + 32 + 1},
 }
 ACTORS = pytest.mark.parametrize("actor", ["mlp", "lstm"])
 
