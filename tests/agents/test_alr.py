@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import weakref
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ import numpy as np
 import pytest
 import quadratics
 import tiny
-import torch
 import toys
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from lr_gym import LRTrainingEnv, agents, rollout
@@ -20,8 +20,6 @@ from lr_gym.agents.alr import ALRAgent
 from lr_gym.control.actions import DISCRETE_MULTIPLIERS
 from lr_gym.trainee import Batch, Snapshot, Trainee
 
-#: Curvatures that differ: what is best now is not what is best later.
-STEEP: dict[str, Any] = {"features": 3, "model_options": {"scales": [1.0, 0.6, 0.3]}, "budget": 4}
 EXACT = 1e-6  # actions are float32
 
 
@@ -45,57 +43,67 @@ def noisy_task(**fields: Any) -> Any:
 # -- what is chosen --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("start", "factors"), [(0.02, (2, 1, 0.5)), (0.3, (3, 1.1, 0.8, 0.1)), (1.7, (2, 1, 0.5))])
-def test_one_pair_and_one_update_is_greedy(start: float, factors: tuple[float, ...]) -> None:
-    h = quadratics.curvature()
-    agent = ALRAgent(1, factors, every=1)
-    env = quadratics.begin(agent, start / h, quadratics.task(budget=7))
-    for _ in range(6):
-        lr = agent.trainee.lr
+class Reference:
+    """The beam of the module's first lines, in NumPy, for gradient descent on mini-batches that differ."""
+
+    def __init__(self, env: LRTrainingEnv, beam: int, factors: Sequence[float], score: str) -> None:
+        self.env, self.trainee, self.beam, self.factors, self.score = env, env.trainee, beam, factors, score
+        self.pairs = [(self.trainee.lr, quadratics.Quadratic(self.trainee).w)]
+        self.grown = 0
+
+    def decide(self, updates: int) -> None:
+        """Grow branches of so many updates; the pairs are then the best of them."""
+        coming = [quadratics.Quadratic(self.trainee, [batch]) for batch in self.trainee.peek_batches(updates)]
+        leaves: list[tuple[float, float, Any]] = []
+        for lr, start in self.pairs:
+            for wanted in dict.fromkeys(float(np.clip(lr * r, self.env.min_lr, self.env.max_lr)) for r in self.factors):
+                w, losses = start, []
+                for batch in coming:
+                    losses.append(batch.loss(w))
+                    w = w - wanted * batch.gradient(w)
+                score = np.mean([batch.loss(w) for batch in coming] if self.score == "after" else losses)
+                leaves.append((float(score), wanted, w))
+        self.grown = len(leaves)
+        self.pairs = [(lr, w) for _, lr, w in sorted(leaves, key=lambda leaf: leaf[0])[: self.beam]]
+
+
+@given(
+    st.sampled_from([1, 2, 9]),
+    st.sampled_from([(2.0, 1.0, 0.5), (3.0, 1.1, 0.8, 0.1), (0.9,), (1.2, 0.7)]),
+    st.sampled_from(["after", "running"]),
+    st.sampled_from([(6, 1, 1), (3, 1, 1), (3, 2, 2), (4, 1, 3), (2, 5, 7)]),
+    st.sampled_from([1e-3, 0.05, 0.4]),
+    st.sampled_from([{}, {"min_lr": 5e-3, "max_lr": 0.2}]),
+)
+@settings(max_examples=60)
+def test_a_whole_episode(beam: int, factors: Any, score: str, shape: Any, lr: float, bounds: Any) -> None:
+    """Learning rates, weights, runners-up and costs: M N windows per decision once the beam is full.
+
+    A window ends at the next decision of the agent, or with the budget.
+    """
+    batch_size, interval, every = shape
+    training = quadratics.task(3, batch_size=batch_size, decision_interval=interval, budget=5 * interval)
+    lr = min(max(lr, bounds.get("min_lr", 0)), bounds.get("max_lr", 1))
+    agent = ALRAgent(beam, factors, score=score, every=every)
+    env = quadratics.begin(agent, lr, training, **bounds)
+    trainee, reference = env.trainee, Reference(env, beam, factors, score)
+    times = range(interval, training.budget, interval)
+    decisions = [min(t for t in times if t >= k) for k in range(0, times[-1] + 1, every)]
+    for now in times:
+        before = dataclasses.replace(trainee.extra)
+        if now in decisions:
+            window = min([t for t in decisions if t > now] or [training.budget]) - now
+            reference.decide(window)
+            passes = window * reference.grown
+            end = now + window
         quadratics.step(env, agent)
-        assert agent.trainee.lr == pytest.approx(min(factors, key=lambda r: abs(1 - h * lr * r)) * lr, rel=EXACT)
-
-
-@pytest.mark.parametrize("fields", [{}, {"batch_size": 6}, {"optimizer_options": {"momentum": 0.5}}])
-def test_a_wide_beam_is_an_exhaustive_search(fields: dict[str, Any]) -> None:
-    """The third decision grows all 27 branches, and finds what three times the best single update does not."""
-    found: dict[int, float] = {}
-    for beam in (9, 1):
-        agent = Watched(beam, every=1)
-        env = quadratics.begin(agent, 1.2, quadratics.task(**STEEP, **fields))
-        losses = []
-        for sequence in itertools.product((2.0, 1.0, 0.5), repeat=3) if beam == 9 else ():
-            with env.trainee.preserved():
-                for r in sequence:
-                    env.trainee.lr *= r
-                    batches = env.trainee.peek_batches(1)
-                    env.trainee.train(1)
-                losses.append(env.trainee.batch_loss(batches))
-        for _ in range(3):
-            batches = env.trainee.peek_batches(1)
-            quadratics.step(env, agent)
-        found[beam] = env.trainee.batch_loss(batches)
-        if beam == 9:
-            assert sorted(branch[0] for branch in agent.grown) == pytest.approx(sorted(losses), rel=1e-5)
-            assert found[beam] == pytest.approx(min(losses), rel=1e-5)
-    assert found[1] > (1.3 if not fields else 1.0) * found[9]
-
-
-@pytest.mark.parametrize("score", ["after", "running"])
-def test_scores(score: str) -> None:
-    """At the end of a window, on its own batches and no others; or the mean of the losses on the way."""
-    agent = Watched(1, score=score, every=3)
-    env = quadratics.begin(agent, 0.05, quadratics.task(3, batch_size=3, budget=9, decision_interval=3))
-    x, y = (torch.cat(parts) for parts in zip(*env.trainee.peek_batches(3), strict=True))
-    expected = []
-    for r in (2, 1, 0.5):
-        with env.trainee.preserved():
-            env.trainee.lr *= r
-            running = float(env.trainee.train(3).mean())
-            after = float((x.double() @ env.trainee.parameters[0] - y).detach().square().mean())
-        expected.append(after if score == "after" else running)
-    agent.next_lr()
-    assert [branch[0] for branch in agent.grown] == pytest.approx(expected, rel=1e-12)
+        if now in decisions:
+            assert trainee.extra.backward - before.backward == passes
+            assert trainee.extra.forward - before.forward == passes * (2 if score == "after" else 1)
+            assert [lr for lr, _ in agent._runners_up] == pytest.approx([lr for lr, _ in reference.pairs[1:]], rel=1e-5)
+        assert trainee.lr == pytest.approx(reference.pairs[0][0], rel=1e-5)
+        if trainee.updates == end:
+            assert quadratics.Quadratic(trainee).w == pytest.approx(reference.pairs[0][1], rel=1e-5, abs=1e-9)
 
 
 def test_of_equal_scores_the_first_wins() -> None:
@@ -105,14 +113,6 @@ def test_of_equal_scores_the_first_wins() -> None:
         quadratics.begin(agent, 0.01)
         assert agent.next_lr() == 0.01 * factors[0]
         assert [lr for lr, _ in agent._runners_up] == [0.01 * r for r in factors[1:]]
-
-
-def test_children_that_the_bounds_make_equal_are_grown_once() -> None:
-    agent = Watched(1, (4.0, 2.0, 1.0, 0.5, 0.25), every=1)
-    for bounds, lrs in (({"max_lr": 0.01}, [0.01, 0.005, 0.0025]), ({"min_lr": 0.006}, [0.04, 0.02, 0.01, 0.006])):
-        quadratics.begin(agent, 0.01, **bounds)
-        agent.next_lr()
-        assert [branch[1] for branch in agent.grown] == lrs
 
 
 # -- what becomes of the trainee -------------------------------------------------------------------------------------
@@ -174,55 +174,23 @@ def test_one_factor_of_one_is_plain_training(training: Any, score: str) -> None:
     assert toys.same(end, toys.everything(env.trainee))
 
 
-# -- cost, memory, windows -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("beam", [1, 2, 5])
+def test_states_that_are_held_at_once(beam: int) -> None:
+    """At most two per pair, as the module says, at any time in a decision."""
+    agent, made, alive = ALRAgent(beam, every=1), list[Any](), list[int]()
+    env = quadratics.begin(agent, 1e-2, quadratics.task(3, budget=9))
+    snapshot = env.trainee.snapshot
 
+    def counted() -> Snapshot:
+        taken = snapshot()
+        made.append(weakref.ref(taken))
+        alive.append(sum(state() is not None for state in made))
+        return taken
 
-@pytest.mark.parametrize(("beam", "factors"), [(1, (2.0, 0.9, 0.5)), (2, (1.1, 0.9)), (5, (1.1, 1.0, 0.9))])
-def test_cost_and_memory(beam: int, factors: tuple[float, ...]) -> None:
-    """M N windows per decision once the beam is full, and the forward passes of the score; at most 2 M states."""
-    for score, passes in (("after", 2), ("running", 1)):
-        agent = ALRAgent(beam, factors, score=score, every=4)
-        env = quadratics.begin(agent, 1e-2, quadratics.task(3, batch_size=3, budget=24, decision_interval=4))
-        snapshot, made, alive = env.trainee.snapshot, list[Any](), list[int]()
-
-        def counted(snapshot: Any = snapshot, made: Any = made, alive: Any = alive) -> Snapshot:
-            taken: Snapshot = snapshot()
-            made.append(weakref.ref(taken))
-            alive.append(sum(state() is not None for state in made))
-            return taken
-
-        env.trainee.snapshot = counted  # type: ignore[method-assign]
-        pairs, windows = 1, 0
-        for _ in range(5):
-            quadratics.step(env, agent)
-            windows += pairs * len(factors)
-            pairs = min(beam, pairs * len(factors))
-            assert len(agent._runners_up) == pairs - 1
-        assert (env.trainee.extra.forward, env.trainee.extra.backward) == (4 * windows * passes, 4 * windows)
-        assert max(alive) <= 2 * beam
-
-
-@pytest.mark.parametrize(
-    ("every", "interval", "budget", "decisions"),
-    [
-        (7, 5, 50, [5, 10, 15, 25, 30, 35, 45]),
-        (20, 5, 55, [5, 20, 40]),
-        ("epoch", 4, 20, [4, 8, 12, 16]),
-        (None, 2, 60, range(2, 60, 2)),
-        (1e6, 5, 50, [5]),
-    ],
-)
-def test_branches_are_as_long_as_the_window(every: Any, interval: int, budget: int, decisions: Any) -> None:
-    """A window ends at the next decision of the agent, or with the budget."""
-    agent = Watched(1, (1.0, 0.5), every=every)
-    env = quadratics.begin(agent, 1e-2, quadratics.task(3, batch_size=3, budget=budget, decision_interval=interval))
-    seen = []
-    while env.trainee.updates < budget:
-        now, agent.grown = env.trainee.updates, []
+    env.trainee.snapshot = counted  # type: ignore[method-assign]
+    while env.trainee.updates < 9:
         quadratics.step(env, agent)
-        if agent.grown:
-            seen.append((now, {branch[2] for branch in agent.grown}))
-    assert seen == [(a, {b - a}) for a, b in itertools.pairwise([*decisions, budget])]
+    assert max(alive) <= 2 * beam
 
 
 # -- divergence and actions ------------------------------------------------------------------------------------------

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from lr_gym import LRTrainingEnv, agents, rollout
@@ -131,33 +127,3 @@ def test_the_bounds_of_the_env() -> None:
     agent = GreedyAgent(0.5, 0, min_lr=1e-9, max_lr=100.0)
     assert multiples(agent, [9, 8, 7], initial_lr=4.0) == pytest.approx([2, 2.5, 2.5], rel=EXACT)
     assert multiples(agent, [9, 9, 9], initial_lr=3e-7) == pytest.approx([2, 1, 0.5], rel=EXACT)
-
-
-@settings(max_examples=40)
-@given(
-    st.lists(st.integers(1, 12), min_size=2, max_size=40),
-    st.fixed_dictionaries(
-        {
-            "factor": st.sampled_from([0.5, 0.9, 0.95]),
-            "patience": st.integers(0, 3),
-            "smoothing": st.integers(1, 3),
-            "cooldown": st.integers(0, 2),
-            "warm_up": st.integers(0, 2),
-            "reset_after": st.integers(1, 4),
-            "threshold": st.sampled_from([1e-6, 0.6]),
-        }
-    ),
-    st.integers(0, 3),
-    st.integers(0, 3),
-)
-def test_always_a_power_of_the_factor_within_bounds(
-    losses: list[int], options: dict[str, Any], down: int, up: int
-) -> None:
-    factor = options["factor"]
-    agent = GreedyAgent(**options, min_lr=LR * factor**down * (1 - 1e-9), max_lr=LR * factor**-up * (1 + 1e-9))
-    got = [1.0, *multiples(agent, losses)]
-    powers = [math.log(multiple) / math.log(factor) for multiple in got]
-    assert powers == pytest.approx([round(power) for power in powers], abs=1e-4)
-    assert all(-up - 1e-4 <= power <= down + 1e-4 for power in powers)
-    for before, after in itertools.pairwise(powers):  # a step at a time, or back to the start
-        assert abs(after - before) < 1.001 or abs(after) < 1e-4

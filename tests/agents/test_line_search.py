@@ -94,11 +94,9 @@ def test_a_whole_episode(options: Any, optimizer: Any, batches: Any, lr: float, 
     ("scale", "options", "shrinks"),
     [
         (40.0, {}, 30),  # eta <= 0.045: 0.0424
-        (40.0, {"shrink": 0.5}, 5),  # 0.03125
         (40.0, {"c": 0.5}, 36),  # eta <= 0.025: 0.02503 is just too much, 0.02253
         (2.0, {"c": 0.2, "initial": 0.79}, 0),
         (2.0, {"c": 0.2, "initial": 0.81}, 1),
-        (0.3, {"shrink": 0.7, "initial": 9.0}, 2),  # eta <= 6: 4.41
         (40.0, {"max_tries": 31}, 30),  # the last try counts
         (40.0, {"max_tries": 30}, None),
         (0.02, {"initial": 100.0}, None),

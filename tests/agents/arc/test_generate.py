@@ -192,15 +192,11 @@ def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def toy() -> Iterator[None]:
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Problems that are gone again after the test."""
-    before = dict(PROBLEMS._things)
-    PROBLEMS.register("toy", arc_toys.problem())
-    PROBLEMS.register("other", arc_toys.problem("other", batch_size=3))
-    PROBLEMS.register("breaking", arc_toys.problem("breaking", loss_ceiling=1e-6))
-    yield
-    PROBLEMS._things.clear()
-    PROBLEMS._things.update(before)
+    monkeypatch.setattr(PROBLEMS, "_things", dict(PROBLEMS._things))
+    for name, fields in (("toy", {}), ("other", {"batch_size": 3}), ("breaking", {"loss_ceiling": 1e-6})):
+        PROBLEMS.register(name, arc_toys.problem(name, **fields))
 
 
 def run(out: Path, *arguments: str, **replaced: Any) -> list[Point]:
@@ -238,7 +234,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
 
 @pytest.mark.parametrize("problem", ["toy", "breaking"])
 def test_nothing_is_computed_twice(problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it diverged in its first cycle; more runs add to what is there, in whichever order they end."""
+    """Also where it diverged in its first cycle; more runs add to what is there, in whichever order they end.
+
+    But what is damaged is.
+    """
     words = ("--problems", problem, "--runs")
 
     def backwards(pool: Any, calls: list[Callable[[], Any]]) -> Iterator[tuple[int, Any]]:
@@ -254,22 +253,26 @@ def test_nothing_is_computed_twice(problem: str, tmp_path: Path, monkeypatch: py
     assert (len(before), len(after)) == (2, 4)
     assert {name: after[name] for name in before} == before
     assert more == run(tmp_path / "b", *words, "4")  # as if computed in one go
+    one = next((tmp_path / "a" / "trainings").iterdir())
+    whole = json.loads(one.read_text())["points"]
+    for content in (
+        "",
+        "null",
+        "[]",
+        "{}",
+        '{"points": null}',
+        '{"points": [{}]}',
+        '{"points": [null]}',
+        "[" * 100_000,
+    ):
+        one.write_text(content)
+        assert run(tmp_path / "a", *words, "4") == more
+        assert json.loads(one.read_text())["points"] == whole
+    after = times(tmp_path / "a")
     monkeypatch.setattr(Training, "run", lambda self: pytest.fail("a training was computed again"))
     assert run(tmp_path / "a", *words, "4") == more
-    assert run(tmp_path / "a", *words, "1") == [point for point in more if point.run == more[0].run]
+    assert run(tmp_path / "a", *words, "1") == more[: len(first) // 2]
     assert times(tmp_path / "a") == after
-
-
-@pytest.mark.parametrize(
-    "content", ["", "null", "[]", "{}", '{"points": null}', '{"points": [{}]}', '{"points": [null]}', "[" * 100_000]
-)
-def test_a_damaged_training_is_computed_again(tmp_path: Path, content: str) -> None:
-    expected = run(tmp_path, "--runs", "1")
-    (file,) = (tmp_path / "trainings").iterdir()
-    whole = json.loads(file.read_text())["points"]
-    file.write_text(content)
-    assert run(tmp_path, "--runs", "1") == expected
-    assert json.loads(file.read_text())["points"] == whole
 
 
 def test_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,7 +313,6 @@ def test_problems_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 REFUSED: list[tuple[str, str]] = [
-    ("--problems nose", "no problem is named 'nose'"),
     ("--problems toyy", "no problem is named 'toyy'. Did you mean 'toy'?"),
     ("--problems all toy", "no problem is named 'all'"),
     ("--problems toy toy", "--problems must differ from each other, got ['toy', 'toy']"),
@@ -319,7 +321,6 @@ REFUSED: list[tuple[str, str]] = [
     ("--problems without-data", "the data set 'absent' is in none of these places"),
     ("--problems sentences-lstm", "ARC's text problems need tinyshakespeare.txt"),
     ("--runs 0", "argument --runs: must be a whole number of at least 1, got '0'"),
-    ("--runs many", "argument --runs: must be a whole number of at least 1, got 'many'"),
     ("--seed -1", "argument --seed: must be a whole number of at least 0, got '-1'"),
     ("--workers 0", "argument --workers: must be a whole number of at least 1, got '0'"),
     ("--plugins {tmp}/none.py", "--plugins must be Python files (name.py), got '{tmp}/none.py'"),
@@ -327,7 +328,6 @@ REFUSED: list[tuple[str, str]] = [
     ("--plugins {tmp}/arc_taking.py", "the problem 'teacher-mlp' is registered already"),
     ("--data {tmp}/none", "--data must be a folder, got '{tmp}/none'"),
     ("--out {tmp}/file", "--out must be a folder, {tmp}/file is a file"),
-    ("--problem toy", "unrecognized arguments: --problem toy"),
     ("--seed 0 surplus", "unrecognized arguments: surplus"),
 ]
 
@@ -337,18 +337,13 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget after the test what plugins did: their place on the path, their modules and their data."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    before = dict(DATA._things)
+    monkeypatch.setattr(DATA, "_things", dict(DATA._things))
     yield
-    DATA._things.clear()
-    DATA._things.update(before)
     for name in [name for name in sys.modules if name.startswith("arc_") and name != "arc_toys"]:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize(("words", "message"), REFUSED, ids=[words for words, _ in REFUSED])
-def test_arguments_that_make_no_sense(
-    words: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any, clean: None
-) -> None:
+def test_arguments_that_make_no_sense(tmp_path: Path, capsys: Any, monkeypatch: Any, clean: None) -> None:
     monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
     getattr(arc_data._shakespeare, "cache_clear", lambda: None)()
     PROBLEMS.register("untrainable", arc_toys.problem("untrainable", batch_size=13))
@@ -360,11 +355,11 @@ def test_arguments_that_make_no_sense(
         "problems.register(problems.Problem(task))"
     )
     before = sorted(tmp_path.rglob("*"))
-    arguments = words.replace("{tmp}", str(tmp_path)).split()
-    if "--problems" not in words:
-        arguments = ["--problems", "toy", *arguments]
-    assert message.replace("{tmp}", str(tmp_path)) in arc_toys.refused(generate, capsys, *arguments)
-    assert sorted(tmp_path.rglob("*")) == before
+    for words, message in REFUSED:
+        arguments = words.replace("{tmp}", str(tmp_path)).split()
+        arguments = arguments if "--problems" in words else ["--problems", "toy", *arguments]
+        assert message.replace("{tmp}", str(tmp_path)) in arc_toys.refused(generate, capsys, *arguments), words
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_data_is_looked_for_where_the_option_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,20 +369,7 @@ def test_data_is_looked_for_where_the_option_says(tmp_path: Path, monkeypatch: p
     assert len(prepared("--problems", "squares", "--data", str(tmp_path), "--runs", "2")) == 2
 
 
-PLUGIN = """
-import numpy as np
-from lr_gym.agents.arc.problems import Problem, register
-from lr_gym import tasks
-from lr_gym.tasks import Task
-
-def waves():
-    x = np.random.default_rng(0).normal(size=(60, 4))
-    return {"x_train": x[:48], "y_train": (x[:48, 0] > 0).astype("int64"),
-            "x_test": x[48:], "y_test": (x[48:, 0] > 0).astype("int64")}
-
-tasks.register_data("arc plugin waves", waves)
-register(Problem(Task(name="waves", data="arc plugin waves", model_options={"width": 4}, batch_size=8)))
-"""
+PLUGIN = "import arc_toys; from lr_gym.agents.arc.problems import register; register(arc_toys.problem('waves'))"
 
 
 def test_a_problem_of_a_plugin_in_a_worker_process(tmp_path: Path, clean: None) -> None:

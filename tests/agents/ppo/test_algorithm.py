@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+import toys
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -25,53 +23,23 @@ from lr_gym.agents.ppo.algorithm import (
     policy_kwargs,
     relative_advantages,
 )
-from lr_gym.agents.ppo.config import PROFILES, TrainConfig
 from lr_gym.agents.ppo.train import make_algorithm
 
 ACTOR_LR, CRITIC_LR = 0.001, 0.005
+HEADS = {"value": ["value_net.weight", "value_net.bias"], "action": ["action_net.weight", "action_net.bias"]}
+LAYER = {which: [f"mlp_extractor.{which}_net.0.{part}" for part in ("weight", "bias")] for which in ("policy", "value")}
+LSTM = [f"lstm_actor.{part}_{place}_l0" for part in ("weight", "bias") for place in ("ih", "hh")]
 NAMES = {
-    "mlp": {
-        "actor": {
-            "log_std",
-            "mlp_extractor.policy_net.0.weight",
-            "mlp_extractor.policy_net.0.bias",
-            "action_net.weight",
-            "action_net.bias",
-        },
-        "critic": {
-            "mlp_extractor.value_net.0.weight",
-            "mlp_extractor.value_net.0.bias",
-            "value_net.weight",
-            "value_net.bias",
-        },
-    },
+    "mlp": {"actor": {"log_std", *LAYER["policy"], *HEADS["action"]}, "critic": {*LAYER["value"], *HEADS["value"]}},
     "lstm": {
-        "actor": {
-            "log_std",
-            "lstm_actor.weight_ih_l0",
-            "lstm_actor.weight_hh_l0",
-            "lstm_actor.bias_ih_l0",
-            "lstm_actor.bias_hh_l0",
-            "action_net.weight",
-            "action_net.bias",
-        },
-        "critic": {
-            "critic.weight",
-            "critic.bias",
-            "mlp_extractor.value_net.0.weight",
-            "mlp_extractor.value_net.0.bias",
-            "value_net.weight",
-            "value_net.bias",
-        },
+        "actor": {"log_std", *LSTM, *HEADS["action"]},
+        "critic": {"critic.weight", "critic.bias", *LAYER["value"], *HEADS["value"]},
     },
 }
 #: By hand, for eight observations, one action, 32 units. An LSTM has four gates, each with two biases.
 SIZES = {
     "mlp": {"actor": 8 * 32 + 32 + 32 + 1 + 1, "critic": 8 * 32 + 32 + 32 + 1},
-    "lstm": {
-        "actor": 4 * 32 * (8 + 32) + 2 * 4 * 32 + 32 + 1 + 1,
-        "critic": 8 * 32 + 32 + 32 * 32 + 32 + 32 + 1,
-    },
+    "lstm": {"actor": 4 * 32 * (8 + 32) + 2 * 4 * 32 + 32 + 1 + 1, "critic": 8 * 32 + 32 + 32 * 32 + 32 + 32 + 1},
 }
 ACTORS = pytest.mark.parametrize("actor", ["mlp", "lstm"])
 
@@ -93,26 +61,13 @@ def rates(model: TwoRatePPO | TwoRateRecurrentPPO) -> dict[str, float]:
 
 
 @ACTORS
-def test_groups(actor: str) -> None:
-    model = make(actor)
-    assert groups_by_name(model) == NAMES[actor]
-    parameters = [p for group in model.policy.optimizer.param_groups for p in group["params"]]
-    assert len(parameters) == len({id(p) for p in parameters}) == len(list(model.policy.parameters()))
-
-
-@ACTORS
-def test_sizes_of_the_paper(actor: str) -> None:
-    groups = make(actor).policy.optimizer.param_groups
-    assert {group["name"]: sum(p.numel() for p in group["params"]) for group in groups} == SIZES[actor]
-    assert TrainConfig(task=tiny.task()).hidden_size == 32
-    for name in ("quick", "paper"):
-        assert not PROFILES[name].keys() & {"hidden_size", "actor_lr", "critic_lr", "final_lr_factor"}
-
-
-@ACTORS
 def test_groups_are_what_value_and_policy_depend_on(actor: str) -> None:
     """The value's gradient reaches the critic's parameters only, the log-probability's the actor's only."""
     model = make(actor)
+    assert groups_by_name(model) == NAMES[actor]
+    groups = model.policy.optimizer.param_groups
+    assert {group["name"]: sum(p.numel() for p in group["params"]) for group in groups} == SIZES[actor]
+    assert len([p for group in groups for p in group["params"]]) == len(list(model.policy.parameters()))
     observation, actions = torch.randn(4, 8), torch.zeros(4, 1)
     state: tuple[Any, ...] = ()
     if isinstance(model, TwoRateRecurrentPPO):
@@ -129,7 +84,7 @@ def test_groups_are_what_value_and_policy_depend_on(actor: str) -> None:
 
 @ACTORS
 def test_rates_stay(actor: str, tmp_path: Path) -> None:
-    """After learning, after SB3's own saving and loading, after learning on."""
+    """After learning, after SB3's own saving and loading, which gives the same model, after learning on."""
     expected = {"actor": ACTOR_LR, "critic": CRITIC_LR}
     model = make(actor)
     assert rates(model) == expected
@@ -138,8 +93,9 @@ def test_rates_stay(actor: str, tmp_path: Path) -> None:
     assert rates(model) == expected
     model.save(tmp_path / "model.zip")
     again = type(model).load(tmp_path / "model.zip", env=model.get_env(), device="cpu")
-    assert rates(again) == expected
     assert groups_by_name(again) == NAMES[actor]
+    assert toys.same(dict(again.policy.state_dict()), dict(model.policy.state_dict()))
+    assert toys.same(again.policy.optimizer.state_dict(), model.policy.optimizer.state_dict())
     before = {name: p.clone() for name, p in again.policy.named_parameters()}
     again.learn(2 * steps)
     assert rates(again) == expected
@@ -147,32 +103,11 @@ def test_rates_stay(actor: str, tmp_path: Path) -> None:
     assert {name for name, p in again.policy.named_parameters() if not torch.equal(p, before[name])} == set(before)
 
 
-@ACTORS
-def test_loading_gives_the_same_model(actor: str, tmp_path: Path) -> None:
-    model = make(actor)
-    model.learn(model.n_steps * model.n_envs)
-    model.save(tmp_path / "model.zip")
-    again = type(model).load(tmp_path / "model.zip", device="cpu")
-    for name, tensor in model.policy.state_dict().items():
-        assert torch.equal(again.policy.state_dict()[name], tensor)
-    ours, theirs = (m.policy.optimizer.state_dict() for m in (model, again))
-    assert ours["param_groups"] == theirs["param_groups"]
-    assert ours["state"].keys() == theirs["state"].keys()
-    assert all(torch.equal(ours["state"][k]["exp_avg"], theirs["state"][k]["exp_avg"]) for k in ours["state"])
-
-
 def test_both_rates_are_logged_and_scheduled(tmp_path: Path) -> None:
     env = DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")])
     kwargs = policy_kwargs("mlp", 8) | {"critic_lr_scale": 5.0}
-    model = TwoRatePPO(
-        MlpPolicy,
-        env,
-        learning_rate=lambda left: 0.001 * left,
-        n_steps=8,
-        batch_size=8,
-        policy_kwargs=kwargs,
-        device="cpu",
-    )
+    sizes: Any = {"n_steps": 8, "batch_size": 8, "device": "cpu"}
+    model = TwoRatePPO(MlpPolicy, env, learning_rate=lambda left: 0.001 * left, policy_kwargs=kwargs, **sizes)
     model.set_logger(configure(str(tmp_path), ["json"]))
     model.learn(4 * 8)
     model.logger.dump(99)
@@ -183,18 +118,6 @@ def test_both_rates_are_logged_and_scheduled(tmp_path: Path) -> None:
     assert [actor for actor, _ in logged] == pytest.approx(expected, rel=1e-6, abs=1e-12)
     assert [critic for _, critic in logged] == pytest.approx([5 * lr for lr in expected], rel=1e-6, abs=1e-12)
     assert rates(model) == {"actor": 0.0, "critic": 0.0}
-
-
-def test_adam_moves_each_group_by_its_rate() -> None:
-    """Adam's first step is the learning rate, whatever the gradient."""
-    model = make("mlp")
-    before = {name: p.detach().clone() for name, p in model.policy.named_parameters()}
-    for parameter in model.policy.parameters():
-        parameter.grad = torch.full_like(parameter, 3.0)
-    model.policy.optimizer.step()
-    for name, parameter in model.policy.named_parameters():
-        lr = ACTOR_LR if name in NAMES["mlp"]["actor"] else CRITIC_LR
-        assert (before[name] - parameter).detach().numpy() == pytest.approx(lr, rel=1e-2)
 
 
 @pytest.mark.parametrize("policy", [MlpPolicy, LstmPolicy])
@@ -234,12 +157,6 @@ def test_rates_go_down_over_the_training(actor: str) -> None:
 
 # -- replicas --------------------------------------------------------------------------------------------------------
 
-Advantages = np.ndarray[Any, np.dtype[np.float32]]
-#: One to five decisions of two groups of three; whole numbers, whose sums are exact.
-advantages_of_two_groups = st.integers(1, 5).flatmap(
-    lambda decisions: arrays(np.float32, (decisions, 6), elements=st.integers(-100, 100))
-)
-
 
 def test_advantages_among_replicas_by_hand() -> None:
     """Two decisions of two pairs."""
@@ -249,26 +166,6 @@ def test_advantages_among_replicas_by_hand() -> None:
     assert got.tolist() == [[-1, 1, 2, -2], [2, -2, 0, 0]]
     assert raw.tolist() == [[10, 12, -5, -9], [0, -4, 3, 3]]
     assert relative_advantages(raw, 4).tolist() == [[8, 10, -7, -11], [-0.5, -4.5, 2.5, 2.5]]
-
-
-@given(raw=advantages_of_two_groups, shifts=st.lists(st.integers(-50, 50), min_size=10, max_size=10))
-def test_what_all_replicas_of_a_trainee_share_does_not_count(raw: Advantages, shifts: list[int]) -> None:
-    """How good its task and seed are, at each decision; what is left adds up to nothing."""
-    shared = np.repeat(np.reshape(shifts, (5, 2))[: len(raw)], 3, axis=1).astype(np.float32)
-    got = relative_advantages(raw, 3)
-    assert got.shape == raw.shape
-    assert got.reshape(len(raw), 2, 3).mean(2) == pytest.approx(np.zeros((len(raw), 2)), abs=1e-4)
-    assert relative_advantages(raw + shared, 3) == pytest.approx(got, abs=1e-4)
-    differences = np.diff(raw.reshape(len(raw), 2, 3), axis=2)  # between replicas stay what they were
-    assert np.diff(got.reshape(len(raw), 2, 3), axis=2) == pytest.approx(differences, abs=1e-4)
-
-
-@given(raw=advantages_of_two_groups, seed=st.integers(0, 100))
-def test_the_order_within_a_group_is_of_no_account(raw: Advantages, seed: int) -> None:
-    order = np.random.default_rng(seed).permutation(3)
-    places = np.concatenate([order, 3 + order])
-    expected = relative_advantages(raw, 3)[:, places]
-    assert relative_advantages(raw[:, places], 3) == pytest.approx(expected, abs=1e-4)
 
 
 @ACTORS

@@ -53,44 +53,29 @@ def run(pool: Any, config: TrainConfig | None = None, **changes: Any) -> Compari
 
 
 def test_the_lowest_mean_validation_loss_is_the_best() -> None:
-    pool = tiny.StubPool(invented(noisy))
-    comparison = run(pool)
+    """Not the luckiest run; and test data decides nothing, whatever the test losses say."""
     seeds = tiny.config().seeds("tuning", 3)
     noise = np.mean([seed % 7 for seed in seeds]) / 100
-    assert comparison.best == GRID[2]
-    assert [decay for decay, _ in comparison.grid] == list(GRID)
-    assert [loss for _, loss in comparison.grid] == pytest.approx([2 + noise, 1.5 + noise, 1 + noise, 1.2 + noise])
-    assert comparison.tuning_episodes == 12
-    assert {run.initial_lr for run in pool.calls[0]} == {0.1, 0.01, 0.001}
-
-
-def test_one_good_run_does_not_make_the_best() -> None:
-    """The mean counts, not the luckiest run."""
 
     def lucky(cell: Cell) -> Rollout:
-        first = cell.seed == tiny.config().seeds("tuning", 3)[0]
-        best = 0.01 if first and cell.initial_lr == 0.1 else loss_of(cell)
+        best = 0.01 if cell.seed == seeds[0] and cell.initial_lr == 0.1 else loss_of(cell)
         return tiny.record(best=best, test_loss=noisy(cell), seed=cell.seed)
 
-    assert run(tiny.StubPool(lucky)).best == GRID[2]
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_test_data_decides_nothing(sign: int) -> None:
-    """Whatever the test losses say, also the opposite of the validation losses, the choice is the same."""
-    pool = tiny.StubPool(invented(lambda cell: sign * loss_of(cell) + noisy(cell)))
-    comparison = run(pool)
-    assert comparison.best == GRID[2]
-    assert [cell.contestant.name for cell in pool.calls[1][:4]] == ["best step decay"] * 4
-    assert {cell.initial_lr for cell in pool.calls[1][:4]} == {0.001}
+    opposite = (invented(lambda cell, sign=sign: sign * loss_of(cell) + noisy(cell)) for sign in (1, -1))
+    for invent in (invented(noisy), lucky, *opposite):
+        pool = tiny.StubPool(invent)
+        comparison = run(pool)
+        assert comparison.best == GRID[2]
+        assert [decay for decay, _ in comparison.grid] == list(GRID)
+        if invent is not lucky:
+            means = [loss for _, loss in comparison.grid]
+            assert means == pytest.approx([2 + noise, 1.5 + noise, 1 + noise, 1.2 + noise])
+        assert comparison.tuning_episodes == 12
+        assert [(c.contestant.name, c.initial_lr) for c in pool.calls[1][:4]] == [("best step decay", 0.001)] * 4
 
 
 def test_seeds_have_nothing_in_common() -> None:
-    pool = tiny.StubPool(invented(noisy))
-    run(pool)
-    config = tiny.config(tuning_runs=3, final_runs=4)
-    tuning, final = ({cell.seed for cell in call} for call in pool.calls)
-    assert (tuning, final) == (set(config.seeds("tuning", 3)), set(config.seeds("final", 4)))
+    config = tiny.config()
     purposes = [set(config.seeds(purpose, 200)) for purpose in ("training", "selection", "tuning", "final")]  # type: ignore[arg-type]
     assert len(set().union(*purposes)) == 800
     assert set(tiny.config(seed=1).seeds("final", 200)).isdisjoint(purposes[3])
@@ -110,26 +95,19 @@ def test_a_grid_with_a_hole_is_no_grid() -> None:
 
 def test_both_sides_run_in_the_same_way() -> None:
     pool = tiny.StubPool(invented(noisy))
-    config = tiny.config(reward="val_loss", max_multiplier=3.0, final_runs=4)
+    config = tiny.config(reward="val_loss", max_multiplier=3.0, tuning_runs=3, final_runs=4)
     comparison = run(pool, config)
-    final = pool.calls[1]
-    assert [(cell.contestant.name, cell.initial_lr) for cell in final[::4]] == [
-        ("best step decay", 0.001),
-        *[("controller", lr) for lr in config.task.initial_lrs],
-    ]
-    seeds = [cell.seed for cell in final]
-    assert [seeds[k : k + 4] for k in range(0, 16, 4)] == [config.seeds("final", 4)] * 4
-    assert {cell.task for cell in [*pool.calls[0], *final]} == {config.task}
-    assert all(cell.env == config.env_options | {"score_test": False} for cell in pool.calls[0])  # tuning
+    tuning, final = pool.calls
+    sides = [("best step decay", 0.001), *[("controller", lr) for lr in config.task.initial_lrs]]
+    assert [(cell.contestant.name, cell.initial_lr) for cell in final[::4]] == sides
+    assert [cell.seed for cell in final] == config.seeds("final", 4) * 4
+    assert {cell.seed for cell in tuning} == set(config.seeds("tuning", 3))
+    assert {cell.task for cell in [*tuning, *final]} == {config.task}
+    assert all(cell.env == config.env_options | {"score_test": False} for cell in tuning)
     assert all(cell.env == config.env_options for cell in final)
     assert final[-1].contestant.identity == {"controller": tiny.controller().fingerprint}
-    assert [group.label for group in comparison.groups] == [
-        "best step decay from 0.001",
-        "controller from 0.01",
-        "controller from 0.001",
-        "controller from 0.0001",
-    ]
-    assert len(pool.calls[0]) + len(final) == count_cells(config) == 4 * 1 + 4 * 4
+    assert [group.label for group in comparison.groups] == [f"{name} from {lr}" for name, lr in sides]
+    assert len(tuning) + len(final) == count_cells(config) == 4 * 3 + 4 * 4
 
 
 def test_p_values_are_scipys() -> None:
@@ -140,11 +118,6 @@ def test_p_values_are_scipys() -> None:
     expected = [float(stats.ttest_ind(row, losses[0], equal_var=False).pvalue) for row in losses[1:]]
     assert values["rows"][0]["p_value"] is None
     assert [row["p_value"] for row in values["rows"][1:]] == pytest.approx(expected, rel=1e-9)
-    low, middle, high = sorted(expected)
-    corrected = {low: min(1, 3 * low)}
-    corrected[middle] = max(corrected[low], min(1, 2 * middle))
-    corrected[high] = max(corrected[middle], high)
-    assert [row["p_value_holm"] for row in values["rows"][1:]] == pytest.approx([corrected[p] for p in expected])
     assert {row["reference"] for row in values["rows"][1:]} == {"best step decay from 0.001"}
 
 

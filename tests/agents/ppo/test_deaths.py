@@ -142,10 +142,10 @@ DEATHS: dict[str, tuple[dict[int, list[int]], list[str]]] = {
 }
 
 
-@TOLD
+@pytest.mark.filterwarnings("default:worker process:RuntimeWarning")  # Python's usual one, which pytest changes
 @pytest.mark.parametrize("name", DEATHS)
 def test_a_worker_that_dies(name: str, train_beside: Train, log: Log, tmp_path: Path) -> None:
-    """It is started again and the run goes on; an episode that is cut short has no result."""
+    """It is started again and the run goes on; every death is told, and an episode that is cut short has no result."""
     when, messages = DEATHS[name]
     config, listener = many(actor="lstm" if name == "many" else "mlp"), Listener()
     kill = after_steps({step: killing(*workers) for step, workers in when.items()})
@@ -156,16 +156,6 @@ def test_a_worker_that_dies(name: str, train_beside: Train, log: Log, tmp_path: 
     died = [(env, info) for infos in log.steps for env, info in enumerate(infos) if info.get("worker_died")]
     assert sorted(env for env, _ in died) == sorted(lost)
     assert all(info["TimeLimit.truncated"] and "result" not in info for _, info in died)
-
-
-@pytest.mark.filterwarnings("default:worker process:RuntimeWarning")
-def test_every_death_is_told(train_beside: Train, tmp_path: Path) -> None:
-    """With Python's usual filters, which pytest changes."""
-    listener = Listener()
-    kill = after_steps({1: killing(0), 7: killing(0)})
-    run = train_beside(2, many(), tmp_path, console=listener.console, on_start=kill)
-    assert run.lost_episodes == 16
-    listener.assert_told([ONE, ONE])
 
 
 @TOLD

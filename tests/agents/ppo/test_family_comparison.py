@@ -46,51 +46,37 @@ def invented(cell: Cell) -> Rollout:
 
 
 def test_every_agent_trains_the_same_draws() -> None:
-    rows, cells = compared(invented)
-    draws = tiny.family().draws(DRAWS, 1)
+    """In the env that it asks for: device and precision are the run's, what is observed is the agent's affair."""
+    rows, cells = compared(invented, precision="bfloat16", reward="final")
     assert [row.agent for row in rows] == AGENTS
     assert len(cells) == count_cells(config()) == DRAWS * (8 + 3)
-    for number, task in enumerate(draws):
+    for number, task in enumerate(tiny.family().draws(DRAWS, 1)):
         mine = [cell for cell in cells if cell.seed == number]
         assert all(cell.task == task for cell in mine)
         assert [cell.initial_lr for cell in mine if is_peak(cell)] == peaks(task)
         others = [(cell.contestant.name, cell.initial_lr) for cell in mine if not is_peak(cell)]
         assert others == [(agent, task.initial_lrs[0]) for agent in AGENTS[1:]]
-    for row in rows:
-        assert [run.seed for run in row.runs] == list(range(DRAWS))
-
-
-def test_every_agent_has_the_env_that_it_asks_for() -> None:
-    """Device and precision are the run's; what is observed and which multipliers there are is the agent's affair."""
-    _, cells = compared(invented, precision="bfloat16", reward="final")
-    for cell in cells:
-        assert cell.env == {"device": "cpu", "precision": "bfloat16"}
+    assert all([run.seed for run in row.runs] == list(range(DRAWS)) for row in rows)
     learned = cells[-1]
     assert learned.contestant.identity == {"controller": tiny.controller(observation="portable").fingerprint}
     assert learned.env_options["observation"] == "portable"
+    for cell in cells:
+        assert cell.env == {"device": "cpu", "precision": "bfloat16"}
     for cell in cells[:-DRAWS]:
         assert "observation" not in cell.env_options
         assert cell.contestant.identity == {"agent": "constant" if "constant" in str(cell) else "cosine", "options": {}}
 
 
-def test_the_draws_are_others_than_those_of_the_selection() -> None:
+def test_which_draws() -> None:
+    """Others than those of the selection, of the validation family if there is one, whatever the run's seed is."""
     _, cells = compared(invented)
     selection = selection_cells(config(evaluation_runs=DRAWS), Contestant("x", {}, tiny.Decay()))
     chosen = {(cell.task.name, cell.initial_lr) for _, cell in selection}
     assert chosen.isdisjoint((cell.task.name, cell.task.initial_lrs[0]) for cell in cells)
-
-
-def test_the_validation_family_is_drawn() -> None:
     other = tiny.family(name="other")
-    _, cells = compared(invented, validation=other)
-    assert [cell.task for cell in cells[-DRAWS:]] == other.draws(DRAWS, 1)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_runs_with_other_seeds_are_compared_on_the_same_draws(seed: int) -> None:
-    """So that controllers can be compared with each other."""
-    _, cells = compared(invented, seed=seed)
-    assert [cell.task for cell in cells[-DRAWS:]] == tiny.family().draws(DRAWS, 1)
+    for changes, family in (({"seed": 1}, tiny.family()), ({"validation": other}, other)):
+        _, cells = compared(invented, **changes)
+        assert [cell.task for cell in cells[-DRAWS:]] == family.draws(DRAWS, 1)
 
 
 def test_ratios_by_hand() -> None:
@@ -125,37 +111,28 @@ def test_the_reference_is_chosen_on_validation_data_for_each_draw(sign: int) -> 
         assert [row.ratios[number] for row in rows] == pytest.approx([1.0, *[4.0 / run.result["test_loss"]] * 3])
 
 
-# -- real episodes ---------------------------------------------------------------------------------------------------
-
-Real = tuple[TrainConfig, list[Row], Path, int]
+Real = tuple[TrainConfig, list[Row], Path]
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Real:
-    folder, done = tmp_path_factory.mktemp("comparison"), []
-    settings = config(final_runs=2)
+    folder, done, settings = tmp_path_factory.mktemp("comparison"), list[Any](), config(final_runs=2)
     with Workers(1, in_process=True) as pool:
-        rows = compare_on_family(
-            settings,
-            tiny.controller(observation="portable"),
-            folder,
-            pool,
-            lambda cell, _: done.append(cell),
-        )
-    return settings, rows, folder, len(done)
+        note = lambda cell, _: done.append(cell)  # noqa: E731
+        rows = compare_on_family(settings, tiny.controller(observation="portable"), folder, pool, note)
+    assert len(done) == count_cells(settings) == 2 * 11
+    return settings, rows, folder
 
 
-def test_real_episodes(real: Real) -> None:
-    """Every number again, by plain rollouts."""
-    settings, rows, _, done = real
-    assert done == count_cells(settings) == 2 * 11
-    by_name: dict[str, Any] = {name: agents.make(name) for name in SCHEDULES}
-    by_name["controller"] = tiny.controller(observation="portable")
+def test_real_episodes(real: Real, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number again, by plain rollouts; and from the records that were kept."""
+    settings, rows, folder = real
+    controller = tiny.controller(observation="portable")
+    by_name: dict[str, Any] = {name: agents.make(name) for name in SCHEDULES} | {"controller": controller}
     for number, task in enumerate(tiny.family().draws(2, 1)):
-        cosines = [
-            rollout(LRTrainingEnv(task, **by_name["cosine"].env_options), by_name["cosine"], seed=number, initial_lr=lr)
-            for lr in peaks(task)
-        ]
+        cosine = by_name["cosine"]
+        env = LRTrainingEnv(task, **cosine.env_options)
+        cosines = [rollout(env, cosine, seed=number, initial_lr=lr) for lr in peaks(task)]
         reference = min(cosines, key=lambda run: run.result["best_val_loss"])
         assert rows[0].runs[number] == reference
         for row in rows[1:]:
@@ -164,20 +141,15 @@ def test_real_episodes(real: Real) -> None:
             assert row.runs[number].result["test_loss"] == run.result["test_loss"]
             assert row.runs[number].lrs == run.lrs
             assert row.ratios[number] == run.result["test_loss"] / reference.result["test_loss"]
-
-
-def test_episodes_are_kept(real: Real, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, rows, folder, _ = real
     assert 2 * 3 < len(list(folder.iterdir())) <= 2 * 11  # a draw may start at a peak
     monkeypatch.setattr(Cell, "run", None)
     with Workers(1, in_process=True) as pool:
-        controller = tiny.controller(observation="portable")
         again = compare_on_family(settings, controller, folder, pool, lambda *_: None)
     assert [row.ratios.tolist() for row in again] == [row.ratios.tolist() for row in rows]
 
 
 def test_report(real: Real, tmp_path: Path) -> None:
-    settings, rows, _, _ = real
+    settings, rows, _ = real
     curve = [{"iteration": 0, "episodes": 0, "val_loss": 2.0, "val_loss_by_initial_lr": {"1e-2...": 2.0}}]
     progression = Progression(iteration=3, curve=curve, exploring=[1.0] * 3, best_score=2.0, seconds=3.5)
     write_family_report(tmp_path, settings, progression, rows, {"command": "by hand"})
@@ -193,16 +165,13 @@ def test_report(real: Real, tmp_path: Path) -> None:
 def test_table() -> None:
     """One line for every agent but the reference, which is 1 by definition."""
     rows, _ = compared(invented)
+    better = Row("better", rows[-1].runs, np.array([0.5, 0.9, 1.0, 1.1, 0.99]))
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(family_table(config(), rows))
+        console.print(family_table(config(), [*rows, better]))
     lines = [" ".join(line.replace("│", " ").replace("┃", " ").split()) for line in captured.get().splitlines()]
     assert " ".join(lines).startswith(f"tiny-family: test loss over that of the {REFERENCE}, {DRAWS} draws ")
     assert "agent median 90th percentile worst lower in" in lines
-    assert "cosine 1.000 1.000 1.000 0%" in lines
-    assert "controller 2.000 2.800 3.000 0%" in lines
+    for line in ("cosine 1.000 1.000 1.000 0%", "controller 2.000 2.800 3.000 0%", "better 0.990 1.060 1.100 60%"):
+        assert line in lines
     assert not any(line.startswith(REFERENCE) for line in lines)
-    better = Row("better", rows[-1].runs, np.array([0.5, 0.9, 1.0, 1.1, 0.99]))
-    with console.capture() as captured:
-        console.print(family_table(config(), [rows[0], better]))
-    assert "60%" in captured.get()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -9,30 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-import torch
 import toys
-from rich.console import Console
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lr_gym.agents.ppo.train as train_module
 from lr_gym import LRTrainingEnv, rollout
 from lr_gym.agents.ppo.checkpoint import Checkpoint
-from lr_gym.agents.ppo.train import Progression, mean_loss, selection_cells
+from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.train import Progression, current_controller, make_algorithm, mean_loss, selection_cells
 from lr_gym.control.controller import Controller
-from lr_gym.errors import InvalidArgumentError
-from lr_gym.evaluation import Contestant, Workers
+from lr_gym.evaluation import Contestant
 
 Train = Callable[..., Progression]
 
 
-def state(out: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    checkpoint = Checkpoint.read(out)
-    checkpoint.values["progression"].pop("seconds")
-    return checkpoint.values, checkpoint.tensors
-
-
-def test_progress(train_here: Train, tmp_path: Path) -> None:
+def test_progress(train_here: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in TensorBoard; and a finished run is not run again."""
     config = tiny.config(episodes=11)  # rounded up to six iterations
     started: list[Any] = []
     progression = train_here(config, tmp_path, on_start=started.append)
@@ -49,6 +41,21 @@ def test_progress(train_here: Train, tmp_path: Path) -> None:
     for entry in progression.curve:
         assert list(entry["val_loss_by_initial_lr"]) == ["0.01", "0.001", "0.0001"]
         assert entry["val_loss"] == pytest.approx(np.mean(list(entry["val_loss_by_initial_lr"].values())))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    values = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert values["train/actor_lr"] == pytest.approx([0.001] * len(values["train/actor_lr"]))
+    assert values["train/critic_lr"] == pytest.approx([0.005] * len(values["train/critic_lr"]))
+    assert values["episodes/count"] == [2, 4, 6, 8, 10, 12]
+    assert values["episodes/best_val_loss_median"] == pytest.approx(progression.exploring)
+    assert values["evaluation/best_val_loss"] == pytest.approx(scores)
+    monkeypatch.setattr(train_module, "training_envs", None)
+    again = train_here(config, tmp_path, Checkpoint.read(tmp_path))
+    for field in ("curve", "exploring", "seconds", "best_score"):
+        assert getattr(again, field) == getattr(progression, field)
+    assert again.best is not None
+    assert progression.best is not None
+    assert again.best.fingerprint == progression.best.fingerprint
 
 
 def test_the_best_controller_scores_as_the_curve_says(train_here: Train, tmp_path: Path) -> None:
@@ -67,58 +74,17 @@ def test_the_best_controller_scores_as_the_curve_says(train_here: Train, tmp_pat
     assert np.mean(losses) == pytest.approx(min(entry["val_loss"] for entry in progression.curve), rel=1e-12)
 
 
-def test_a_finished_run_is_not_run_again(train_here: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = train_here(tiny.config(episodes=2), tmp_path)
-    monkeypatch.setattr(train_module, "training_envs", None)
-    again = train_here(tiny.config(episodes=2), tmp_path, Checkpoint.read(tmp_path))
-    assert (again.curve, again.exploring, again.seconds) == (first.curve, first.exploring, first.seconds)
-    assert again.best is not None
-    assert first.best is not None
-    assert again.best.fingerprint == first.best.fingerprint
-
-
-def test_seeds(train_here: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [tiny.config, tiny.family_config])
+def test_seeds(make: Callable[..., TrainConfig], train_here: Train, tmp_path: Path) -> None:
     """The seed alone decides, not the state of the global generators."""
     for folder, seed, noise in (("a", 0, 1), ("b", 0, 2), ("c", 1, 1)):
         toys.disturb_global_randomness(noise)
-        train_here(tiny.config(seed=seed, episodes=4), tmp_path / folder)
-    (values_a, tensors_a), (values_b, tensors_b), (values_c, tensors_c) = (state(tmp_path / f) for f in "abc")
-    assert toys.same(values_a, values_b)
-    assert toys.same(tensors_a, tensors_b)
-    assert not toys.same(tensors_a, tensors_c)
-    assert values_a["progression"]["curve"] != values_c["progression"]["curve"]
-
-
-@pytest.mark.slow  # tests/commands/test_train_command.py does it in little
-def test_the_number_of_workers_changes_nothing(
-    train_here: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two processes for three envs, against none."""
-    config = tiny.config(task=tiny.breaking_task(), trainees=3, episodes=12, actor="lstm")
-    train_here(config, tmp_path / "here")
-    monkeypatch.undo()
-    with Workers(1, in_process=True) as pool:
-        train_module.train(
-            config,
-            tmp_path / "there",
-            workers=2,
-            pool=pool,
-            provenance={"command": "test"},
-            console=Console(quiet=True),
-        )
-    assert toys.same(state(tmp_path / "there"), state(tmp_path / "here"))
-
-
-def test_tensorboard(train_here: Train, tmp_path: Path) -> None:
-    progression = train_here(tiny.config(), tmp_path)
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    values = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert values["train/actor_lr"] == pytest.approx([0.001] * len(values["train/actor_lr"]))
-    assert values["train/critic_lr"] == pytest.approx([0.005] * len(values["train/critic_lr"]))
-    assert values["episodes/count"] == [2, 4, 6, 8, 10, 12]
-    assert values["episodes/best_val_loss_median"] == pytest.approx(progression.exploring)
-    assert values["evaluation/best_val_loss"] == pytest.approx([entry["val_loss"] for entry in progression.curve])
+        train_here(make(seed=seed, episodes=4), tmp_path / folder)
+    a, b, c = (tiny.outcome(tmp_path / folder) for folder in "abc")
+    assert toys.same(a, b)
+    assert not toys.same(a[1], c[1])
+    for what in ("curve", "exploring"):
+        assert a[0]["progression"][what] != c[0]["progression"][what] or (what, make) == ("curve", tiny.family_config)
 
 
 def test_envs_are_ended_when_training_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,11 +108,27 @@ def test_envs_are_ended_when_training_fails(monkeypatch: pytest.MonkeyPatch) -> 
     assert closed == [3]
 
 
-def test_any_seed_works_or_is_refused(train_here: Train, tmp_path: Path) -> None:
-    """NumPy's and PyTorch's global generators do not take every number that is a seed for us."""
-    for seed in (2**32 - 1, 2**32, 2**70):
-        with contextlib.suppress(InvalidArgumentError):
-            assert train_here(tiny.config(seed=seed, episodes=2), tmp_path / str(seed)).iteration == 1
+@pytest.mark.parametrize("actor", ["mlp", "lstm"])
+@pytest.mark.parametrize("make", [tiny.config, tiny.family_config])
+def test_a_controller_equals_the_model_in_training(actor: str, make: Any) -> None:
+    """SB3's own policy behind VecNormalize's own normalisation."""
+    config = make(actor=actor)
+    envs = DummyVecEnv([lambda: LRTrainingEnv(config.task, **config.env_options)] * config.trainees)
+    venv = VecNormalize(envs, clip_obs=config.CLIP, epsilon=config.EPSILON)
+    model = make_algorithm(config, venv)
+    model.learn(2 * model.n_steps * model.n_envs)
+    controller = current_controller(config, model, venv, {"who": "a test"})
+    seen = (4 * np.random.default_rng(0).normal(size=(40, len(controller.description.low)))).astype(np.float32)
+    state, our_state, said = None, None, []
+    for number, observation in enumerate(seen):
+        start = np.array([number % 15 == 0])
+        expected, state = model.predict(venv.normalize_obs(observation), state, start, deterministic=True)
+        action, our_state = controller.predict(observation, our_state, start)
+        assert action == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        said.append(float(action[0]))
+    assert len(set(said)) > 20
+    assert controller.description.provenance == {"who": "a test"}
+    assert (state is None) == (our_state is None) == (actor == "mlp")
 
 
 # -- families --------------------------------------------------------------------------------------------------------
@@ -189,15 +171,12 @@ def test_what_evaluates_a_controller_of_a_family() -> None:
         assert [(group, cell.key) for group, cell in again] == [(group, cell.key) for group, cell in cells]
 
 
-def test_the_validation_family_evaluates() -> None:
+def test_other_families_evaluate() -> None:
+    """The validation family; and one without a range from all its initial lrs, of which an env draws one."""
     validation = tiny.family(name="other", axes=([{"budget": 20}, {"budget": 30}],), initial_lr_range=(0.1, 0.2))
     cells = selection_cells(tiny.family_config(validation=validation), contestant())
     assert {cell.task.name for _, cell in cells} <= {"other[budget=20]", "other[budget=30]"}
     assert [cell.task for _, cell in sorted(cells, key=lambda entry: entry[1].seed)] == validation.draws(3)
-
-
-def test_a_family_without_a_range_is_evaluated_from_all_its_initial_lrs() -> None:
-    """An env draws one of them for every episode."""
     family = tiny.family(axes=(), base=tiny.task(initial_lrs=(1e-1, 1e-2)))
     cells = selection_cells(tiny.family_config(task=family, evaluation_runs=20), contestant())
     assert {cell.initial_lr for _, cell in cells} == {1e-1, 1e-2}
@@ -219,10 +198,7 @@ def test_mean_loss(losses: list[float], arithmetic: float, geometric: float) -> 
     assert mean_loss(tiny.family_config(), np.array(losses)) == pytest.approx(geometric, nan_ok=True)
 
 
-ACTORS = pytest.mark.parametrize("actor", ["mlp", "lstm"])
-
-
-@ACTORS
+@pytest.mark.parametrize("actor", ["mlp", "lstm"])
 def test_a_family_trains(actor: str, train_here: Train, tmp_path: Path) -> None:
     config = tiny.family_config(actor=actor, evaluation_runs=4)
     started: list[Any] = []
@@ -252,16 +228,6 @@ def test_a_family_trains(actor: str, train_here: Train, tmp_path: Path) -> None:
     for (group, _), loss in zip(cells, logs, strict=True):
         by_group.setdefault(group, []).append(loss)
     assert best["val_loss_by_initial_lr"] == pytest.approx({g: np.exp(np.mean(v)) for g, v in by_group.items()})
-
-
-def test_a_family_is_trained_the_same_from_the_same_seed(train_here: Train, tmp_path: Path) -> None:
-    for folder, seed, noise in (("a", 0, 1), ("b", 0, 2), ("c", 1, 1)):
-        toys.disturb_global_randomness(noise)
-        train_here(tiny.family_config(seed=seed, episodes=4), tmp_path / folder)
-    a, b, c = (state(tmp_path / folder) for folder in "abc")
-    assert toys.same(a, b)
-    assert not toys.same(a[1], c[1])
-    assert a[0]["progression"]["exploring"] != c[0]["progression"]["exploring"]
 
 
 class Beginnings:
@@ -294,28 +260,25 @@ class Beginnings:
         envs.reset, envs.step_wait = resetting, stepping
 
 
-@pytest.mark.parametrize(("trainees", "replicas"), [(6, 2), (6, 3), (4, 4), (3, 1)])
-def test_replicas_begin_alike(trainees: int, replicas: int, train_here: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("trainees", "replicas", "task"),
+    [
+        *((6, 2, tiny.family()), (6, 3, tiny.family()), (4, 4, tiny.family()), (4, 2, tiny.breaking_task())),
+        (
+            3,
+            1,
+            tiny.family(axes=([{"initial_lr_range": (1e-3, 1e-2)}],)),
+        ),  # nothing keeps trainees in step that diverge
+    ],
+)
+def test_replicas_begin_alike(trainees: int, replicas: int, task: Any, train_here: Train, tmp_path: Path) -> None:
     """In every iteration: the same task, weights, data and learning rate. And those of different groups do not."""
-    config = tiny.family_config(trainees=trainees, replicas=replicas, episodes=3 * trainees, evaluate_every=9)
-    if replicas == 1:
-        steady = ([{"initial_lr_range": (1e-3, 1e-2)}],)  # nothing keeps trainees in step that diverge
-        config = tiny.family_config(task=tiny.family(axes=steady), trainees=3, replicas=1, episodes=9, evaluate_every=9)
+    sizes = {"trainees": trainees, "replicas": replicas, "episodes": 3 * trainees, "evaluate_every": 9}
     beginnings = Beginnings()
-    train_here(config, tmp_path, on_start=beginnings)
+    train_here(tiny.family_config(task=task, **sizes), tmp_path, on_start=beginnings)
     assert len(beginnings.iterations) == 4  # the last for an iteration that does not come
     groups = [began[k : k + replicas] for began in beginnings.iterations for k in range(0, trainees, replicas)]
     for group in groups:
         assert toys.same(group, [group[0]] * replicas)
     first_losses = [str(group[0][2]) for group in groups]
     assert len(set(first_losses)) == len(groups) == 4 * trainees // replicas
-
-
-def test_replicas_of_one_task(train_here: Train, tmp_path: Path) -> None:
-    """They need no family."""
-    beginnings = Beginnings()
-    config = tiny.config(task=tiny.breaking_task(), trainees=4, replicas=2, episodes=8)
-    train_here(config, tmp_path, on_start=beginnings)
-    for began in beginnings.iterations:
-        assert toys.same(began[::2], began[1::2])
-        assert not toys.same(began[0], began[2])

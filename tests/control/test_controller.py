@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,9 @@ import gymnasium
 import numpy as np
 import pytest
 import tiny
-import torch
 import toys
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from lr_gym import LRTrainingEnv, agents, rollout
-from lr_gym.agents.ppo.train import current_controller, make_algorithm
 from lr_gym.control import controller as controller_module
 from lr_gym.control.controller import Controller, shipped
 from lr_gym.control.features import NAMES
@@ -23,68 +21,50 @@ from lr_gym.errors import FileFormatError, InvalidArgumentError
 ACTORS = pytest.mark.parametrize("actor", ["mlp", "lstm"])
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    folder = tmp_path / "controller"
-    tiny.controller().save(folder)
-    return folder
-
-
-def observations(count: int = 40, size: int = 8) -> np.ndarray[Any, Any]:
+def observations(size: int) -> np.ndarray[Any, Any]:
     """Return the same observations every time, some of them beyond where clipping begins."""
-    return (4 * np.random.default_rng(0).normal(size=(count, size))).astype(np.float32)
+    return (4 * np.random.default_rng(0).normal(size=(40, size))).astype(np.float32)
 
 
-def actions(controller: Controller) -> np.ndarray[Any, Any]:
+def actions(controller: Controller, size: int) -> np.ndarray[Any, Any]:
     """Return the actions of two episodes, with the LSTM's state going on within each."""
     state, taken = None, []
-    for number, observation in enumerate(observations()):
+    for number, observation in enumerate(observations(size)):
         action, state = controller.predict(observation, state, np.array([number % 20 == 0]))
         taken.append(action)
     return np.array(taken)
 
 
 @ACTORS
-def test_round_trip(actor: str, tmp_path: Path) -> None:
-    controller = tiny.controller(actor)
-    controller.save(tmp_path / "new" / "folder")
-    loaded = Controller.load(tmp_path / "new" / "folder")
-    assert loaded.description == controller.description
-    assert toys.same(loaded.weights, controller.weights)
-    assert loaded.fingerprint == controller.fingerprint
-    assert np.array_equal(actions(loaded), actions(controller))
-    assert len(np.unique(actions(controller))) > 20
-    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["config.json", "model.safetensors"]
-
-
-@ACTORS
-def test_equals_the_model_in_training(actor: str) -> None:
-    """SB3's own policy behind VecNormalize's own normalisation."""
-    config = tiny.config(actor=actor)
-    venv = VecNormalize(
-        DummyVecEnv([lambda: LRTrainingEnv(config.task)] * 2), clip_obs=config.CLIP, epsilon=config.EPSILON
-    )
-    model = make_algorithm(config, venv)
-    model.learn(2 * model.n_steps * model.n_envs)
-    controller = current_controller(config, model, venv, {"who": "a test"})
-    state, our_state, seen = None, None, []
-    for number, observation in enumerate(observations()):
-        start = np.array([number % 15 == 0])
-        expected, state = model.predict(venv.normalize_obs(observation), state, start, deterministic=True)
-        action, our_state = controller.predict(observation, our_state, start)
-        assert action == pytest.approx(expected, rel=1e-4, abs=1e-6)
-        seen.append(float(action[0]))
-    assert len(set(seen)) > 20
-    assert controller.description.provenance == {"who": "a test"}
-    assert (state is None) == (our_state is None) == (actor == "mlp")
-
-
-@ACTORS
-def test_exploration(actor: str) -> None:
-    controller = tiny.controller(actor)
-    observation = observations(1)[0]
-    torch.manual_seed(0)
-    drawn = {float(controller.predict(observation, deterministic=False)[0][0]) for _ in range(5)}
+@pytest.mark.parametrize("observation", ["absolute", "portable"])
+def test_round_trip(actor: str, observation: str, tmp_path: Path) -> None:
+    """Saved, pickled and loaded, by whichever name; global randomness is left alone, but where it explores."""
+    controller = tiny.controller(actor, observation=observation)
+    folder = tmp_path / "new" / "folder"
+    controller.save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    size = len(controller.description.low)
+    assert (size, controller.env_options["observation"]) == ({"absolute": 8, "portable": 12}[observation], observation)
+    expected = actions(controller, size)
+    assert len(np.unique(expected)) > 20
+    toys.disturb_global_randomness(5)
+    before = toys.global_randomness()
+    loads = (folder, str(folder), folder.parent / "folder")
+    for loaded in (
+        *map(Controller.load, loads),
+        agents.make("ppo", controller=folder),
+        pickle.loads(pickle.dumps(controller)),
+    ):
+        assert isinstance(loaded, Controller)
+        assert loaded.description == controller.description
+        assert toys.same(loaded.weights, controller.weights)
+        assert loaded.fingerprint == controller.fingerprint
+        assert np.array_equal(actions(loaded, size), expected)
+    assert toys.same(toys.global_randomness(), before)
+    batch, _ = controller.predict(observations(size), episode_start=np.ones(40, dtype=bool))
+    single = [controller.predict(observation, None, np.array([True]))[0] for observation in observations(size)]
+    assert batch == pytest.approx(np.array(single), rel=1e-4, abs=1e-6)
+    drawn = {float(controller.predict(np.zeros(size), deterministic=False)[0][0]) for _ in range(5)}
     assert len(drawn) > 1
 
 
@@ -93,28 +73,6 @@ def test_normalisation_by_hand() -> None:
     got = controller.normalise(np.array([1.0, 2.0, -1.0, 4.0, 6.0, 100.0, -100.0, 0.0], dtype=np.float32))
     assert got == pytest.approx([0.0, 0.5, -1.0, 1.5, 2.0, 2.0, -2.0, -0.5])
     assert got.dtype == np.float32
-
-
-@ACTORS
-def test_several_observations_at_once(actor: str) -> None:
-    controller = tiny.controller(actor)
-    batch, _ = controller.predict(observations(), episode_start=np.ones(40, dtype=bool))
-    single = [controller.predict(observation, None, np.array([True]))[0] for observation in observations()]
-    assert batch == pytest.approx(np.array(single), rel=1e-4, abs=1e-6)
-
-
-@ACTORS
-def test_global_randomness_is_left_alone(actor: str, tmp_path: Path) -> None:
-    tiny.controller(actor).save(tmp_path)
-    toys.disturb_global_randomness(5)
-    before = toys.global_randomness()
-    actions(Controller.load(tmp_path))
-    assert toys.same(toys.global_randomness(), before)
-
-
-def test_by_name_and_from_the_folder_of_a_run(saved: Path) -> None:
-    for folder in (saved, saved.parent, str(saved)):
-        assert agents.make("ppo", controller=folder).fingerprint == tiny.controller().fingerprint  # type: ignore[attr-defined]
 
 
 @ACTORS
@@ -130,13 +88,6 @@ def test_fingerprint(actor: str) -> None:
         weights[name].view(-1)[0] += 1e-3
         assert Controller(controller.description, weights).fingerprint != fingerprint
     assert controller.fingerprint == fingerprint  # `weights` are copies
-
-
-@ACTORS
-def test_survives_pickling(actor: str) -> None:
-    """Worker processes get it so."""
-    controller = tiny.controller(actor)
-    assert np.array_equal(actions(pickle.loads(pickle.dumps(controller))), actions(controller))
 
 
 @pytest.mark.parametrize(
@@ -164,54 +115,18 @@ def test_another_env_is_refused(options: dict[str, Any], message: str) -> None:
 
 
 def test_other_controllers_fit_their_envs() -> None:
-    """Reward and task are free; what is observed and driven comes from the description."""
+    """Reward and task are free; what is observed and driven comes from the description. No other env will do."""
     seven = tiny.description()
     short = {key: getattr(seven, key)[:7] for key in ("features", "low", "high", "mean", "variance")}
-    for changes in (short, {"action": "discrete", "actor": "lstm"}, {"max_multiplier": 4.0}):
-        controller = tiny.controller(**changes)  # type: ignore[arg-type]
-        env = LRTrainingEnv(tiny.breaking_task(), reward="final", **controller.description.env_options())
-        assert rollout(env, controller, seed=3, initial_lr=1e-2).updates == [10, 20, 30, 40]
-
-
-# -- the portable observation ----------------------------------------------------------------------------------------
-
-
-@ACTORS
-def test_a_portable_controller(actor: str, tmp_path: Path) -> None:
-    """Saved, loaded, and run where it belongs; no other env will do."""
-    controller = tiny.controller(actor, observation="portable")
-    controller.save(tmp_path)
-    loaded = Controller.load(tmp_path)
-    assert loaded.description == controller.description
-    assert loaded.fingerprint == controller.fingerprint != tiny.controller(actor).fingerprint
-    assert loaded.env_options["observation"] == "portable"
-    assert len(loaded.description.low) == 12
-    for task in (tiny.task(), tiny.family()):
-        env = LRTrainingEnv(task, reward="final", **loaded.env_options)
-        ours, theirs = (rollout(env, agent, seed=3, initial_lr=1e-2) for agent in (loaded, controller))
-        assert ours == theirs
-        assert len(ours.lrs) == 4
-        assert len(set(ours.lrs)) > 1
-    with pytest.raises(InvalidArgumentError, match=r"observation='portable' \(here 'absolute'\); make the env with"):
-        rollout(LRTrainingEnv(tiny.task()), loaded, seed=0)
-
-
-@ACTORS
-def test_a_portable_controller_equals_the_model_in_training(actor: str) -> None:
-    config = tiny.family_config(actor=actor)
-    make = [lambda: LRTrainingEnv(config.task, **config.env_options)] * 4
-    venv = VecNormalize(DummyVecEnv(make), clip_obs=config.CLIP, epsilon=config.EPSILON)
-    model = make_algorithm(config, venv)
-    model.learn(model.n_steps * model.n_envs)
-    controller = current_controller(config, model, venv, {})
-    state, our_state, seen = None, None, []
-    for number, observation in enumerate(observations(40, 12)):
-        start = np.array([number % 15 == 0])
-        expected, state = model.predict(venv.normalize_obs(observation), state, start, deterministic=True)
-        action, our_state = controller.predict(observation, our_state, start)
-        assert action == pytest.approx(expected, rel=1e-4, abs=1e-6)
-        seen.append(float(action[0]))
-    assert len(set(seen)) > 20
+    made = [tiny.controller(**changes) for changes in (short, {"action": "discrete", "actor": "lstm"})]  # type: ignore[arg-type]
+    made += [tiny.controller(max_multiplier=4.0), tiny.controller(observation="portable")]
+    for controller, task in itertools.product(made, (tiny.breaking_task(), tiny.task())):
+        env = LRTrainingEnv(task, reward="final", **controller.description.env_options())
+        record = rollout(env, controller, seed=3, initial_lr=1e-2)
+        assert record.updates == [10, 20, 30, 40]
+        assert len(set(record.lrs)) > 1 or controller.description.action == "discrete"
+        with pytest.raises(InvalidArgumentError, match="this controller was trained in an env with "):
+            rollout(LRTrainingEnv(task), controller, seed=0)
 
 
 @pytest.mark.parametrize(
