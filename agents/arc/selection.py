@@ -16,7 +16,7 @@ import numpy as np
 
 from lr_gym.agents.arc import data as data  # registers the data set
 from lr_gym.agents.arc.agent import ARCAgent
-from lr_gym.evaluation.matrix import Cell, Contestant
+from lr_gym.evaluation.cells import Cell, Contestant
 from lr_gym.evaluation.plots import new_figure, save_figure
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.tasks import Task

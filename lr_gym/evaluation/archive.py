@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lr_gym.errors import FileFormatError
-from lr_gym.evaluation.matrix import Cell, Failure, Workers
+from lr_gym.evaluation.cells import Cell, Failure
+from lr_gym.evaluation.matrix import Workers
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.files import read_json
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from lr_gym.errors import FileFormatError, UnknownNameError
 from lr_gym.evaluation.archive import read_record
+from lr_gym.evaluation.cells import Failure
 from lr_gym.evaluation.groups import Group, references, tested
-from lr_gym.evaluation.matrix import Failure
 from lr_gym.evaluation.ranking import Standing, standings
 from lr_gym.files import read_json, write_json
 

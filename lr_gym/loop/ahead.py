@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -26,23 +27,25 @@ from lr_gym.trainee.batches import Batch, BatchStream
 from lr_gym.trainee.randomness import TorchStream, derived_seeds
 
 
+@dataclasses.dataclass(frozen=True)
 class LookAhead:
-    """What agents that look ahead need of a training: the network, its loss, and training examples.
+    """What agents that look ahead need of a training; `look_ahead` makes one.
 
-    `look_ahead` makes one.
+    Attributes:
+        model: The network.
+        loss: Mean loss of predictions and targets.
+        examples: Training examples, from which batches are drawn.
+        batch_size: Examples per batch.
+        seed: Decides the order of the examples, and the noise of layers such as dropout.
+        outputs: Returns the predictions from what the model returns; None where it returns them.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: Callable[[Any, Any], Tensor],
-        examples: Batch,
-        batch_size: int,
-        seed: int,
-        outputs: Callable[[Any], Tensor] | None,
-    ) -> None:
-        self.model, self.loss, self.examples, self.outputs = model, loss, examples, outputs
-        self.batch_size, self.seed = batch_size, seed
+    model: nn.Module
+    loss: Callable[[Any, Any], Tensor]
+    examples: Batch
+    batch_size: int
+    seed: int
+    outputs: Callable[[Any], Tensor] | None
 
 
 def look_ahead(

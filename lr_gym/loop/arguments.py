@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lr_gym.checks import check_whole
+from lr_gym.checks import check_number, check_whole
+from lr_gym.control import ControlSettings
 from lr_gym.control.agent import Agent
 from lr_gym.control.brake import FACTOR, Brake
 from lr_gym.control.controller import Controller
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.loop.agents import looks_at_validation, observes_progress
 from lr_gym.loop.groups import unwrapped
+from lr_gym.loop.validate import Validation
 from lr_gym.tasks.models import final_weight
 
 #: Intervals of a training, unless its owner says otherwise: what the package's controllers were trained with.
@@ -75,6 +78,49 @@ def intervals(agent: Agent, total: int | None, decisions: int | None, interval: 
         return None, float(interval)
     number = min(DECISIONS if decisions is None else int(decisions), int(total))
     return number, total / number
+
+
+def bounds(settings: ControlSettings, lr: float, low: float | None, high: float | None) -> tuple[float, float]:
+    """Return the bounds of the learning rate.
+
+    Args:
+        settings: Of the agent; its bounds are the default.
+        lr: The optimizer's learning rate.
+        low: The lower bound; None for the agent's.
+        high: The upper bound; None for the agent's.
+
+    Raises:
+        InvalidArgumentError: They make no sense, or the optimizer's learning rate is outside.
+    """
+    low, high = settings.min_lr if low is None else low, settings.max_lr if high is None else high
+    check_number("min_lr", low, 0, high, low_open=True, high_open=True)
+    settings.check_lr(lr, "the optimizer's learning rate")
+    if not low <= lr <= high:
+        raise InvalidArgumentError(
+            f"the optimizer's learning rate {lr:g} must lie in [min_lr, max_lr] = [{low:g}, {high:g}]"
+        )
+    return low, high
+
+
+def known_model(model: nn.Module | None, validate: Any, **needing: bool) -> nn.Module | None:
+    """Return the network, or None where nobody knows it.
+
+    Args:
+        model: As it was given; None for the one that `validate` was made for.
+        validate: What evaluates.
+        **needing: Options that need the network, and whether they are wanted.
+
+    Raises:
+        InvalidArgumentError: One of them is, and nobody knows the network.
+    """
+    if model is None and isinstance(validate, Validation):
+        model = validate.model
+    for name, wanted in needing.items():
+        if wanted and model is None:
+            raise InvalidArgumentError(
+                f"{name}=True needs the network: pass model=, or validate=lr_gym.validation(model, ...)"
+            )
+    return model
 
 
 def brake_factor(brake: bool | float, agent: Agent) -> float | None:

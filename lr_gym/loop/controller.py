@@ -8,7 +8,6 @@ by you.
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,16 +32,12 @@ from lr_gym.loop.course import BACK_OFF, Course, Interval
 from lr_gym.loop.gauge import Gauge, Validate
 from lr_gym.loop.groups import Groups
 from lr_gym.loop.losses import as_loss
+from lr_gym.loop.notices import Notices
 from lr_gym.loop.plot import draw
-from lr_gym.loop.validate import Validation
 from lr_gym.loop.weights import Weights
 
 #: Stands for a length that nobody knows where a number is needed: the training is at its beginning for ever.
 ENDLESS = 2**62
-
-
-class LRControllerWarning(UserWarning):
-    """Something about a training that its owner should know."""
 
 
 class LRController(LRScheduler):
@@ -118,7 +113,7 @@ class LRController(LRScheduler):
                 (`lr_gym.control.brake`). A number is that factor, and holds any agent back; False for no brake.
             restore: Where an interval breaks the training (a loss is not finite or above the ceiling; the training loss
                 goes up and nothing is learned; the outputs no longer depend on the input), go back to the weights and
-                the optimizer's state of its beginning, and go on with a tenth of its learning rate. Keeps one copy.
+                the optimizer's state of its beginning, and go on with a tenth of its learning rate. Keeps copies.
             keep_best: Keep a copy of the model's state with the lowest validation loss, for `best_state_dict`.
             look_ahead: What agents that look ahead try updates on: `lr_gym.look_ahead(model, loss, inputs, targets)`.
             loss_ceiling: A loss above it counts as diverged.
@@ -144,16 +139,8 @@ class LRController(LRScheduler):
         self._decisions, length = arguments.intervals(self.agent, total_updates, decisions, decision_interval)
         self._groups = Groups(optimizers)
         self.base_lrs = [float(group["initial_lr"]) for group in self._groups.groups]
-        self._low = self._settings.min_lr if min_lr is None else min_lr
-        self._high = self._settings.max_lr if max_lr is None else max_lr
-        self._check_bounds()
-        if model is None and isinstance(validate, Validation):
-            model = validate.model
-        for name, wanted in (("restore", restore), ("keep_best", keep_best)):
-            if wanted and model is None:
-                raise InvalidArgumentError(
-                    f"{name}=True needs the network: pass model=, or validate=lr_gym.validation(model, ...)"
-                )
+        self._low, self._high = arguments.bounds(self._settings, self.lr, min_lr, max_lr)
+        model = arguments.known_model(model, validate, restore=restore, keep_best=keep_best)
         self._weights = None if model is None else Weights(model, optimizers)
         self._restore, self._keep_best = bool(restore), bool(keep_best)
         final_weight = arguments.observed_weight(final_layer, model, self.agent)
@@ -170,21 +157,12 @@ class LRController(LRScheduler):
         if lacks and agents.is_laid_out(self.agent):
             begin(self.agent, self._watched)  # what it cannot do without, it says now
 
-    def _check_bounds(self) -> None:
-        check_number("min_lr", self._low, 0, self._high, low_open=True, high_open=True)
-        self._settings.check_lr(self.lr, "the optimizer's learning rate")
-        if not self._low <= self.lr <= self._high:
-            raise InvalidArgumentError(
-                f"the optimizer's learning rate {self.lr:g} must lie in [min_lr, max_lr] = "
-                f"[{self._low:g}, {self._high:g}]"
-            )
-
     def _begin(self, lr: float) -> None:
         """Begin with a training of which nothing is known but the untrained network."""
         self._seen = 0  # updates whose losses were collected
         self._pending: list[Tensor] = []  # losses since the last update
         self._last_loss: Callable[[], Any] = lambda: None  # the last one handed over, if it is still there
-        self._warned: set[str] = set()
+        self._notices = Notices()
         self._start_lr = lr
         total = self._clock.total
         epoch = self._clock.length * 5 if total is None else total / 10
@@ -236,8 +214,8 @@ class LRController(LRScheduler):
         check_whole("total_updates", total)
         if agents.is_laid_out(self.agent):
             raise InvalidArgumentError(
-                f"total_updates cannot change: {type(self.agent).__name__} is laid out for the whole training when it "
-                "begins; make a new LRController"
+                f"total_updates cannot change: {type(self.agent).__name__} may be laid out for the whole training when "
+                "it begins, as schedules are; make a new LRController"
             )
         length = self._clock.length if self._decisions is None else max(1.0, total / self._decisions)
         self._clock.change(length, int(total))
@@ -294,11 +272,7 @@ class LRController(LRScheduler):
         if not clock.due():
             return False
         if clock.over and self._course.ended:
-            self._warn(
-                "too long",
-                f"training goes on beyond total_updates={clock.total}: the learning rate stays {self.lr:g}; "
-                "controller.total_updates = ... changes the length",
-            )
+            self._notices.too_long(clock.total, self.lr)
             return False
         if self._looks_at_validation and self._gauge.waits():
             return False
@@ -325,8 +299,12 @@ class LRController(LRScheduler):
         restored = wrong is not None and self._copy is not None
         if restored:
             self._gauge.predictions = predictions
-        self._say_what_is_wrong(wrong)
-        self._notice_others()
+        if wrong is not None and self._copy is None:
+            self._notices.diverged(self.updates, wrong)
+        elif wrong is not None:
+            self._notices.restored(self.updates, wrong, self.lr, max(self._low, self.lr / BACK_OFF))
+        if (found := self._groups.found()) is not None:
+            self._notices.somebody_else(found, self.lr)
         interval = Interval(self.updates, measurement, restored, self._clock.over)
         if self._copy is not None and self._weights is not None:
             if restored:
@@ -341,56 +319,16 @@ class LRController(LRScheduler):
         self._seen = self.updates
         return decided
 
-    def _say_what_is_wrong(self, wrong: str | None) -> None:
-        if wrong is None:
-            return
-        if self._copy is None:
-            self._warn(
-                "diverged",
-                f"after {self.updates} updates the training has diverged: {wrong}; start it from a smaller learning "
-                "rate, or pass restore=True",
-            )
-        elif self.lr <= self._low:
-            self._warn(
-                "at the bottom", f"after {self.updates} updates, at the smallest learning rate {self.lr:g}: {wrong}"
-            )
-        else:
-            self._warn(
-                f"restored {self.updates}",
-                f"after {self.updates} updates at a learning rate of {self.lr:g}: {wrong}; back to where this interval "
-                f"began, with {max(self._low, self.lr / BACK_OFF):g}",
-            )
-
-    def _notice_others(self) -> None:
-        if (found := self._groups.found()) is not None:
-            self._warn(
-                "somebody else",
-                f"somebody else has set the learning rate to {found:g}, another scheduler perhaps: take it away, or it "
-                f"undoes what this controller decides; the next interval begins from {self.lr:g}",
-            )
-
-    def _warn(self, kind: str, message: str) -> None:
-        """Warn, once of each kind."""
-        if kind not in self._warned:
-            self._warned.add(kind)
-            warnings.warn(message, LRControllerWarning, stacklevel=5)
-
     # -- what happened -----------------------------------------------------------------------------------------------
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """Updates, lr, train_loss, val_loss and restored of every interval, oldest first. The lr is the interval's."""
-        names = ("lr", "train_loss", "val_loss")
-        return [
-            {"updates": ended.updates}
-            | {name: getattr(ended.measurement.features, name) for name in names}
-            | {"restored": ended.restored}
-            for ended in self._course.intervals
-        ]
+        return [interval.entry() for interval in self._course.intervals]
 
     def as_dict(self) -> dict[str, float]:
         """Return the last entry of `history` under names for a logger; empty before the first interval has ended."""
-        last = self.history[-1] if self.history else {}
+        last = self._course.intervals[-1].entry() if self._course.intervals else {}
         return {f"lr_controller/{name}": float(value) for name, value in last.items()}
 
     def plot(self, path: str | Path | None = None) -> Any:
@@ -484,9 +422,5 @@ class LRController(LRScheduler):
         if saved["copy"] is not None and self._copy is not None:
             self._copy = saved["copy"]
         if self.lr != saved["lr"]:
-            self._warn(
-                "otherwise",
-                f"the agent decides otherwise than when the state was saved: {self.lr:g} in place of {saved['lr']:g}; "
-                "the saved learning rate is kept until the next decision",
-            )
+            self._notices.decides_otherwise(self.lr, saved["lr"])
             self.lr = saved["lr"]

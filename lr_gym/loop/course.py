@@ -35,6 +35,12 @@ class Interval(NamedTuple):
     restored: bool = False
     last: bool = False
 
+    def entry(self) -> dict[str, Any]:
+        """Return what a history says of it: updates, lr, train_loss, val_loss, restored."""
+        names = ("lr", "train_loss", "val_loss")
+        measured = {name: getattr(self.measurement.features, name) for name in names}
+        return {"updates": self.updates} | measured | {"restored": self.restored}
+
 
 class Course:
     """Goes through the intervals of a training.

@@ -56,6 +56,10 @@ def of_gauge(gauge: Gauge) -> dict[str, Any]:
     }
 
 
+#: What `of_gauge` returns.
+_GAUGE = ("untrained", "start", "now", "predictions", "best", "best_weights", "losses", "val_loss")
+
+
 def begin_gauge(saved: dict[str, Any], gauge: Gauge) -> None:
     """Let a gauge begin with the untrained network of a state."""
     device = gauge.predictions.device  # the state may have been loaded onto another one
@@ -81,6 +85,7 @@ def checked(state: Any) -> dict[str, Any]:
         kept = state["copy"]
         read = {
             "intervals": [_interval(entry) for entry in state["intervals"]],
+            "gauge": {name: state["gauge"][name] for name in _GAUGE},
             "copy": None if kept is None else Copy(list(kept["tensors"]), list(kept["optimizers"])),
         }
         needed = (

@@ -87,6 +87,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the results")
     out: Path = parser.parse_args().out
     by_name = {name: found for name in TRAININGS if (found := results(out, name))}
+    if not by_name:
+        parser.error(f"{out} holds no results; python -m scripts.own_loops.run NAME --out {out} makes some")
     scores = {
         "test loss of the best weights by validation loss": "best_test_loss",
         "test loss of the last weights": "last_test_loss",

@@ -58,6 +58,11 @@ def adamw(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
     return torch.optim.AdamW(parameters, lr=lr)
 
 
+def sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    """Return SGD without momentum."""
+    return torch.optim.SGD(parameters, lr=lr)
+
+
 def momentum(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
     """Return SGD with a momentum of 0.9."""
     return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
@@ -114,6 +119,15 @@ def friedman(seed: int) -> Training:
     return Training(model, functional.mse_loss, shuffled(*train, 32, seed), validation, test, adamw, 3000)
 
 
+def blobs(seed: int) -> Training:
+    """Two clouds of points that a line separates, whose loss goes to zero: a perceptron of 16 units, SGD, batch 32."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(2400) % 2
+    train, validation, test = parts(torch.randn(2400, 2, generator=generator) + 6 * y[:, None], y, 400, 1600)
+    model = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+    return Training(model, functional.cross_entropy, shuffled(*train, 32, seed), validation, test, sgd, 500)
+
+
 def cylinder_bell_funnel(examples: int, seed: int) -> Examples:
     """Return noisy curves of 128 points and their kind (Saito, 1994): a plateau, a rise, or a fall."""
     rng = np.random.default_rng(seed)
@@ -161,7 +175,7 @@ def mnist(seed: int, updates: int) -> Training:
 class Block(nn.Module):
     """A layer of GPT-2: attention to what came before, then a perceptron, each after a normalisation."""
 
-    def __init__(self, width: int, heads: int, context: int) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads, self.norms = heads, nn.ModuleList(nn.LayerNorm(width, bias=False) for _ in range(2))
         self.attend, self.project = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
@@ -185,7 +199,7 @@ class Transformer(nn.Module):
     def __init__(self, tokens: int, width: int = 128, heads: int = 4, layers: int = 4, context: int = 64) -> None:
         super().__init__()
         self.tokens, self.places = nn.Embedding(tokens, width), nn.Embedding(context, width)
-        self.blocks = nn.Sequential(*(Block(width, heads, context) for _ in range(layers)))
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
         self.norm, self.head = nn.LayerNorm(width, bias=False), nn.Linear(width, tokens, bias=False)
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
@@ -242,6 +256,7 @@ TRAININGS: dict[str, Callable[[int], Training]] = {
     "autoencoder": autoencoder,
     "friedman": friedman,
     "curves": curves,
+    "blobs": blobs,
     **{f"mnist-{updates}": lambda seed, updates=updates: mnist(seed, updates) for updates in (500, 1000, 2000, 5000)},
     "shakespeare": shakespeare,
 }

@@ -101,12 +101,12 @@ def test_a_controller_that_does_not_observe_progress_needs_no_length() -> None:
     about = tiny.description()
     names = ("features", "low", "high", "mean", "variance")
     controller = tiny.controller(**{name: getattr(about, name)[:-1] for name in names})
-    loop.run(
-        loop.controller(
-            controller, total_updates=None, decisions=None, decision_interval=5, validate=loop.validation()
-        ),
-        30,
+    found = loop.controller(
+        controller, total_updates=None, decisions=None, decision_interval=5, validate=loop.validation()
     )
+    lrs = loop.run(found, 30)
+    assert [entry["updates"] for entry in found.history] == [5, 10, 15, 20, 25, 30]
+    assert len(set(lrs)) > 1
 
 
 def test_an_interval_in_updates() -> None:

@@ -65,7 +65,7 @@ def test_a_compiled_update_is_compiled_once() -> None:
         counted.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     assert controller.updates == 40
     assert len({entry["lr"] for entry in controller.history}) > 5
-    assert counted[-1] == counted[5]  # the first updates make the optimizer's state
+    assert counted[-1] == counted[5] > 0  # the first updates make the optimizer's state
 
 
 def test_a_compiled_network_is_compiled_once() -> None:
@@ -76,7 +76,7 @@ def test_a_compiled_network_is_compiled_once() -> None:
     loop.run(controller, 5)
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     loop.run(controller, 35)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before > 0
     assert len({entry["lr"] for entry in controller.history}) > 5
 
 

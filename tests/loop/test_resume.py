@@ -51,7 +51,8 @@ def test_states_that_do_not_fit() -> None:
         match="with total_updates=50 and intervals of 5 updates, this controller was made with 40 and 4",
     ):
         controller.load_state_dict(state)
-    for other in ({}, {"format": "other", "version": 1}, {"base_lrs": [0.1]}, state | {"intervals": [{}]}):
+    damaged = (state | {"intervals": [{}]}, state | {"gauge": {}}, {"base_lrs": [0.1]})
+    for other in ({}, {"format": "other", "version": 1}, *damaged):
         with pytest.raises(FileFormatError, match="this is no state of an LRController"):
             controller.load_state_dict(other)
 

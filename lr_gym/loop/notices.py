@@ -1,0 +1,64 @@
+"""What the owner of a training should know, as warnings, each kind once."""
+
+from __future__ import annotations
+
+import warnings
+
+
+class LRControllerWarning(UserWarning):
+    """Something about a training that its owner should know."""
+
+
+class Notices:
+    """The warnings of one training."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def diverged(self, updates: int, wrong: str) -> None:
+        """Say that a training is broken, which nobody mends."""
+        self._say(
+            "diverged",
+            f"after {updates} updates the training has diverged: {wrong}; start it from a smaller learning rate, or "
+            "pass restore=True",
+        )
+
+    def restored(self, updates: int, wrong: str, lr: float, next_lr: float) -> None:
+        """Say that a training was broken at a learning rate, and goes on from where the interval began."""
+        if next_lr >= lr:
+            self._say("at the bottom", f"after {updates} updates, at the smallest learning rate {lr:g}: {wrong}")
+            return
+        self._say(
+            f"restored {updates}",
+            f"after {updates} updates at a learning rate of {lr:g}: {wrong}; back to where this interval began, with "
+            f"{next_lr:g}",
+        )
+
+    def somebody_else(self, found: float, lr: float) -> None:
+        """Say that the learning rate was set by somebody else."""
+        self._say(
+            "somebody else",
+            f"somebody else has set the learning rate to {found:g}, another scheduler perhaps: take it away, or it "
+            f"undoes what this controller decides; the next interval begins from {lr:g}",
+        )
+
+    def too_long(self, total: int | None, lr: float) -> None:
+        """Say that a training goes on beyond its length."""
+        self._say(
+            "too long",
+            f"training goes on beyond total_updates={total}: the learning rate stays {lr:g}; "
+            "controller.total_updates = ... changes the length",
+        )
+
+    def decides_otherwise(self, lr: float, saved: float) -> None:
+        """Say that an agent does not end up where it was when a state was saved."""
+        self._say(
+            "otherwise",
+            f"the agent decides otherwise than when the state was saved: {lr:g} in place of {saved:g}; the saved "
+            "learning rate is kept until the next decision",
+        )
+
+    def _say(self, kind: str, message: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            warnings.warn(message, LRControllerWarning, stacklevel=5)
