@@ -88,11 +88,13 @@ class ActorNetwork:
             hidden, state = self._remember(self._lstm, x, state, starts)
         outputs = self._linear("action_net", hidden)
         if "log_std" in self._weights:
-            deviation = torch.ones_like(outputs) * self._weights["log_std"].exp()
-            actions = outputs if deterministic else Normal(outputs, deviation).rsample()
+            actions = outputs if deterministic else self._drawn(outputs)
             return np.clip(actions.numpy(), np.float32(-1), np.float32(1)), state
         choices = Categorical(logits=outputs)
         return (choices.probs.argmax(1) if deterministic else choices.sample()).numpy(), state  # type: ignore[no-untyped-call]
+
+    def _drawn(self, mean: Tensor) -> Tensor:
+        return Normal(mean, torch.ones_like(mean) * self._weights["log_std"].exp()).rsample()
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         return F.linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])

@@ -115,8 +115,8 @@ class Gauge:
         evaluation = self._evaluation()
         device = evaluation.loss.device
         seen = ["train_loss"] * bool(self.losses) + ["val_loss"] * (not self.waits())
-        losses = [loss.to(device, torch.float32) for loss in self.losses] or [torch.tensor(math.nan, device=device)]
-        numbers = self._meter.numbers(torch.stack(losses), evaluation, self._weight(device))
+        losses = _stacked(self.losses, device) if self.losses else torch.full((1,), math.nan, device=device)
+        numbers = self._meter.numbers(losses, evaluation, self._weight(device))
         varies = variation(evaluation.predictions)
         host = mean_over_processes(torch.cat([numbers, varies[None]])).cpu().numpy()
         self.losses, self.val_loss = [], None
@@ -149,6 +149,13 @@ class Gauge:
         if self._final_weight is None:
             return torch.zeros(1, device=device)
         return whole(self._final_weight.detach()).to(device).float()
+
+
+def _stacked(losses: list[Tensor], device: torch.device) -> Tensor:
+    """Return losses as one tensor on a device, in single precision."""
+    if len({loss.device for loss in losses}) > 1:  # numbers are on the host
+        losses = [loss.to(device) for loss in losses]
+    return torch.stack(losses).to(device, torch.float32)
 
 
 def _pair(returned: Any) -> tuple[Tensor, Tensor]:

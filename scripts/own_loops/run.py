@@ -198,9 +198,7 @@ def main() -> None:
     """Run a training with every rule, from every start, with every seed."""
     parser = cli.Parser(prog="python -m scripts.own_loops.run", description=__doc__.split("\n\n")[0])
     parser.add_argument("training", choices=list(trainings.TRAININGS), nargs="+")
-    parser.add_argument(
-        "--seeds", type=cli.whole_number(1), default=5, help="runs of each, with the seeds 0, 1, ... (default: 5)"
-    )
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each, with the seeds 0, 1, ... (default: 5)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     arguments = parser.parse_args()
     check_whole("--seeds", arguments.seeds)

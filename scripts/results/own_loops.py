@@ -2,11 +2,11 @@
 
 from scripts.recipes import Recipe
 
-TRAININGS = "digits autoencoder friedman curves mnist-500 mnist-1000"
+TRAININGS = "digits autoencoder friedman curves blobs mnist-500 mnist-1000"
 
 RECIPE = Recipe(
     about="the controller in plain training loops that are not tasks of the package",
-    time="an hour or two on one core",
+    time="70 minutes on one core of a machine with other work",
     commands=(
         f"python -m scripts.own_loops.run {TRAININGS} --out OUT",
         "python -m scripts.own_loops.tables OUT",
