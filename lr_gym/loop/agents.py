@@ -9,8 +9,8 @@ import numpy as np
 
 from lr_gym.control import ControlSettings, as_agent
 from lr_gym.control.agent import Agent
-from lr_gym.control.controller import Controller, is_shipped
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.control.controller import Controller, is_shipped, shipped
+from lr_gym.errors import InvalidArgumentError, UnknownNameError
 from lr_gym.registry import resolve_reference
 
 
@@ -42,6 +42,9 @@ def _named(word: str | Path) -> Any:
     if is_shipped(word) or Path(word).is_dir() or isinstance(word, Path):
         return Controller.load(word)
     # By reference: the core and the loop do not depend on the agents, which stand above them.
+    known = [*resolve_reference("lr_gym.agents:names", "agent")(), *shipped()]
+    if word not in known:
+        raise UnknownNameError.of("agent or controller", word, known)
     return resolve_reference("lr_gym.agents:make", "agent")(word)
 
 

@@ -37,13 +37,22 @@ def as_optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
     return [unwrapped(one) for one in optimizers]
 
 
-def check_sight(agent: Agent, validated: bool) -> None:
-    """Check that a saved controller gets to see what it looks at.
+def check_sight(agent: Agent, validate: Any) -> None:
+    """Check that an agent gets to see what it looks at.
+
+    Args:
+        agent: The agent.
+        validate: What evaluates; None where nothing does.
 
     Raises:
-        InvalidArgumentError: It looks at validation examples, and there are none.
+        InvalidArgumentError: `validate` is no function; or a saved controller looks at validation examples, and there
+            are none.
     """
-    if isinstance(agent, Controller) and looks_at_validation(agent) and not validated:
+    if not (validate is None or callable(validate)):
+        raise InvalidArgumentError(
+            f"validate must be a function that returns the mean loss and the outputs, got {validate!r}"
+        )
+    if isinstance(agent, Controller) and looks_at_validation(agent) and validate is None:
         raise InvalidArgumentError(
             "this controller looks at validation losses and predictions: pass validate=lr_gym.validation(model, loss, "
             "x_val, y_val), or a function that returns the mean loss and the outputs; without validation data take "

@@ -129,7 +129,7 @@ class LRController(LRScheduler):
         optimizers = arguments.as_optimizers(optimizer)
         self.optimizer = optimizers[0]
         self.agent, self._settings = agents.find_agent(agent)
-        arguments.check_sight(self.agent, validate is not None)
+        arguments.check_sight(self.agent, validate)
         self._looks_at_validation = agents.looks_at_validation(self.agent)
         check_number("loss_ceiling", loss_ceiling, 0, low_open=True)
         if updates_per_epoch is not None:

@@ -238,6 +238,7 @@ def test_another_scheduler_is_noticed() -> None:
         ({"loss_ceiling": 0}, "loss_ceiling must lie in"),
         ({"min_lr": 1.0, "max_lr": 0.5}, "min_lr must lie in"),
         ({"final_layer": "head"}, "final_layer by name needs model="),
+        ({"validate": 3}, "validate must be a function that returns the mean loss and the outputs, got 3"),
         ({"validate": lambda: 1.0}, "validate must return the mean loss and the outputs, two tensors; got float"),
     ],
 )
@@ -251,8 +252,9 @@ def test_names_and_folders(tmp_path: Path) -> None:
     tiny.controller().save(tmp_path)
     controller = loop.controller(tmp_path, validate=loop.validation())
     loop.run(controller, 12)
-    with pytest.raises(UnknownNameError, match="Did you mean 'cosine'"):
-        loop.controller("cosin")
+    for word, meant in (("cosin", "cosine"), ("univrsal", "universal")):
+        with pytest.raises(UnknownNameError, match=f"no agent or controller is named '{word}'. Did you mean '{meant}'"):
+            loop.controller(word)
     with pytest.raises(FileFormatError, match="no controller in"):
         loop.controller(tmp_path / "none")
     with pytest.raises(
