@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lr_gym.errors import FileFormatError
-from lr_gym.evaluation.cells import Cell, Failure
+from lr_gym.evaluation.cells import Failure, Job
 from lr_gym.evaluation.matrix import Workers
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.files import read_json
@@ -34,25 +34,11 @@ class Archive(Workers):
     def __init__(self) -> None:
         super().__init__(1, in_process=True)
 
-    def attempt(
-        self,
-        cells: Sequence[Cell],
-        folder: Path | None = None,
-        on_outcome: Callable[[Cell, Rollout | Failure], None] | None = None,
-    ) -> list[Rollout | Failure]:
-        """Return the records of cells.
-
-        Args:
-            cells: The episodes.
-            folder: Where records are kept.
-            on_outcome: Called with every cell and its record.
+    def _outcomes(self, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Rollout | Failure]]:
+        """Refuse the first job, whose record is not there.
 
         Raises:
-            FileFormatError: A record is missing or damaged.
+            FileFormatError: There is a job.
         """
-        outcomes: list[Rollout | Failure] = []
-        for cell in cells:
-            outcomes.append(read_record((folder or Path()) / cell.record, str(cell)))
-            if on_outcome is not None:
-                on_outcome(cell, outcomes[-1])
-        return outcomes
+        for number, job in jobs.items():
+            yield number, read_record(job.record or Path(), str(job.cell))

@@ -32,7 +32,6 @@ class Workers:
             count: Worker processes, each with one torch thread.
             in_process: Start none and run cells here, one after another.
             modules: What registers something that cells need, for `lr_gym.registry.register_from`, in each worker.
-            modules: Modules that each worker imports first, because they register something that cells need.
             timeout: Seconds that a cell may take, with what a fresh worker must import for it, which is several; one
                 that takes longer has failed. None for any number.
 
@@ -117,13 +116,16 @@ class Workers:
             if known is not None:
                 take(index, known)
         missing = {index: job for index, job in enumerate(jobs) if index not in outcomes}
-        if self._in_process:
-            for index, job in missing.items():
-                take(index, job())
-        else:
-            for index, outcome in self._in_workers(missing):
-                take(index, outcome)
+        for index, outcome in self._outcomes(missing):
+            take(index, outcome)
         return [outcomes[index] for index in range(len(jobs))]
+
+    def _outcomes(self, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Rollout | Failure]]:
+        """Run jobs whose records are not there, and yield every outcome with the job's number."""
+        if self._in_process:
+            yield from ((number, job()) for number, job in jobs.items())
+        else:
+            yield from self._in_workers(jobs)
 
     def _in_workers(self, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Rollout | Failure]]:
         """Run jobs in processes and yield every outcome with the job's number.
