@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 280) -> None:
@@ -17,6 +19,17 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 280) -
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.02)
+
+
+def side_by_side(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]], seconds: float = 250) -> None:
+    """Call an importable function in several processes at once, one for each tuple of arguments; each must succeed."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=work, args=given) for given in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(seconds)
+        assert process.exitcode == 0
 
 
 def children(pid: int) -> list[int]:

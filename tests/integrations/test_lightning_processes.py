@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from programs import side_by_side
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -84,14 +84,8 @@ def test_two_processes_of_lightning_decide_as_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
     places = [(0, 2), (1, 2), (0, 1)]
-    processes = [context.Process(target=work, args=(*place, port, str(tmp_path))) for place in places]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(250)
-        assert process.exitcode == 0
+    side_by_side(work, [(*place, port, str(tmp_path)) for place in places])
     first, second, alone = (torch.load(tmp_path / f"{rank} of {count}.pt") for rank, count in places)
     assert first == second
     for entry, expected in zip(first, alone, strict=True):

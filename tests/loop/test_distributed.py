@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from programs import side_by_side
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -56,13 +56,7 @@ def work(rank: int, folder: str, wrapped: str) -> None:
 
 @pytest.mark.parametrize("wrapped", ["replicated", "sharded"])
 def test_two_processes_decide_as_one(tmp_path: Path, wrapped: str) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(rank, str(tmp_path), wrapped)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(200)
-        assert process.exitcode == 0
+    side_by_side(work, [(rank, str(tmp_path), wrapped) for rank in (0, 1)])
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert first == second
     alone = train(0, 1, "", wrapped)
