@@ -46,6 +46,7 @@ def train(rank: int, world: int, folder: str, wrapped: str) -> list[dict[str, An
         optimizer.step()
         controller.step(loss)
     if world > 1:
+        torch.distributed.barrier()  # or gloo's threads may end after the other side has gone, and abort
         torch.distributed.destroy_process_group()
     return controller.history
 
