@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 
+from lr_gym import trust
 from lr_gym.checks import check_choice, check_number, check_whole
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.tasks import Task, TaskFamily
@@ -186,20 +187,30 @@ class TrainConfig:
         return dataclasses.asdict(self) | {"task": self.task.to_dict(), "validation": validation}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+    def from_dict(cls, values: Mapping[str, Any], *, only_to_look_at: bool = False) -> TrainConfig:
         """Build settings from what `to_dict` returned.
 
+        Args:
+            values: The fields.
+            only_to_look_at: As for `Task.from_dict`.
+
         Raises:
-            FileFormatError: A field is missing or unknown.
+            FileFormatError: A field is missing or unknown, or it names code that this process has no reason to run.
+            InvalidArgumentError: A value makes no sense.
         """
+
+        def read(described: Mapping[str, Any], kind: type[Task | TaskFamily]) -> Task | TaskFamily:
+            return kind.from_dict(described, only_to_look_at=only_to_look_at)
+
         try:
             task, validation = values["task"], values.get("validation")
-            read = {
-                "task": TaskFamily.from_dict(task) if "base" in task else Task.from_dict(task),
-                "validation": None if validation is None else TaskFamily.from_dict(validation),
+            parts = {
+                "task": read(task, TaskFamily if "base" in task else Task),
+                "validation": None if validation is None else read(validation, TaskFamily),
             }
-            return cls(**{**values, **read})
-        except (TypeError, KeyError) as error:
+            with trust.reading():
+                return cls(**{**values, **parts})
+        except (TypeError, KeyError, AttributeError) as error:
             raise FileFormatError(f"not settings of this version: {error}") from error
 
 

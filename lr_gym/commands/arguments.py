@@ -77,6 +77,9 @@ class Train:
     plugins: list[str] | None = cli.option(
         "Python files that register tasks or data of your own", many=True, metavar="FILE"
     )
+    trust: list[str] | None = cli.option(
+        "with --resume: modules whose code the run's files may name as parts of its task", many=True, metavar="MODULE"
+    )
     out: str | None = cli.option("folder of the run (default: a new one under runs/)", metavar="DIR")
     resume: str | None = cli.option("continue the run in this folder with its own settings", metavar="DIR")
     data: str | None = _data()

@@ -33,7 +33,7 @@ from lr_gym.tasks import TASKS, Task
 from lr_gym.tasks.data import DATA
 from lr_gym.tasks.losses import LOSSES, OPTIMIZERS
 from lr_gym.tasks.models import MODELS
-from lr_gym.tasks.task import REFERENCES
+from lr_gym.trust import REFERENCES, trust
 
 GROUP = "lr_gym.plugins"
 
@@ -136,6 +136,7 @@ def load(files: Sequence[str], warn: Callable[[str], None] | None = None) -> Plu
 
 
 def _file(file: Path) -> Plugin:
+    trust(file.stem)
     return Plugin(file.stem, hashlib.sha256(file.read_bytes()).hexdigest())
 
 
@@ -154,6 +155,7 @@ def _installed(entry: EntryPoint) -> InstalledPlugin:
     reference = f"{entry.module}:{entry.attr}" if entry.attr else entry.module
     try:
         register_from(reference)
+        trust(_package(entry.module))
         package = _package(entry.module)
         digest = _digest(package)
     except (Exception, SystemExit) as error:  # whatever somebody else's code raises

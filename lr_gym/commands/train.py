@@ -29,6 +29,7 @@ from lr_gym.evaluation import Workers
 from lr_gym.processes import available_cores
 from lr_gym.provenance import provenance
 from lr_gym.tasks import TaskFamily
+from lr_gym.trust import trust
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,12 @@ def prepare(arguments: Train) -> Job:
     if arguments.data is not None:
         cli.use_data_root(arguments.data)
     loaded = plugins.load(arguments.plugins or ())
+    if arguments.trust is not None and arguments.resume is None:
+        raise InvalidArgumentError(
+            "--trust is for --resume: a new run names its code itself, with --override or --plugins"
+        )
+    for module in arguments.trust or ():
+        trust(module)
     config, out, checkpoint = _continued(arguments) if arguments.resume is not None else _new(arguments)
     workers = min(arguments.workers or available_cores(), len(env_makers(config)))
     return Job(config, out, checkpoint, workers, loaded)
@@ -71,7 +78,7 @@ def prepare(arguments: Train) -> Job:
 
 def _continued(arguments: Train) -> tuple[TrainConfig, Path, checkpoints.Checkpoint]:
     """Return settings, folder and state of a run that has begun."""
-    free = ("resume", "data", "workers", "plugins")
+    free = ("resume", "data", "workers", "plugins", "trust")
     fixed = [f.name for f in dataclasses.fields(arguments) if f.name not in free]
     given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(arguments, name) is not None]
     if given:

@@ -32,7 +32,7 @@ def report_training(folder: Path, values: Mapping[str, Any], console: Console) -
         FileFormatError: `results.json`, the controller or a record is missing, damaged or of another version.
     """
     try:
-        config = TrainConfig.from_dict(values["provenance"]["settings"])
+        config = TrainConfig.from_dict(values["provenance"]["settings"], only_to_look_at=True)
         progression = _progression(values)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise FileFormatError(f"{folder / FILE} is not what train leaves: {error!r}") from error

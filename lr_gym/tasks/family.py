@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from lr_gym import trust
 from lr_gym.errors import FileFormatError, InvalidArgumentError
-from lr_gym.tasks.task import REFERENCES, Task
+from lr_gym.tasks.task import Task
+from lr_gym.trust import REFERENCES
 
 #: What an entry of an axis may hold beyond a task's fields.
 RANGE = "initial_lr_range"
@@ -146,16 +148,26 @@ class TaskFamily:
         return values
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TaskFamily:
-        """Build a family from what `to_dict` returned. Imports nothing.
+    def from_dict(cls, values: Mapping[str, Any], *, only_to_look_at: bool = False) -> TaskFamily:
+        """Build a family from what `to_dict` returned. Imports nothing that a file has named and nobody else.
+
+        Args:
+            values: The fields.
+            only_to_look_at: As for `Task.from_dict`.
 
         Raises:
-            FileFormatError: A field is missing or unknown.
+            FileFormatError: A field is missing or unknown, or it names code that this process has no reason to run.
             InvalidArgumentError: A value makes no sense.
         """
         try:
-            return cls(**{**values, "base": Task.from_dict(values["base"])})
-        except (TypeError, KeyError) as error:
+            if not only_to_look_at:
+                for entry in itertools.chain.from_iterable(values.get("axes", ())):
+                    if isinstance(entry, Mapping):
+                        trust.check(entry, "the family")
+            base = Task.from_dict(values["base"], only_to_look_at=only_to_look_at)
+            with trust.reading():
+                return cls(**{**values, "base": base})
+        except (TypeError, KeyError, AttributeError) as error:
             raise FileFormatError(f"not a family of this version of lr_gym: {error}") from error
 
 

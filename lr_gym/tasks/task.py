@@ -8,11 +8,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lr_gym import trust
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.registry import reference_to
+from lr_gym.trust import REFERENCES
 
-#: Fields that name a class or function.
-REFERENCES = ("model", "loss", "optimizer")
 _OPTIONS = ("model_options", "loss_options", "optimizer_options")
 
 
@@ -82,6 +82,8 @@ class Task:
             value = getattr(self, field)
             if not isinstance(value, str) or not value:
                 raise InvalidArgumentError(f"{field} must be a name, got {value!r}")
+        for field in REFERENCES:
+            trust.name(str(getattr(self, field)))
         if not (self.final_layer is None or isinstance(self.final_layer, str)):
             raise InvalidArgumentError(f"final_layer must be a layer's dotted name or None, got {self.final_layer!r}")
         for field in ("batch_size", "budget", "decision_interval", "train_size", "validation_size"):
@@ -150,16 +152,24 @@ class Task:
         return values
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Task:
-        """Build a task from what `to_dict` returned. Imports nothing.
+    def from_dict(cls, values: Mapping[str, Any], *, only_to_look_at: bool = False) -> Task:
+        """Build a task from what `to_dict` returned. Imports nothing that a file has named and nobody else.
+
+        Args:
+            values: The fields.
+            only_to_look_at: Take references to code that nobody has named but these values (`lr_gym.trust`): for
+                a task that is shown and never trained.
 
         Raises:
-            FileFormatError: A field is missing or unknown.
+            FileFormatError: A field is missing or unknown, or it names code that this process has no reason to run.
             InvalidArgumentError: A value makes no sense.
         """
         try:
-            return cls(**values)
-        except TypeError as error:
+            if not only_to_look_at:
+                trust.check(values, "the task")
+            with trust.reading():
+                return cls(**values)
+        except (TypeError, AttributeError) as error:
             raise FileFormatError(f"not a task of this version of lr_gym: {error}") from error
 
     def __hash__(self) -> int:

@@ -347,10 +347,15 @@ def test_values_that_are_none(kind: str, values: dict[str, Any]) -> None:
 
 
 def test_reading_imports_nothing() -> None:
-    task = Task.from_dict(toys.toy_task().to_dict() | {"model": "no_such_module:Net"})
+    """What names code that nobody else has named is refused (tests/test_trust.py), or taken to be looked at."""
+    single = toys.toy_task().to_dict() | {"model": "no_such_module:Net"}
     values = ranged([{"model": "toys:NoisyNet"}]).to_dict()
     values["axes"][0][0]["model"] = values["base"]["model"] = "no_such_module:Net"
-    assert TaskFamily.from_dict(values).draws(1)[0].model == task.model
+    for kind, described in ((Task, single), (TaskFamily, values)):
+        with pytest.raises(FileFormatError, match=r"names its model 'no_such_module:Net', which is code to be run"):
+            kind.from_dict(described)
+    task = Task.from_dict(single, only_to_look_at=True)
+    assert TaskFamily.from_dict(values, only_to_look_at=True).draws(1)[0].model == task.model
     with pytest.raises(UnknownNameError, match=r"no_such_module:Net.*cannot be imported"):
         Trainee(task, 0, data=toys.tiny_data())
 
