@@ -35,7 +35,7 @@ else:
     ]
 
     def _ppo(controller: str | Path) -> Controller:
-        """Return a trained controller from its folder, from that of its training run, or by its name in the package."""
+        """Return a trained controller: by its folder, its training run's folder, or its name in the package."""
         return Controller.load(controller)
 
     AGENTS.register("ppo", _ppo)

@@ -141,8 +141,8 @@ class AutoLRAgent(PeriodicAgent):
                 that is L(theta) itself, which then costs nothing extra.
             concave: `"edge"` or `"keep"`: where to go if the parabola has no minimum.
             min_factor: Smallest multiplier of a decision; keeps the learning rate positive.
-            max_factor: Largest multiplier of a decision; infinite for none but the clip, which allows a learning rate
-                of 0.1 at a loss of 1, too much for Adam whatever the parabola says.
+            max_factor: Largest multiplier of a decision. If it is infinite, only the clip of equation 3 bounds a
+                decision: at a loss of 1 it allows a learning rate of 0.1, which is too much for Adam.
             direction_batches: Mini-batches whose gradient gives d, with a copy of the optimizer's state.
             first: Updates before the first decision; one window by default.
             rollback: `"rate"`: if the loss drops more slowly than before the change; `"rise"`: only if it rises;
@@ -247,7 +247,7 @@ class AutoLRAgent(PeriodicAgent):
         return False
 
     def _best_lr(self, loss: float) -> float:
-        """Return eta + eps*, from the coming superbatch whose loss here is given."""
+        """Return eta + eps*, fitted on the coming superbatch; `loss` is its loss at the present weights."""
         trainee, eta = self.trainee, self.trainee.lr
         superbatch = trainee.peek_batches(self.superbatch)
         direction = trainee.directions(trainee.peek_batches(self.direction_batches)).update

@@ -15,7 +15,7 @@ from lr_gym.registry import Registry
 from lr_gym.trainee import Trainee
 
 #: Agents that look ahead: they try what the training would do, and take it back.
-LOOKING_AHEAD = ("alr", "autolr", "kim-yu", "line-search", "one-cycle (but with a peak_lr)")
+LOOKING_AHEAD = ("alr", "autolr", "kim-yu", "line-search", "one-cycle (unless peak_lr is given)")
 
 AGENTS: Registry[Callable[..., Agent]] = Registry("agent", "Add one with agents.register(name, factory).")
 
@@ -24,10 +24,11 @@ class FixedAgent(abc.ABC):
     """An agent that was not learned: it names the learning rate it wants, and reaches it as fast as actions allow.
 
     Attributes:
-        env_options: Keyword arguments of `LRTrainingEnv` with which little holds it back: one action may multiply
-            the learning rate by anything between 1e-4 and 1e4. Comparisons run it so.
-        looks_ahead: What it needs to look ahead for, in a few words; empty for an agent that only watches.
-        looks_at_validation: Whether it decides by validation losses: a loop of one's own waits for one.
+        env_options: Keyword arguments of `LRTrainingEnv` that hardly restrict the agent: one action may multiply the
+            learning rate by anything between 1e-4 and 1e4. Comparisons use them.
+        looks_ahead: What it looks ahead for, in a few words; empty for an agent that only watches.
+        looks_at_validation: Whether it decides by validation losses. A training loop of your own then waits for one
+            before each decision.
     """
 
     env_options: ClassVar[Mapping[str, Any]] = {"max_multiplier": 1e4}
@@ -50,7 +51,7 @@ class FixedAgent(abc.ABC):
 
     @property
     def env(self) -> Watched:
-        """The same, by the name that it had when agents were given the environment."""
+        """The same as `watched`, under the name from the time when agents were given the environment."""
         return self.watched
 
     @property
@@ -59,7 +60,7 @@ class FixedAgent(abc.ABC):
 
         Raises:
             EpisodeError: `reset` was not called.
-            LookAheadError: Nobody can look ahead there.
+            LookAheadError: This training does not allow looking ahead.
         """
         trainee: Trainee = self.watched.look_ahead
         return trainee
@@ -71,15 +72,15 @@ class FixedAgent(abc.ABC):
             watched: What is watched of the training; an `LRTrainingEnv`, wrapped or not, shows it too.
 
         Raises:
-            InvalidArgumentError: It is neither.
-            LookAheadError: The agent looks ahead, and nobody can in this training.
+            InvalidArgumentError: `watched` is neither of them.
+            LookAheadError: The agent looks ahead, and this training does not allow it.
         """
         watched = as_watched(watched)
         if self.looks_ahead and not watched.can_look_ahead:
             raise LookAheadError(
-                f"{type(self).__name__} {self.looks_ahead}, which needs a training that can be left and taken up "
-                "again, as LRTrainingEnv's; in your own loop pass look_ahead=lr_gym.look_ahead(model, loss, x, y). "
-                f"Agents that only watch do without: all but {', '.join(LOOKING_AHEAD)}"
+                f"{type(self).__name__} {self.looks_ahead}, which needs a training that can go back to an earlier "
+                "state, like that of LRTrainingEnv; in your own loop pass look_ahead=lr_gym.look_ahead(model, loss, "
+                f"x, y). Agents that only watch do not need it: all except {', '.join(LOOKING_AHEAD)}"
             )
         self._watched = watched
 
@@ -100,7 +101,8 @@ class FixedAgent(abc.ABC):
     def reachable(self, lr: float) -> float:
         """Return the learning rate that the coming interval will have if this one is asked for.
 
-        The nearest that is allowed and one action can reach, to the last bit: actions are single precision.
+        It is the nearest one within the bounds that a single action can reach. It is exact to the last bit, although
+        actions are in single precision.
         """
         actions, now = self.watched.actions, self.watched.lr
         return self.bounded(now * actions.to_multiplier(actions.to_action(self.bounded(lr) / now)))
@@ -118,21 +120,22 @@ class FixedAgent(abc.ABC):
 class PeriodicAgent(FixedAgent):
     """An agent with a cadence of its own: it decides once per period and keeps its learning rate in between.
 
-    A decision is taken at the first decision at or after its time, so any decision interval will do.
+    A period may end between two decisions of the environment; then the agent decides at the second of them. So any
+    decision interval will do.
     """
 
-    #: By default there are at least so many periods in a budget, so that short trainings see decisions too.
+    #: By default a budget has at least this many periods, so that short trainings see decisions too.
     PERIODS: ClassVar[int] = 30
-    #: Epochs in a period as the paper has it; an option of some agents.
+    #: Epochs in a period of the paper; an option of some agents.
     epochs: float = 1.0
 
     def __init__(self, every: float | str | None = None, *, first: float | None = None) -> None:
         """Make the agent.
 
         Args:
-            every: Updates between two decisions, or `"epoch"`. By default what the paper has (`epochs`), but at most
-                a share of the budget (a 30th, or what `PERIODS` says): the papers' trainings have 30 to 200 epochs,
-                a task's may have two.
+            every: Updates between two decisions, or `"epoch"`. The default is the paper's (`epochs`), but at most a
+                share of the budget (a 30th, or one over `PERIODS`): the papers' trainings have 30 to 200 epochs, and
+                those of a task may have only two.
             first: Updates before the first decision; by default one period.
 
         Raises:
@@ -175,7 +178,7 @@ class PeriodicAgent(FixedAgent):
 
     def _periods(self, updates: int, length: float) -> int:
         """Return the periods of some length that have passed since the first decision's time; negative before it."""
-        # A millionth of an update is forgiven, or rounding would delay decisions that are due just now.
+        # Without the millionth of an update, rounding would delay decisions that are due just now.
         return math.floor((updates + 1e-6 - self._start) / length)
 
     def updates_ahead(self) -> int:

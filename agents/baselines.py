@@ -8,7 +8,7 @@
 | constant | the same 8 |
 
 The peaks span the optimizer's usual range: 1e-4 to 0.3 for Adam and its kin, 10 times that for SGD with momentum, and
-30 times for SGD without and for optimizers whose authors advise 1 (up to the env's largest learning rate, 10).
+30 times for plain SGD and for optimizers whose authors advise 1 (up to the env's largest learning rate, 10).
 """
 
 from __future__ import annotations

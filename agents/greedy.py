@@ -45,10 +45,11 @@ class GreedyAgent(FixedAgent):
 
         Args:
             factor: f above, in (0, 1).
-            patience: Losses of one kind in a row that are waited for.
+            patience: Losses of one kind in a row that do not change anything yet; the next one does.
             threshold: Absolute improvement that makes a loss a good one.
             metric: `"train_loss"`, once per update, or `"val_loss"`, once per decision interval.
-            smoothing: Losses in a running mean that is watched in their place; 1 for none (published: off, or 50).
+            smoothing: Number of losses in a running mean, which is then watched instead of the single losses; 1 for
+                no mean (published: off, or 50).
             cooldown: Losses to ignore after the learning rate was lowered.
             warm_up: Losses to ignore after it was raised.
             min_lr: Lower bound within the env's; the env's by default.

@@ -71,7 +71,7 @@ def improvement_score(losses: Floats, loss_before: float) -> Floats:
     """Return by how much each candidate lowers the loss, and zero for those that raise it: our alternative.
 
     The paper's score looks at losses relative to their spread, so that one candidate that fails makes all others look
-    alike. This one does not see how badly a candidate fails. As the paper's, it depends neither on the scale of the
+    alike. This one does not see how badly a candidate fails. Like the paper's, it depends neither on the scale of the
     loss nor on a constant. If no candidate lowers the loss, the best of them gets all the weight.
 
     Args:
@@ -99,7 +99,7 @@ def weighted_geometric_mean(factors: Sequence[float], weights: Floats) -> float:
 
 
 class KimYuAgent(PeriodicAgent):
-    """Multiply the learning rate by a mean of factors, weighted by how the loss liked each of them."""
+    """Multiply the learning rate by a mean of factors, each weighted by the loss after a step with it."""
 
     looks_ahead = "probes learning rates"
 

@@ -13,7 +13,7 @@ Deviations. 1: the authors search before every update, here it is done once per 
 interval; eta_try grows by gamma^(k / n) after k updates. With `decision_interval=1` it is theirs. 2: their d is the
 gradient and they train with SGD only; here d is the update direction of the trainee's optimizer, which for SGD without
 momentum and weight decay is the same. `direction="gradient"` searches along the gradient whatever the optimizer does.
-Where d does not point downhill on B, the learning rate is kept. 3: n is the task's own; theirs is 500 unless told.
+Where d does not point downhill on B, the learning rate is kept. 3: n is the task's own; theirs is 500 by default.
 4: candidates begin at the env's largest learning rate; theirs have no bound.
 """
 

@@ -27,8 +27,8 @@ Metric = Literal["val_loss", "train_loss"]
 class ScheduleAgent(FixedAgent):
     """A PyTorch scheduler as an agent: `ScheduleAgent(functools.partial(StepLR, step_size=30))`.
 
-    A `ReduceLROnPlateau` is stepped once per interval with a loss, every other scheduler once per update. Of what a
-    scheduler says the learning rate is used; momentum, which `OneCycleLR` and `CyclicLR` can set too, is not.
+    A `ReduceLROnPlateau` is stepped once per interval with a loss, every other scheduler once per update. Only the
+    scheduler's learning rate is used, not its momentum, which `OneCycleLR` and `CyclicLR` can set too.
     """
 
     def __init__(self, factory: Callable[..., lr_scheduler.LRScheduler], *, metric: Metric = "val_loss") -> None:
@@ -38,8 +38,8 @@ class ScheduleAgent(FixedAgent):
             factory: Returns a scheduler for an optimizer at the initial lr: `factory(optimizer)`; with a parameter
                 `watched` it is given what is watched of the training, its budget for instance; with a parameter
                 `task` the environment's task. Picklable if the agent is to run in worker processes.
-            metric: What a `ReduceLROnPlateau` watches: `"val_loss"`, or `"train_loss"`, the mean of the interval. Other
-                schedulers watch nothing and leave it at its default.
+            metric: What a `ReduceLROnPlateau` watches: `"val_loss"`, or `"train_loss"`, the mean of the interval. For
+                other schedulers, which watch no loss, leave it at its default.
 
         Raises:
             InvalidArgumentError: An argument makes no sense.
@@ -274,7 +274,7 @@ def plateau(
 
     Args:
         factor: What the learning rate is multiplied by.
-        patience: Intervals without an improvement that are waited for.
+        patience: Intervals without an improvement that do not change anything yet; the next one does.
         threshold: Relative improvement that counts as one.
         metric: `"val_loss"`, or `"train_loss"` for the mean training loss of the interval.
 

@@ -51,7 +51,7 @@ class EpisodeError(LRGymError):
 
 
 class LookAheadError(InvalidArgumentError):
-    """An agent wants to look ahead in a training that cannot be left and taken up again."""
+    """An agent wants to look ahead in a training that cannot go back to an earlier state."""
 
 
 class MissingPackageError(LRGymError, ImportError):

@@ -13,8 +13,8 @@ network, preprocessing (in two variants: its text and the authors' code differ),
 
 Deviations. 1: by default a cycle has `frequency` epochs or a tenth of the budget, whichever is less. The trainings that
 ARC learned from have ten cycles (section 3.2). If it is the tenth, an "epoch" is a third of it (1 / `frequency`): that
-often a validation loss is noted, at the first measurement at or after its time. 2: where a loss of the history is not
-finite the learning rate is lowered. The published network's outputs are all NaN then, and the first class, which is
+often a validation loss is noted, at the first measurement at or after its time. 2: if a loss of the history is not
+finite, the learning rate is lowered. The published network's outputs are all NaN then, so that its first class,
 "raise", counts as the most likely. 3: the learning rate stays within the env's bounds; the paper has none. 4: the
 weights that come with this package are our own, learned from trainings of ours (`train.py`); `weights="arc.h5"` takes
 the authors' file.
@@ -45,7 +45,7 @@ def decide(
 ) -> int:
     """Return the class, an index of `MULTIPLIERS`, that the network finds most likely.
 
-    `LOWER` if a loss is not finite: the network's outputs would be NaN, of which argmax takes the first, "raise".
+    It is `LOWER` if a loss is not finite: the outputs would all be NaN, and argmax would take the first class.
 
     Args:
         network: The network.
@@ -102,12 +102,12 @@ class ARCAgent(PeriodicAgent):
         Args:
             weights: File of the network's weights: `.safetensors`, or the authors' `arc.h5` (needs h5py); by default
                 those that come with the package.
-            frequency: Epochs in a cycle, which is to say validation losses.
+            frequency: Epochs in a cycle, and so validation losses in a cycle.
             every: Updates in a cycle, or `"epoch"`; by default `frequency` epochs, but at most a tenth of the budget.
             first: Updates before the first decision; one cycle by default.
             preprocessing: `"code"` as the authors' code does it, `"paper"` as their text says.
             min_lr: The learning rate is not lowered beyond this; the env's bound by default.
-            max_lr: Nor raised beyond this; the env's bound by default.
+            max_lr: The learning rate is not raised beyond this; the env's bound by default.
 
         Raises:
             InvalidArgumentError: An option is out of range, or h5py is needed and not installed.

@@ -1,8 +1,8 @@
 """Data sets of ARC's training problems: small parts of real ones, and two that are drawn by a program.
 
 Fashion-MNIST comes with the package; MNIST and `tinyshakespeare.txt` (Karpathy 2015) are looked for where all data sets
-are. No example is in two splits, but for three sentences that Shakespeare wrote twice; of `arc-pairs` the pairs are
-new, not the images. Importing this module registers the names.
+are. No example is in two splits, except for three sentences that Shakespeare wrote twice; the splits of `arc-pairs`
+share images, but no pairs. Importing this module registers the names.
 
 | name | inputs | targets | from |
 |---|---|---|---|
@@ -36,7 +36,7 @@ from lr_gym.tasks.sources import data_root, find, halved
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
-#: Examples of each split. Validation is a third of training: it decides the labels, and noise in it is noise in them.
+#: Examples of each split. Validation is a third of training: it decides the labels, so its noise is also theirs.
 SIZES = {"train": 1920, "val": 640, "test": 640}
 SEED = 1909
 
@@ -69,7 +69,7 @@ def fashion() -> Arrays:
 
 
 def proxy() -> Arrays:
-    """Return other clothes than `fashion`, 3,200 of those that it left."""
+    """Return 3,200 clothes that `fashion` does not have."""
     return _split(*_images("fashion-mnist-mini", "fashion", 6400, skip=3200))
 
 
@@ -79,7 +79,7 @@ def mnist() -> Arrays:
 
 
 def pairs() -> Arrays:
-    """Return pairs of digits (2, 14, 14), and whether they are the same, which half of them are."""
+    """Return pairs of digits (2, 14, 14), and whether both are the same digit; half of the pairs are."""
     rng = _rng("pairs")
     images, labels = _images("mnist", "pairs", 6400)
     by_class = [np.flatnonzero(labels == digit) for digit in range(10)]

@@ -9,9 +9,9 @@ The procedure, with n epochs in a cycle and ten cycles in a training:
 5. the label is the learning rate with the lowest of them
 6. from C, drop the worst of the three, go on with one of the others at random; step 1 repeats that branch
 
-Each branch, and its repetition, sees mini-batches of its own, as trainings do that are started anew; so the repetition
-tells whether chance or the learning rate made the order of the three (section 3.3). The last cycle's choice is repeated
-too, so that every label is checked.
+Each branch, and its repetition, sees mini-batches of its own, like a training that is started anew. So the repetition
+tells whether chance or the learning rate decided the order of the three (section 3.3). The last cycle's choice is
+repeated too, so that every label is checked.
 
 Every training is a pure function of its number and the seed, computed in a worker process and written when it is
 done: the same command goes on where it was stopped, and a larger `--runs` adds to what is there.
@@ -41,7 +41,7 @@ from lr_gym.provenance import provenance
 from lr_gym.tasks import Task
 from lr_gym.trainee import Trainee
 
-#: Part of every training's key: raised when trainings come out differently, so that old ones are not taken for new.
+#: Part of every training's key. It goes up when trainings come out differently: old ones are then not taken for new.
 VERSION = 1
 CYCLES = 10
 
@@ -175,7 +175,7 @@ def prepare(arguments: Arguments) -> list[Training]:
         raise InvalidArgumentError(f"--problems must differ from each other, got {names}")
     problems = [PROBLEMS[name] for name in names]
     for problem in problems:
-        Trainee(problem.task, 0)  # what cannot be trained shows here, not in a worker
+        Trainee(problem.task, 0)  # an error shows here, not in a worker
     return [Training.draw(problems[number % len(problems)], arguments.seed, number) for number in range(arguments.runs)]
 
 

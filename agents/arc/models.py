@@ -58,10 +58,10 @@ def resnet(input_shape: tuple[int, int, int], num_outputs: int, width: int = 16)
 
 
 class Adversarial(nn.Module):
-    """A perceptron that also sees each example moved against it (FGSM, Goodfellow et al. 2015).
+    """A perceptron that also sees an adversarial copy of each example (FGSM, Goodfellow et al. 2015).
 
-    The direction is the sign of the gradient of the loss at the class that it predicts itself, so that no labels are
-    needed. Outputs are logits (batch, classes, 2): of the example, and of the moved one.
+    The copy is moved along the sign of the gradient of the loss for the class that the network itself predicts, so that
+    no labels are needed. Outputs are logits (batch, classes, 2): of the example, and of the moved one.
     """
 
     def __init__(self, input_shape: tuple[int, ...], num_outputs: int, width: int = 64, epsilon: float = 0.1) -> None:

@@ -46,8 +46,8 @@ class ARCNetwork(nn.Module):
     def __init__(self, seed: int = 0) -> None:
         """Make the network with new weights; leaves the global random state alone.
 
-        As Keras does by default: Glorot's uniform distribution, orthogonal recurrent weights, zero biases but for ones
-        at the forget gates.
+        They are as in Keras by default: Glorot's uniform distribution, orthogonal recurrent weights, and biases of
+        zero, or of one at the forget gates.
 
         Args:
             seed: Decides the weights.
@@ -147,7 +147,7 @@ def _read_safetensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Ten
         raise FileFormatError(f"{path} cannot be read as safetensors: {reason(error)}") from error
 
 
-#: Our names of the arrays in the authors' file, and the order of the axes in which Keras has ours.
+#: For each of our names the array in the authors' file, and the order of its axes.
 KERAS_NAMES: dict[str, tuple[str, tuple[int, ...]]] = {
     "conv1.weight": ("conv1d/conv1d/kernel:0", (2, 1, 0)),
     "conv1.bias": ("conv1d/conv1d/bias:0", (0,)),

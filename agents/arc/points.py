@@ -28,8 +28,8 @@ def label_of(branches: Sequence[float]) -> int:
             counts as infinite.
 
     Returns:
-        `RAISE`, `KEEP` or `LOWER`. The paper does not say what ties are: between finite losses `KEEP`, where all three
-        diverged `LOWER`.
+        `RAISE`, `KEEP` or `LOWER`. The paper does not say what ties mean. Here a tie of finite losses is `KEEP`; if all
+        three branches diverged it is `LOWER`.
     """
     losses = _bounded(branches)
     if np.isinf(losses).all():
@@ -43,7 +43,8 @@ def corrected_label(branches: Sequence[float], chosen: int, redo: float) -> int:
     Args:
         branches: As for `label_of`.
         chosen: The branch that was trained once more, with other mini-batches.
-        redo: Its final validation loss then. Put in place of the first, it must not change the order of the three.
+        redo: Its final validation loss the second time. If that, in place of the first, changes the order of the three,
+            chance decides more.
     """
     again = list(branches)
     again[chosen] = redo
@@ -51,7 +52,7 @@ def corrected_label(branches: Sequence[float], chosen: int, redo: float) -> int:
 
 
 def survivors(branches: Sequence[float]) -> list[int]:
-    """Return the two branches that remain when the worst is dropped (step 6): what is not finite is worst."""
+    """Return the two branches that remain when the worst is dropped (step 6); not finite is worst."""
     worst = int(np.argmax(_bounded(branches)))
     return [branch for branch in (RAISE, KEEP, LOWER) if branch != worst]
 
@@ -82,7 +83,7 @@ class Point:
         train_losses: Loss of every update of the cycle, to six digits.
         val_losses: Validation loss after every epoch of the cycle, likewise.
         branches: Validation loss n epochs later at 1.618, 1 and 0.618 times `lr`; infinite where training diverged.
-        chosen: The branch that was taken, and so trained once more.
+        chosen: The branch that the training followed, and that was therefore trained once more.
         redo: Its validation loss the second time.
     """
 
@@ -154,7 +155,7 @@ def read_points(path: Path) -> tuple[list[Point], dict[str, Any]]:
     """Return the points of a file, and its header.
 
     Raises:
-        FileFormatError: It is missing, damaged, or no such file.
+        FileFormatError: It is missing, damaged, or not a file of points.
     """
     try:
         lines = lzma.decompress(path.read_bytes()).decode().splitlines()

@@ -9,11 +9,11 @@ curves are 100 k points long, and what is missing is put before them.
 | validation loss | z-score, then nearest resize | the same | zeros |
 | learning rate | divided by the oldest, then nearest resize | the same | ones |
 
-A loss may be multiplied by a positive number or shifted, and all learning rates multiplied, without a change of what
-the network sees: it cannot know the task's loss or the size of a good learning rate.
+The network sees the same if losses are shifted or multiplied by a positive number, or all learning rates multiplied. So
+it cannot know the task's loss or the size of a good learning rate.
 
-Source: Dong et al. 2021, section 3.4, and the authors' code (fastestimator/ARC). They resize with OpenCV, of which this
-is the arithmetic.
+Source: Dong et al. 2021, section 3.4, and the authors' code (fastestimator/ARC). They resize with OpenCV; this is
+OpenCV's arithmetic.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def zscore(values: npt.ArrayLike) -> Floats:
 def resize_linear(values: npt.ArrayLike, length: int) -> Floats:
     """Return `length` points of the broken line through some values.
 
-    Both are points in the middle of equal shares of the same span: point i of m lies at (i + 1/2) n / m - 1/2, counted
-    in values. Points beyond the first and the last value take theirs.
+    Point i of m lies at (i + 1/2) n / m - 1/2, where value j lies at j. Points before the first value and after the
+    last take that value.
 
     Args:
         values: Numbers, (n,), one or more.
@@ -70,7 +70,7 @@ def resize_linear(values: npt.ArrayLike, length: int) -> Floats:
 
 
 def resize_nearest(values: npt.ArrayLike, length: int) -> Floats:
-    """Return `length` of some values, each repeated or left out as needed: point i of m is value floor(i n / m).
+    """Return `length` points, for which values are repeated or left out: point i of m is value floor(i n / m).
 
     Args:
         values: Numbers, (n,), one or more.

@@ -1,4 +1,4 @@
-"""What ARC learns from: twelve small problems that cover what the paper's twelve (Table 1) cover in kind.
+"""What ARC learns from: twelve small problems of the same kinds as the paper's twelve (Table 1).
 
 | problem | kind | in place of |
 |---|---|---|
@@ -31,8 +31,8 @@ from lr_gym.tasks import Task
 _MODELS = "agents.arc.models"  # as records of earlier versions name it: `lr_gym.registry.MOVED`
 BATCH = 64
 
-#: Optimizers, their options, and the range of initial learning rates relative to Adam's. The paper has one range for
-#: Adam, RMSprop and SGD alike; plain SGD at 1e-5 would say nothing but "raise".
+#: Optimizers, their options, and the range of initial learning rates relative to Adam's. The paper has the same range
+#: for Adam, RMSprop and SGD; with plain SGD at 1e-5 every label would be "raise".
 OPTIMIZERS: Mapping[str, tuple[str, dict[str, Any], float]] = {
     "Adam": ("Adam", {}, 1.0),
     "RMSprop": ("RMSprop", {}, 0.5),

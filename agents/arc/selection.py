@@ -1,4 +1,4 @@
-"""Choose among candidates by what they do (section 3.5): accuracy on labelled points does not tell good from bad.
+"""Choose among candidates by their trainings (section 3.5): accuracy on labelled points does not tell good from bad.
 
 Each candidate sets the learning rate of a network that is not among the training problems, on images that are in none
 of them, from three initial learning rates two decades apart, five times each. The candidate with the best mean of the

@@ -78,7 +78,7 @@ class Candidate:
         digest: Hash of that file.
         seed: Decides weights, batches, what is blanked, and what is held out.
         epochs: Passes over the points.
-        held_out: Share of the trainings (not of the points, which are related) that is kept for measuring accuracy.
+        held_out: Share of the trainings that is kept for measuring accuracy. (Points of one training are related.)
         variant: Of the preprocessing.
         binary: Of the loss.
     """
@@ -223,7 +223,7 @@ def prepare(arguments: Arguments) -> list[Candidate]:
         raise InvalidArgumentError(f"--held-out must be at most 90 per cent, got {arguments.held_out}")
     file = Path(arguments.points)
     points, _ = read_points(file)
-    dataset(points)  # what is not whole shows here, not in a worker
+    dataset(points)  # an incomplete training shows here, not in a worker
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     return [
         Candidate(

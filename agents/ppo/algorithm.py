@@ -63,11 +63,11 @@ class LstmPolicy(_TwoGroups, RecurrentActorCriticPolicy):
 def relative_advantages(advantages: npt.NDArray[np.float32], replicas: int) -> npt.NDArray[np.float32]:
     """Return advantages minus their mean over the replicas of a trainee at the same decision.
 
-    Replicas begin alike (the same task, weights, mini-batches and initial lr) and differ by exploration alone. Which
-    task it is, and whether its seed is a lucky one, says more about the final loss than any single decision does, and
-    the critic cannot see it: without this difference it is what most of the actor's gradient is made of. The mean
-    depends on the decision in question only through its own replica, so on average the gradient keeps its direction
-    and is shorter by 1 / replicas.
+    Replicas begin alike (the same task, weights, mini-batches and initial lr) and differ by exploration alone. The
+    task, and whether its seed is a lucky one, decide more of the final loss than any single decision does, and the
+    critic cannot see them. Without the mean subtracted, most of the actor's gradient comes from them. The mean depends
+    on the decision in question only through its own replica, so on average the gradient keeps its direction and is
+    shorter by 1 / replicas.
 
     Args:
         advantages: (decisions, trainees); replicas side by side.

@@ -28,8 +28,8 @@ CPU_POPULATION = 8
 def choose_backend(config: TrainConfig) -> str:
     """Return the backend that is faster for a run: `"workers"` or `"population"`.
 
-    By the measurements in docs/performance.md, not by one on the spot: the same settings give the same results on a
-    busy machine too.
+    It follows the measurements in docs/performance.md and measures nothing itself, so that the same settings give the
+    same results on a busy machine too.
 
     Args:
         config: The settings of the run.
@@ -54,7 +54,8 @@ def env_makers(config: TrainConfig, modules: Sequence[str] = ()) -> list[MakeEnv
 
     Args:
         config: The run's settings.
-        modules: What registers something that the task needs, for `lr_gym.registry.register_from`, in a worker first.
+        modules: Modules and files that register what the task needs; every worker loads them first
+            (`lr_gym.registry.register_from`).
     """
     options = config.training_options
     if config.backend == "workers":
@@ -94,7 +95,7 @@ class FullLength(gymnasium.Wrapper[Any, Any, Any, Any]):
         return first
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step the env, or do nothing where its episode has ended early; only the last step says `terminated`."""
+        """Step the env, or do nothing if its episode has ended early; only the last step says `terminated`."""
         reward: Any = 0.0
         if self._left == 0:
             raise EpisodeError("the episode has ended or none was started; call env.reset() before env.step()")

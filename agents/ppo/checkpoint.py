@@ -81,7 +81,7 @@ class Checkpoint:
 
 
 def running_statistics(venv: VecNormalize) -> dict[str, RunningMeanStd]:
-    """Return the running statistics of observations and returns (SB3's types allow for dicts, which ours are not)."""
+    """Return the running statistics of observations and returns; ours are no dictionaries, which SB3's types allow."""
     return {"observation": cast(RunningMeanStd, venv.obs_rms), "return": venv.ret_rms}
 
 

@@ -34,7 +34,7 @@ class TrainConfig:
     """Settings of a run; with the same settings a run gives the same controller. JSON-serialisable.
 
     Attributes:
-        task: What the trainees train on, with the initial learning rates; or a family, of which every episode draws a
+        task: What the trainees train on, with the initial learning rates; or a family, from which every episode draws a
             task. All its tasks have the same number of decisions: a rollout of PPO is one episode of each trainee.
         validation: For a family: the family whose draws evaluate the controller; by default the same one.
         episodes: Training episodes; rounded up to whole iterations of `trainees` episodes.
@@ -52,13 +52,14 @@ class TrainConfig:
         replicas: How many of them begin alike, to be compared with each other (`lr_gym.agents.ppo.algorithm.
             relative_advantages`); a divisor of `trainees`, 1 for no comparison.
         gamma: Discount of the return.
-        gae_lambda: Of generalised advantage estimation.
+        gae_lambda: Lambda of generalised advantage estimation.
         clip_range: The paper's eps.
         epochs: Passes over the collected decisions per update of the controller.
         minibatches: Mini-batches per pass.
         actor_lr: Paper: 0.001.
         critic_lr: Paper: 0.005.
-        final_lr_factor: Both go linearly to this fraction of themselves over the training; 1 keeps them.
+        final_lr_factor: Both of these learning rates go linearly to this share of their value over the training; 1
+            keeps them.
         entropy_coefficient: Weight of the entropy bonus.
         log_std: Initial logarithm of the exploration noise's standard deviation.
         hidden_size: Units of each hidden layer; paper: 32.
@@ -140,7 +141,7 @@ class TrainConfig:
                 "decision_interval the same for all"
             )
         if self.validation is not None and isinstance(self.task, Task):
-            raise InvalidArgumentError("validation is for a family of tasks; a single task is its own")
+            raise InvalidArgumentError("validation is for a family of tasks; a single task is evaluated on itself")
         if self.trainees * self.decisions < 2:
             raise InvalidArgumentError("PPO needs two decisions per update: use more trainees or a larger budget")
 
@@ -168,7 +169,7 @@ class TrainConfig:
 
     @property
     def training_options(self) -> dict[str, Any]:
-        """The same for training and selecting the controller, which test data are no part of."""
+        """The same for training and selecting the controller, where test data must not be used."""
         return self.env_options | {"score_test": False}
 
     def seeds(self, purpose: Purpose, count: int) -> list[int]:

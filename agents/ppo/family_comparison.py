@@ -1,9 +1,9 @@
 """The comparison that ends a training run on a family: the controller against cosines, tuned and untuned.
 
 Every agent trains the same draws of the validation family, with the same initial weights and order of the data, so that
-test losses are compared draw by draw, other draws than those that the controller was selected on. The reference
-is the best of eight cosines that start at peaks half a decade apart, chosen for each draw by its validation loss: what
-eight trainings buy somebody who need not care where to start. The others start where the draw says.
+test losses are compared draw by draw. They are not the draws that the controller was selected on. The reference is the
+best of eight cosines that start at peaks half a decade apart, chosen for each draw by its validation loss: what eight
+trainings can buy. The others start where the draw says.
 """
 
 from __future__ import annotations

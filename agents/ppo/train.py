@@ -38,7 +38,7 @@ def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
     """Return SB3's algorithm with the paper's networks and learning rates, seeded (global generators too)."""
     steps = config.decisions
     total = steps * config.trainees
-    # All of one size, and none of a single decision: SB3 warns of the one and refuses the other.
+    # Batches of one size, and none of a single decision: SB3 warns if sizes differ and refuses a single decision.
     minibatches = max(k for k in range(1, config.minibatches + 1) if total % k == 0 and total // k > 1)
     algorithm, policy = (TwoRateRecurrentPPO, LstmPolicy) if config.actor == "lstm" else (TwoRatePPO, MlpPolicy)
     model = algorithm(
@@ -103,8 +103,8 @@ def current_controller(
 def selection_cells(config: TrainConfig, contestant: Contestant) -> list[tuple[str, Cell]]:
     """Return the episodes that evaluate a controller during training, each with its group in the learning curve.
 
-    On one task the same runs from every initial lr; of a family always the same draws, grouped by the decade of the
-    initial lr.
+    On one task these are the same runs from every initial lr; for a family they are always the same draws, grouped by
+    the decade of the initial lr.
     """
     env, runs = config.training_options, config.evaluation_runs
     if isinstance(config.task, Task):
@@ -147,7 +147,7 @@ def shown_on(console: Console) -> Iterator[None]:
 
 @dataclasses.dataclass
 class Progression:
-    """What is known of a run beyond the algorithm's own state; JSON-serialisable but for the best controller.
+    """What is known of a run beyond the algorithm's own state; JSON-serialisable except for the best controller.
 
     Attributes:
         iteration: Updates of the controller done.
@@ -244,8 +244,8 @@ class TrainingCallback(BaseCallback):
         state.seconds += now - self._clock
         self._clock = now
         captured = capture(model, venv)
-        # After a death that no step has told of yet, environments and observations do not fit together: the last
-        # checkpoint is the one to go back to. At the end nothing goes on.
+        # After a death that no step has reported yet, environments and observations do not fit together: the last
+        # checkpoint is the one to go back to. At the end of the training nothing goes on.
         if not cast(WorkerVecEnv, venv.venv).untold_deaths or state.iteration == self.config.iterations:
             save(captured, self.config, state, self.provenance, self.out)
 
@@ -327,7 +327,8 @@ def train(
         provenance: Written into the controller.
         console: Where progress is shown.
         checkpoint: Where to continue.
-        modules: What registers something that the task needs, for `lr_gym.registry.register_from`, where trainees live.
+        modules: Modules and files that register what the task needs; the workers load them
+            (`lr_gym.registry.register_from`).
         on_start: Called with the algorithm before it learns.
 
     Returns:

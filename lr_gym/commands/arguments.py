@@ -11,7 +11,7 @@ from lr_gym.errors import UnknownNameError
 TRAINED_TASK = "fashion-mnist-mini/mlp"
 EVALUATED_TASKS = ("fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5")
 EVALUATED_AGENTS = ("constant", "cosine")
-# Names that are defined where PyTorch is needed; tests hold them to those.
+# These names are defined in modules that need PyTorch; tests see that both are the same.
 TUNABLE = ("step", "cosine", "one-cycle", "constant")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 BACKENDS = ("auto", "workers", "population")
@@ -116,7 +116,7 @@ class Evaluate:
         f"schedules to tune on each task's validation data: {', '.join(TUNABLE)}", (), many=True, metavar="NAME"
     )
     tuning_runs: int = cli.option(
-        "at most so many episodes to tune each of them on each task; equal for all at 8 and multiples of 48",
+        "limit of the episodes that tune each of them on each task; all use the same number at 8 and multiples of 48",
         48,
         type=cli.whole_number(1),
         metavar="N",

@@ -78,14 +78,14 @@ def _task(arguments: Train, task: tasks.Task) -> tuple[str, tasks.Task]:
 
 
 def _family(arguments: Train, family: tasks.TaskFamily) -> tuple[str, tasks.TaskFamily | None]:
-    """Return the profile, and the family that evaluates if it is another."""
+    """Return the profile, and the family for the evaluation; None if it is the same."""
     if arguments.profile not in (None, "family"):
         raise InvalidArgumentError(f"--profile {arguments.profile} is for single tasks; {family.name!r} is a family")
     for name in ("initial_lrs", "override", "tuning_runs"):
         if getattr(arguments, name) is not None:
             raise InvalidArgumentError(
-                f"--{name.replace('_', '-')} is for single tasks; the tasks of {family.name!r} are what the "
-                "family says (docs/tasks.md shows how to write your own)"
+                f"--{name.replace('_', '-')} is for single tasks; the family {family.name!r} says what its tasks "
+                "are (docs/tasks.md shows how to write your own)"
             )
     name = arguments.validation or f"{family.name}-validation"
     known = name in tasks.TASKS and isinstance(tasks.TASKS[name], tasks.TaskFamily)

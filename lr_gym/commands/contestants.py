@@ -41,7 +41,7 @@ def read(arguments: Evaluate) -> Contestants:
     """Return the contestants that the command line names.
 
     Raises:
-        LRGymError: A word means nothing, or a file cannot be read.
+        LRGymError: A word has no meaning, or a file cannot be read.
     """
     several = len(arguments.controller) > 1
     controllers = [_controller(folder, several) for folder in arguments.controller]
@@ -51,7 +51,7 @@ def read(arguments: Evaluate) -> Contestants:
 
 
 def _controller(folder: str, several: bool) -> Contestant:
-    """Return a controller as a contestant: one of the package by its name, others by their folders if several."""
+    """Return a controller as a contestant. Those of the package keep their name; several others get their folders'."""
     controller = Controller.load(folder)
     path = Path(folder).resolve()
     own = path.parent.name if path.name == "controller" else path.name

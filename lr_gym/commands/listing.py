@@ -124,7 +124,7 @@ def _wanted(factory: Callable[..., Any]) -> list[str]:
 
 
 def _looks_ahead(name: str) -> str | None:
-    """Return what an agent looks ahead for, by default."""
+    """Return what an agent with default options looks ahead for."""
     if _wanted(AGENTS[name]):
         return None
     try:
@@ -153,7 +153,7 @@ def _card(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def data_rows() -> Rows:
-    """Return the data sets: where each is, and what to do about those that are nowhere. Nothing is read."""
+    """Return the data sets: where each is, and what to do if it is missing. Nothing is read."""
     return [_data_row(name) for name in tasks.data_names()]
 
 
@@ -165,8 +165,8 @@ def _data_row(name: str) -> dict[str, Any]:
     if place is not None:
         return {"data": name, "found": True, "where": place.words, "what_to_do": None}
     advice = (
-        f"with a network nothing: its first use downloads it to {root}; else put {name}.npz or torchvision's files "
-        "there, or say with LR_GYM_DATA or --data which folder holds them"
+        f"the first use downloads it to {root} if there is a network; without one, put {name}.npz or torchvision's "
+        "files there, or name the folder that holds them with LR_GYM_DATA or --data"
     )
     return {"data": name, "found": False, "where": None, "what_to_do": advice}
 

@@ -32,11 +32,11 @@ class Plan:
     Attributes:
         tasks: The tasks.
         contestants: Who is compared on all of them.
-        initial_lrs: Where those without an initial lr of their own start on each task.
+        initial_lrs: Where agents without an initial lr of their own start on each task.
         tune: What is tuned on each task: candidates by name.
         env: Keyword arguments of the environments.
-        seeds: Of the runs.
-        tuning_seeds: Of the tuning's runs.
+        seeds: Seeds of the runs.
+        tuning_seeds: Seeds of the tuning's runs.
         reference: Name of the contestant that the others are tested against.
         yardstick: Name of the contestant whose test loss counts as 1; None for the lowest of each task.
         plugins: Code that contestants and tasks may come from.
@@ -64,7 +64,7 @@ class Plan:
         return sum(len(candidates) * len(self.tuning_seeds_for(candidates)) for candidates in each)
 
     def entries(self, task: Task) -> list[Entry]:
-        """Return a task's rows: everybody from every start, then those with a start of their own; nothing tuned."""
+        """Return a task's rows without what is tuned: everybody from every start, then agents with their own start."""
         marked = self.plugins.marked
         starts = [(c, lr) for c in self.contestants.everywhere for lr in self.initial_lrs[task.name]]
         own = [Entry(task, marked(c, task), lr, own_start=True) for c, lr in self.contestants.own_start]
@@ -112,12 +112,12 @@ def prepare(arguments: Evaluate) -> Plan:
 
 
 def _tuned(name: str) -> str:
-    """Return what a schedule is called that is tuned."""
+    """Return the name of a schedule that is tuned, as a contestant."""
     return f"tuned {name}"
 
 
 def _check_words(arguments: Evaluate) -> None:
-    """Check that no word is given twice, and what may be overridden."""
+    """Check that no word is given twice and that only fields are overridden that may be."""
     if dict(arguments.override).keys() & {"name", "initial_lrs"}:
         raise InvalidArgumentError("--override cannot set name or initial_lrs; use --task or --initial-lrs")
     for name in ("controller", "task", "agents", "tune", "optimizers", "initial_lrs"):
@@ -140,7 +140,7 @@ def _named(option: str, name: str, names: list[str]) -> str:
 
 
 def _yardstick(arguments: Evaluate, names: list[str]) -> str | None:
-    """Return the contestant whose test loss counts as 1: the tuned cosine, if there is one and nobody else is named."""
+    """Return the contestant whose test loss counts as 1: the named one, else the tuned cosine if there is one."""
     if arguments.yardstick is not None:
         return _named("--yardstick", arguments.yardstick, names)
     return _tuned("cosine") if "cosine" in arguments.tune else None
@@ -164,10 +164,10 @@ def _seeds(seed: int, purpose: int, count: int) -> list[int]:
 
 
 def _try_once(plan: Plan, task: Task) -> None:
-    """Make every environment that is needed on a task, and train an interval: what cannot be run shows here.
+    """Make every environment that is needed on a task and train an interval, so that errors come before the work.
 
     Raises:
-        LRGymError: Something cannot.
+        LRGymError: Something cannot be run.
     """
     for contestant, lr in _pairs(plan, task):
         training = LRTrainingEnv(task, **(contestant.env_options | plan.env))

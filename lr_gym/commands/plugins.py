@@ -7,8 +7,9 @@ has entry points in the group `lr_gym.plugins`:
     mine = "my_package.registers"             # a module, which is imported
     more = "my_package.more:register"         # or a function, which is called
 
-What a plugin's code is belongs to what a record depends on. A file concerns every record of the command that names it;
-a distribution, which is always there, those whose agent, or a part of whose task, comes from it.
+A record depends on the code of plugins, so a hash of it is a part of the record's name. A file concerns every record of
+the command that names it. A distribution is always there; it concerns the records whose agent, or a part of whose task,
+comes from it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Plugin:
     """Code that registers something.
 
     Attributes:
-        module: What loads it in another process, for `lr_gym.registry.register_from`.
+        module: Module or file that loads it in another process (`lr_gym.registry.register_from`).
         digest: SHA-256 of its code.
     """
 
@@ -175,14 +176,14 @@ def _registered() -> dict[tuple[str, str], object]:
 
 
 def _package(module: str) -> str:
-    """Return the outermost package that holds a module and is no namespace, which may hold other people's code."""
+    """Return the outermost package of a module that is no namespace package (those may hold other people's code)."""
     parts = module.split(".")
     names = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
     return next((name for name in names if getattr(sys.modules[name], "__file__", None)), module)
 
 
 def _digest(package: str) -> str:
-    """Return the hash of the code of a package, or of a module that is none: of names and contents of its files."""
+    """Return the hash of a package's or a single module's code: of the names and the contents of its files."""
     file = Path(str(sys.modules[package].__file__))
     digest = hashlib.sha256()
     for path in sorted(_code(file.parent)) if hasattr(sys.modules[package], "__path__") else [file]:

@@ -13,7 +13,7 @@ from lr_gym.commands.arguments import Report
 from lr_gym.errors import FileFormatError, LRGymError
 from lr_gym.files import read_json
 
-# What evaluate and train leave, by the names of lr_gym.evaluation.results and lr_gym.agents.ppo.checkpoint.
+# What evaluate and train leave, as lr_gym.evaluation.results and lr_gym.agents.ppo.checkpoint call it.
 FILE, RECORDS, CHECKPOINT = "results.json", "episodes", "checkpoint"
 
 

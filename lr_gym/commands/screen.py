@@ -31,12 +31,12 @@ def print_results(results: Results, console: Console) -> None:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], title: str, console: Console) -> None:
-    """Print rows of named values as a table, columns without any value left out.
+    """Print rows of named values as a table, without the columns that hold no value.
 
     At a terminal cells are folded into its width. Elsewhere there are no frames, and a line is as long as it must be.
 
     Args:
-        rows: With the same names.
+        rows: The rows, all with the same names.
         title: Above the table, at a terminal.
         console: Where it is printed.
     """

@@ -37,8 +37,8 @@ class FunctionAgent:
 
         Args:
             function: What it is asked at every decision. Picklable if the agent is to run in worker processes.
-            returns: `"action"`: what the env's action space means; `"multiplier"`: what the learning rate is to be
-                multiplied by, of which the nearest action is taken.
+            returns: `"action"`: an action of the env's action space; `"multiplier"`: what the learning rate is to be
+                multiplied by; the nearest action is taken.
 
         Raises:
             InvalidArgumentError: An argument makes no sense.

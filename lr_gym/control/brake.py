@@ -2,10 +2,10 @@
 
     lr <= factor * lr of the interval in which the loss fell most
 
-A controller that sees the loss fall by equal shares goes on raising the learning rate, also where the loss goes to zero
-and there is nothing left to gain: on two classes that a line separates, from 1e-5 to the bound of 10. The fall counts
-in units of the loss, and so the first descent of a training decides, not what happens near zero. While the learning
-rate is far too small, each raise makes the loss fall faster, and the brake goes up with it.
+A controller that sees the loss fall by equal shares goes on raising the learning rate, even where the loss goes to zero
+and there is nothing left to gain: on two classes that a line separates, it went from 1e-5 to the bound of 10. The brake
+measures the fall in units of the loss, so that the first descent of a training decides, not what happens near zero.
+While the learning rate is far too small, each raise makes the loss fall faster, and the brake goes up with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 
 from lr_gym.checks import check_number
 
-#: On the package's test tasks, bounds of 3 and of 10 changed nothing: the brake is for trainings that run away.
+#: On the package's test tasks, factors of 3 and of 10 changed nothing: the brake is for trainings that run away.
 FACTOR = 10.0
 
 
@@ -26,7 +26,7 @@ class Brake:
     """
 
     def __init__(self, factor: float = FACTOR) -> None:
-        """Begin with a training of which nothing is known.
+        """Begin with a training that has not done an interval.
 
         Args:
             factor: How many times the learning rate of the largest fall is allowed; at least 1.
@@ -52,7 +52,7 @@ class Brake:
         Args:
             lr: The learning rate in use.
             loss: The loss after it.
-            noise: A fall that is not above it is chance.
+            noise: A fall up to this counts as chance.
         """
         fall = self._loss - loss  # not a number at first: no fall
         if fall > max(self._largest, noise):
@@ -61,5 +61,5 @@ class Brake:
             self._loss = loss
 
     def breaks(self, lr: float) -> None:
-        """Take note that a learning rate has broken the training: from now on a third of it is the most."""
+        """Take note that a learning rate has broken the training: from now on at most a third of it is allowed."""
         self._broken = min(self._broken, lr / 3)

@@ -1,7 +1,7 @@
 """A trained controller as a file that holds numbers only, and as an agent.
 
-`controller/` holds `config.json` (what the controller observes, says, was trained on, and how its inputs are
-normalised) and `model.safetensors` (its weights). Neither holds code: loading builds the networks that the
+`controller/` holds `config.json` (what the controller observes, what its actions mean, how its inputs are normalised,
+what it was trained on) and `model.safetensors` (its weights). Neither holds code: loading builds the networks that the
 description names and fills in the numbers, after checking every name and shape.
 """
 
@@ -33,13 +33,13 @@ FORMAT, VERSION = "lr_gym.ppo-controller", 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 #: Controllers that come with the package, a folder each, by name.
 SHIPPED = Path(__file__).parents[1] / "agents" / "controllers"
-#: No controller of this kind is larger; a file that claims to be is refused before anything is allocated.
+#: No controller of this kind is larger. A file that claims a larger one is refused before anything is allocated.
 LARGEST_HIDDEN = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """Everything about a controller but its weights; JSON-serialisable.
+    """Everything about a controller except its weights; JSON-serialisable.
 
     Attributes:
         actor: `"mlp"` or `"lstm"`.
@@ -125,7 +125,7 @@ def shipped() -> list[str]:
 
 
 def is_shipped(word: str | Path) -> bool:
-    """Return whether a word means a controller of the package; a folder of that name goes before."""
+    """Return whether a word means a controller of the package; a folder of that name takes precedence."""
     return not Path(word).exists() and str(word) in shipped()
 
 

@@ -46,7 +46,7 @@ class Features:
 #: Names of the observation's entries, in order; `progress` is the eighth, beyond the paper's seven.
 NAMES = tuple(field.name for field in dataclasses.fields(Features))
 
-#: Smallest loss whose logarithm is told from that of zero.
+#: Smallest loss whose logarithm is shown; a smaller loss is shown like this one.
 LOSS_FLOOR = 1e-7
 
 #: Losses enter as natural logarithms and variances as decimal ones, clipped to these ranges.
@@ -58,7 +58,7 @@ WEIGHT_MEAN_BOUNDS = (-10.0, 10.0)
 def network_features(predictions: Tensor, previous: Tensor, final_weight: Tensor) -> list[Tensor]:
     """Return the four features that are computed from the network, on its device, without synchronisation.
 
-    Variances are over all entries and biased (divided by n): they describe these numbers, they estimate nothing.
+    Variances are over all entries and divided by n: they describe these numbers and are no estimate of others.
 
     Args:
         predictions: Outputs on the validation examples, (examples, ...).
@@ -100,7 +100,7 @@ def observation_bounds(
 def encode(features: Features, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the observation: logarithms of losses (natural), variances and lr (decimal), clipped to the bounds.
 
-    What is not a number counts as its upper bound: it comes from a training that has blown up.
+    NaN counts as its upper bound: it comes from a training that has blown up.
 
     Args:
         features: Raw numbers.
@@ -126,12 +126,12 @@ def encode(features: Features, low: npt.NDArray[np.float32], high: npt.NDArray[n
 
 
 def _log(x: float) -> float:
-    """Return the natural logarithm; minus infinity of zero and below, infinity of what is not a number."""
+    """Return the natural logarithm; minus infinity for zero and below, infinity for NaN."""
     if math.isnan(x):
         return math.inf
     return math.log(x) if x > 0 else -math.inf
 
 
 def log10(x: float) -> float:
-    """Return the decimal logarithm; minus infinity of zero and below, infinity of what is not a number."""
+    """Return the decimal logarithm; minus infinity for zero and below, infinity for NaN."""
     return _log(x) if math.isnan(x) or x <= 0 else math.log10(x)

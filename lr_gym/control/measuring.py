@@ -106,7 +106,7 @@ class Meter:
         loss_ceiling: float,
         loss: str = "",
     ) -> Measurement:
-        """Return the measurement that `numbers` stands for, and keep the weights if they are the best so far.
+        """Return the measurement from what `numbers` returned; keep the weights if they are the best so far.
 
         Args:
             numbers: What the method `numbers` returned, on the host.

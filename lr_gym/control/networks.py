@@ -1,4 +1,4 @@
-"""The networks of a trained controller as a few lines of PyTorch: what acts, without what trains.
+"""The networks of a trained controller in a few lines of PyTorch: they act, and are trained elsewhere.
 
     mlp:   h = tanh(W x + b)                  lstm:   h, c = LSTM(x, (h, c))
     action ~ N(A h + a, exp(log_std)^2), clipped to [-1, 1]; or, if it is discrete, softmax(A h + a)
@@ -61,7 +61,7 @@ class ActorNetwork:
         self._lstm: nn.LSTM | None = None
         if "lstm_actor.weight_ih_l0" in weights:
             gates, inputs = weights["lstm_actor.weight_ih_l0"].shape
-            with torch.device("meta"):  # without numbers, or they would be drawn from the global generator
+            with torch.device("meta"):  # without numbers, which would be drawn from the global generator
                 self._lstm = nn.LSTM(inputs, gates // 4)
             own = {n.removeprefix("lstm_actor."): w for n, w in weights.items() if n.startswith("lstm_actor.")}
             self._lstm.load_state_dict(own, assign=True)

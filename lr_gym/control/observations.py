@@ -101,8 +101,8 @@ class Absolute:
 class Portable:
     """Losses relative to other losses of the same run.
 
-    A ratio r of two losses is shown as asinh(10 ln r): in a good training one per cent matters, and in one that has
-    blown up factors of thousands, which would drown it. log10 is decimal, ln natural.
+    A ratio r of two losses is shown as asinh(10 ln r): in a good training one per cent matters; in a training that has
+    blown up there are factors of thousands, beside which ln r would hide it. log10 is decimal, ln natural.
 
     | # | name | what |
     |---|---|---|
@@ -119,7 +119,8 @@ class Portable:
     | 10 | last_multiplier | ln(lr / lr of the last interval) |
     | 11 | progress | updates done / budget |
 
-    In the first interval the "last" one is itself, but for the validation loss, which is the untrained network's.
+    In the first interval, "the last interval" is this one, except for the validation loss: there it is the untrained
+    network's.
     """
 
     needs_validation: ClassVar[bool] = True
@@ -178,7 +179,7 @@ class Training:
     | 8 | last_multiplier | ln(lr / lr of the last interval) |
     | 9 | progress | updates done / budget |
 
-    In the first interval, the "last" one and the running means are the interval itself.
+    In the first interval, "the last interval" and the running means are this interval's.
     """
 
     needs_validation: ClassVar[bool] = False

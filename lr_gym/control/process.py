@@ -4,8 +4,8 @@
     (the caller trains for an interval, and measures)
     conclude:  observation and reward of what was measured; whether the episode ends
 
-Who trains, and how, is the caller's: the environment trains one trainee, its vector twin many at once, and in a user's
-own loop the user does.
+The caller trains: the environment trains one trainee, its vector twin trains many at once, and in a user's own loop the
+user does.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class DecisionProcess:
 
         Args:
             settings: What is observed, what actions mean, and the bounds of the learning rate.
-            reward: What is rewarded; None where nobody learns.
+            reward: What is rewarded; None where nobody learns from it.
         """
         self.settings = settings
         self._reward = reward
@@ -87,8 +87,8 @@ class DecisionProcess:
     def observe(self, measurement: Measurement) -> Vector:
         """Return the observation of what was measured after an interval, and go on.
 
-        So an episode begins, after its first interval, before any decision. Where nothing is rewarded, and nobody but
-        the caller ends the episode, all other intervals are concluded so too.
+        An episode begins with this, after its first interval and before any decision. A caller that needs no reward and
+        ends the episode itself calls it after all other intervals too.
         """
         self.watched.measurement, self._running = measurement, True
         return self._observation.observe(measurement.features, measurement.train_losses)

@@ -1,4 +1,4 @@
-"""What a controller is shown and what its actions mean: everything that it must be run with as it was trained."""
+"""What a controller is shown and what its actions mean: everything that must be as it was in its training."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ControlSettings:
 
 
 def observation_kind(names: tuple[str, ...]) -> str | None:
-    """Return the kind of observation that has these entries, with or without progress; None where no kind has."""
+    """Return the kind of observation that has these entries, with or without progress; None if there is none."""
     for kind, entries in ENTRIES.items():
         if names in (entries, entries[:-1]):
             return kind

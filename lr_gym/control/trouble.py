@@ -10,10 +10,10 @@ from torch import Tensor
 
 #: A network has learned nothing while its loss is above this share of the untrained network's.
 LEARNED = 0.98
-#: A training loss of so many times the untrained network's means that the updates were too large. Where there is no
-#: validation data the untrained network's is that of one batch, and batches differ.
+#: A training loss of this many times the untrained network's means that the updates were too large. Without validation
+#: data the untrained network's loss is that of one batch, and batches differ.
 TOO_HIGH, TOO_HIGH_FOR_BATCHES = 3.0, 10.0
-#: Outputs that vary so much less with the input than the untrained network's do not vary.
+#: Outputs that vary less with the input than this share of the untrained network's do not depend on it.
 DEAD = 1e-3
 
 
@@ -22,7 +22,7 @@ class Vital(NamedTuple):
 
     Attributes:
         loss: On validation examples, or of the last training batches where there are none.
-        variation: How much the outputs vary with the input (`variation`); NaN where nobody knows.
+        variation: How much the outputs vary with the input (`variation`); NaN if that is not known.
     """
 
     loss: float
@@ -52,7 +52,7 @@ def trouble(start: Vital, now: Vital, losses: Mapping[str, float], ceiling: floa
     """
     if not all(loss <= ceiling for loss in losses.values()):  # also where one is NaN
         return f"a loss is not finite or above {ceiling:g}"
-    if not now.loss >= LEARNED * start.loss:  # something was learned, or nobody knows
+    if not now.loss >= LEARNED * start.loss:  # something was learned, or it is not known
         return None
     allowed = start.loss * (TOO_HIGH if "val_loss" in losses else TOO_HIGH_FOR_BATCHES)
     if losses.get("train_loss", 0.0) > allowed:

@@ -54,11 +54,11 @@ class Watched:
         Args:
             training: The training.
             settings: What is observed, what actions mean, and the bounds of the learning rate.
-            budget: Updates of the whole training; None where nobody knows.
+            budget: Updates of the whole training; None if that is not known.
             decision_interval: Updates per decision.
             updates_per_epoch: Updates that see each training example once on average.
             loss_ceiling: A loss above it counts as diverged.
-            look_ahead: The handle for agents that look ahead, a `lr_gym.trainee.Trainee`; None where nobody can.
+            look_ahead: The handle for agents that look ahead, a `lr_gym.trainee.Trainee`; None if there is none.
         """
         self._training = training
         self.settings = settings
@@ -100,7 +100,7 @@ class Watched:
 
     @property
     def endless(self) -> bool:
-        """Whether nobody knows how long the training is."""
+        """Whether the length of the training is not known."""
         return self._budget is None
 
     @property
@@ -108,7 +108,7 @@ class Watched:
         """Updates of the whole training.
 
         Raises:
-            InvalidArgumentError: Nobody knows.
+            InvalidArgumentError: It is not known.
         """
         if self._budget is None:
             raise InvalidArgumentError(
@@ -157,12 +157,12 @@ class Watched:
         """The handle for agents that look ahead, a `Trainee`: snapshots, branches, losses at candidate learning rates.
 
         Raises:
-            LookAheadError: There is none: this training cannot be left and taken up again.
+            LookAheadError: There is none: this training cannot go back to an earlier state.
         """
         if self._look_ahead is None:
             raise LookAheadError(
-                "nobody can look ahead in this training: probing learning rates and growing branches needs one that "
-                "can be left and taken up again, as LRTrainingEnv's; use an agent that only watches"
+                "agents cannot look ahead in this training: probing learning rates and growing branches needs one that "
+                "can go back to an earlier state, like that of LRTrainingEnv; use an agent that only watches"
             )
         return self._look_ahead
 

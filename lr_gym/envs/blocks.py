@@ -12,11 +12,11 @@ class Outcome(NamedTuple):
     """What one environment of a block answers to an action.
 
     Attributes:
-        observation: Of the episode that the action belongs to, also at its end.
+        observation: Observation of the episode that the action belongs to, also at its end.
         reward: A finite number.
         terminated: Whether the episode ended.
         truncated: Whether it was cut off.
-        info: Of the step.
+        info: Info of the step.
         restart: First observation and info of the next episode, if this one is over.
     """
 

@@ -96,7 +96,7 @@ def checked_device(device: str) -> str:
     """Return the name of a device that is there.
 
     Raises:
-        InvalidArgumentError: It is not.
+        InvalidArgumentError: There is no such device.
     """
     try:
         there = torch.zeros(1, device=device).device.type in ("cpu", "cuda")

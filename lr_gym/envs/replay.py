@@ -11,8 +11,8 @@ import numpy as np
 class EpisodeHistory:
     """What led an env to where it is: the random state before the last reset, and the actions since.
 
-    Going there again resets and takes the same actions. It costs at most one episode, needs no copy of weights, and is
-    exact wherever the env is deterministic, as `LRTrainingEnv` is on the CPU.
+    To go there again, the env is reset and takes the same actions. That costs at most one episode, needs no copy of
+    weights, and is exact wherever the env is deterministic, as `LRTrainingEnv` is on the CPU.
 
     Attributes:
         env: An env that draws all its randomness from `np_random`.
@@ -27,7 +27,7 @@ class EpisodeHistory:
         self._options: dict[str, Any] | None = None
 
     def reset(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
-        """Reset the env and begin a new history; one that is refused leaves the old."""
+        """Reset the env and begin a new history; a reset that is refused leaves the old one."""
         random_state = None if seed is not None else dict(self.env.unwrapped.np_random.bit_generator.state)
         first = self.env.reset(seed=seed, options=options)
         plain = {
@@ -63,7 +63,7 @@ class EpisodeHistory:
         return observation, [self._as_taken(action) for action in state["actions"]]
 
     def _as_taken(self, action: Any) -> Any:
-        """Return a remembered action in the action space's type, or in double precision where it had more digits."""
+        """Return a remembered action in the action space's type, or in double precision if it had more digits."""
         plain = np.asarray(action)
         usual = plain.astype(self.env.action_space.dtype)
         return usual if np.array_equal(usual, plain) else plain

@@ -60,7 +60,7 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
 
     `observation="portable"`, shape (12,) or (11,): losses relative to other losses of the same run, for controllers
     that are to work on tasks they were not trained on; see `lr_gym.control.observations.Portable`.
-    `observation="training"`, (10,) or (9,): the same of training losses alone; see `Training` there.
+    `observation="training"`, (10,) or (9,): the same from training losses alone; see `Training` there.
 
     ## Reward
 
@@ -105,8 +105,8 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
             `"bfloat16"`. Coarser ones may be faster, and change the results (docs/performance.md).
         channels_last: Lay out images with the channels last; may be faster for convolutions, rounds differently.
         score_test: Score the test data at the end of an episode. Without it `test_loss`, `test_accuracy`,
-            `final_test_loss` and `final_test_accuracy` are None: training and tuning have no business with test data,
-            and where these are many, scoring them takes a good part of the time.
+            `final_test_loss` and `final_test_accuracy` are None: training and tuning must not see test data, and
+            scoring many of them takes a good part of the time.
         render_mode: `"rgb_array"` or None; `"human"` through `gymnasium.make` (it wraps the env in a pygame window).
 
     Raises:
@@ -194,7 +194,7 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
     @property
     def watched(self) -> Watched:
         """The training of the running episode as agents see it. An `EpisodeError` before the first reset."""
-        _ = self.trainee  # refuses where there is none
+        _ = self.trainee  # raises an error where there is none
         return self._process.watched
 
     @property

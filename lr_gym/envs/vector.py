@@ -236,8 +236,8 @@ class LRTrainingVectorEnv(SyncVectorEnv):
         """Go to states that `get_states` returned, and return the observations there.
 
         The actions are taken again side by side, as they were at first, so that every computation has the same
-        shape and rounds the same: where the environments have taken different numbers of actions, those with fewer
-        begin later, and until then are trained along for nobody.
+        shape and rounds the same. Environments that have taken fewer actions than others begin later; until then they
+        are trained with the others, and the outcome is thrown away.
         """
         if len(states) != self.num_envs:
             raise InvalidArgumentError(f"need the states of {self.num_envs} environments, got {len(states)}")

@@ -73,7 +73,7 @@ class Process:
         self._pipe.close()  # a worker that finds its pipe closed returns
 
     def end(self) -> None:
-        """Wait until it has ended, not for long."""
+        """Wait a short time until it has ended."""
         self.process.join(5)
         if self.process.is_alive():
             self.process.terminate()

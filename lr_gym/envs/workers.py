@@ -19,7 +19,7 @@ from lr_gym.envs.blocks import Outcome
 from lr_gym.envs.worker_process import Here, MakeEnv, Process
 from lr_gym.errors import InvalidArgumentError, LRGymError
 
-#: Deaths of one worker without a step in between after which the run is given up.
+#: A run is given up after this many deaths of one worker without a step in between.
 MOST_DEATHS = 3
 
 
@@ -42,8 +42,8 @@ class WorkerVecEnv(VecEnv):
 
         Args:
             make_envs: Picklable functions that each return an environment, or several as an `LRTrainingVectorEnv`.
-            workers: Processes, each with one torch thread; more than `make_envs` are not started. With 0 all
-                environments live in this process.
+            workers: Number of processes, each with one torch thread; at most one for each of `make_envs` is started.
+                With 0 all environments live in this process.
 
         Raises:
             InvalidArgumentError: There is no environment, or a negative number of workers.
@@ -99,8 +99,8 @@ class WorkerVecEnv(VecEnv):
     def _all(self, command: str, payloads: Mapping[int, Any]) -> dict[int, Any]:
         """Give a command to some workers at once, and return their answers.
 
-        All answers are read before an error is raised, so that none is left behind. A worker that dies is started
-        again and asked again, but for a step: its environments are not where they were, and it is left out.
+        All answers are read before an error is raised, so that none is left behind. A worker that dies is started and
+        asked again; after a step it is left out instead, because its environments are not where they were.
         """
         asked: dict[int, bool] = {}
         answers: dict[int, Any] = {}
@@ -135,7 +135,7 @@ class WorkerVecEnv(VecEnv):
         return answers
 
     def _restart(self, worker: int, cuts_off: bool) -> None:
-        """Start a dead worker again; where that cuts episodes off, begin others with fresh seeds.
+        """Start a dead worker again; if that cuts episodes off, begin others with fresh seeds.
 
         Raises:
             LRGymError: It has died too often; all workers were ended.
@@ -167,7 +167,7 @@ class WorkerVecEnv(VecEnv):
 
     @property
     def untold_deaths(self) -> bool:
-        """Whether episodes were cut off of which the coming step will tell: until then states do not fit together."""
+        """Whether episodes were cut off that the next step will report; until then states do not fit together."""
         return bool(self._reborn)
 
     # -- SB3's interface ---------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class WorkerVecEnv(VecEnv):
         """
         if len(seeds) != self.num_envs:
             raise InvalidArgumentError(f"need one seed for each of {self.num_envs} environments, got {len(seeds)}")
-        self.seed(seeds[0])  # of what a death calls for
+        self.seed(seeds[0])  # for the seeds of episodes that begin after a death
         self._seeds = list(seeds)
 
     def reset(self) -> npt.NDArray[Any]:
@@ -237,7 +237,7 @@ class WorkerVecEnv(VecEnv):
         )
 
     def get_states(self) -> list[dict[str, Any]]:
-        """Return the state of every environment as JSON values; they must be able to tell it (`ReplayEnv`)."""
+        """Return the state of every environment as JSON values; each must have a `get_state` (`ReplayEnv`)."""
         return self._each("get_states", [None] * self.num_envs)
 
     def set_states(self, states: Sequence[dict[str, Any]]) -> None:

@@ -35,7 +35,7 @@ class Archive(Workers):
         super().__init__(1, in_process=True)
 
     def _outcomes(self, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Rollout | Failure]]:
-        """Refuse the first job, whose record is not there.
+        """Raise an error for the first job: its record is not there.
 
         Raises:
             FileFormatError: There is a job.

@@ -15,7 +15,7 @@ from lr_gym.evaluation.rollout import Rollout, rollout
 from lr_gym.files import read_json, write_json
 from lr_gym.tasks import Task
 
-#: Part of every cell's hash: raised when episodes come out differently, so that old records are not taken for new.
+#: Part of every cell's hash. It goes up when episodes come out differently, so that old records are not taken for new.
 RECORD_VERSION = 3
 
 
@@ -28,7 +28,7 @@ class Contestant:
         identity: JSON values that tell this agent from every other: its name and options, or the hash of its weights.
         agent: The agent; picklable, and without memory beyond an episode. If it has an attribute `env_options`, these
             keyword arguments of `LRTrainingEnv` are used where the cell has no other.
-        task_fields: Fields of the task that it replaces: an optimizer without a learning rate to set, say.
+        task_fields: Fields of the task that it replaces, for example the optimizer.
     """
 
     name: str
@@ -102,8 +102,8 @@ class Failure:
     """What became of a cell that ended with an error.
 
     Attributes:
-        cell: In words.
-        error: The error, in words.
+        cell: Which cell it was, for messages.
+        error: Kind and message of the error.
     """
 
     cell: str
@@ -115,7 +115,7 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A cell on its way to a worker, which reads or writes its record: one that another process made is not made anew.
+    """A cell on its way to a worker, which runs it and writes its record, unless another process has done so.
 
     Attributes:
         cell: The cell.

@@ -16,9 +16,9 @@ from lr_gym.evaluation.ranking import Standing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: With more agents than this a panel shows one agent from every initial lr, with fewer one initial lr and every agent.
+#: With more agents than this, a panel shows one agent from every initial lr; else it shows all agents from one.
 FEW = 8
-#: So many tasks share a row where each has one panel.
+#: Tasks in a row, where each has one panel.
 COLUMNS = 3
 
 
@@ -145,8 +145,8 @@ def draw_standings(standings: Sequence[Standing], yardstick: str, runs: int) -> 
 
     Args:
         standings: The agents, in order.
-        yardstick: What the ratios are relative to, in words.
-        runs: How many runs each dot is the mean of.
+        yardstick: What the ratios are relative to, for the label of the axis.
+        runs: Number of runs of which each dot is the mean.
     """
     every = [ratio for standing in standings for ratio in standing.ratios.values() if math.isfinite(ratio)]
     limit = 1.05 * max(10.0, *every) if every else 10.0

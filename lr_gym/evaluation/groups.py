@@ -37,8 +37,8 @@ class Group:
         agent: Name of the agent.
         initial_lr: Learning rate of the first interval.
         runs: The records.
-        failures: What became of runs that ended with an error.
-        own_start: Whether the initial lr belongs to the agent (it was tuned), not to the comparison.
+        failures: The runs that ended with an error.
+        own_start: Whether the initial lr belongs to the agent (a tuned one, for example), not to the comparison.
         records: Names of the files that keep the runs, in the same order; empty where none are kept.
         reference: Label of the group that this one is tested against; None if it is tested against none.
         p_value: Of Welch's t-test on the test losses.

@@ -20,7 +20,7 @@ __all__ = ["Cell", "Contestant", "Failure", "Workers"]
 class Workers:
     """A pool of processes that runs cells. Use as a context manager.
 
-    Each has one torch thread. With `in_process` there is none, and everything runs here.
+    Each process has one torch thread. With `in_process` there are no processes, and everything runs here.
     """
 
     def __init__(
@@ -31,9 +31,10 @@ class Workers:
         Args:
             count: Worker processes, each with one torch thread.
             in_process: Start none and run cells here, one after another.
-            modules: What registers something that cells need, for `lr_gym.registry.register_from`, in each worker.
-            timeout: Seconds that a cell may take, with what a fresh worker must import for it, which is several; one
-                that takes longer has failed. None for any number.
+            modules: Modules and files that register what cells need; every worker loads them
+                (`lr_gym.registry.register_from`).
+            timeout: Seconds that a cell may take; one that takes longer has failed. They include the several seconds
+                that a new worker needs for its imports. None for no limit.
 
         Raises:
             InvalidArgumentError: The count is no whole number of at least 1, or the timeout is not above 0 or has no
@@ -66,7 +67,7 @@ class Workers:
         Args:
             cells: The episodes.
             folder: Where records are kept, one file `<key>.json` per cell; None keeps none.
-            on_record: Called with every cell and its record as it becomes known, in no certain order.
+            on_record: Called with every cell and its record as soon as it is known, so in any order.
 
         Returns:
             The records, in the order of the cells.
@@ -94,7 +95,7 @@ class Workers:
         folder: Path | None = None,
         on_outcome: Callable[[Cell, Rollout | Failure], None] | None = None,
     ) -> list[Rollout | Failure]:
-        """Run cells like `run`; one that fails says so in its place and does not stop the others.
+        """Run cells like `run`. A cell that fails gives a `Failure` in its place and does not stop the others.
 
         A failure is written down beside the records, as `<key>.failed.json`, and tried again by the next run. A cell
         has also failed if its worker process dies, for instance because it wants more memory than there is, and if it
@@ -121,7 +122,7 @@ class Workers:
         return [outcomes[index] for index in range(len(jobs))]
 
     def _outcomes(self, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Rollout | Failure]]:
-        """Run jobs whose records are not there, and yield every outcome with the job's number."""
+        """Run jobs without a record, and yield every outcome with the job's number."""
         if self._in_process:
             yield from ((number, job()) for number, job in jobs.items())
         else:
@@ -130,7 +131,7 @@ class Workers:
     def _in_workers(self, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Rollout | Failure]]:
         """Run jobs in processes and yield every outcome with the job's number.
 
-        A pool that broke, because a process without work died, is replaced as long as each finishes something.
+        A pool breaks if a process without work dies. It is replaced, as long as every pool finishes something.
         """
         left = dict(jobs)
         while left:
@@ -144,7 +145,7 @@ class Workers:
                     raise
 
     def _ready(self) -> ProcessPool:
-        """Return the pool, another one where it has come to its end."""
+        """Return the pool, a new one if the last has ended."""
         if self._pool is None or not self._pool.active:
             self._pool = worker_pool(self.count, self._modules)
         return self._pool

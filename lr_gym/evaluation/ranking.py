@@ -69,8 +69,8 @@ def yardsticks(groups: Sequence[Group], name: str | None) -> dict[str, float]:
 
     Args:
         groups: The rows of all tasks.
-        name: The agent that sets it; of several starts its lowest mean. None for the lowest mean of any agent, which
-            also counts where the agent has no result. Tasks on which nobody has one are left out.
+        name: The agent whose mean it is; if it has several starts, its lowest mean. None for the lowest mean of any
+            agent, which also counts where the named agent has no result. Tasks without any result are left out.
 
     Raises:
         UnknownNameError: There is no such agent.
@@ -116,7 +116,9 @@ def standings(groups: Sequence[Group], yardstick: str | None = None) -> list[Sta
     found = []
     for agent in agents:
         pairs = {pair: row[agent] for pair, row in by_pair.items() if agent in row}
-        own = {id(group): group for group in pairs.values()}.values()  # one of its own start counts once
+        own = {
+            id(group): group for group in pairs.values()
+        }.values()  # an agent with an initial lr of its own counts once
         improvements = [
             group.improvement for group in own if group.improvement is not None and not math.isnan(group.improvement)
         ]

@@ -24,7 +24,7 @@ class Results:
 
     Attributes:
         groups: The rows, tested against the reference.
-        seeds: Of the runs.
+        seeds: Seeds of the runs.
         reference: Name of the agent that the others are tested against.
         yardstick: Name of the agent whose mean test loss counts as 1 over all tasks; None for the lowest of each task.
         about: Command, commit, versions, settings.
@@ -51,7 +51,7 @@ class Results:
 
     @property
     def failures(self) -> list[str]:
-        """Episodes that failed, in words: those of the tuning first."""
+        """Messages about the episodes that failed, those of the tuning first."""
         of_tuning = [
             failure for of in self.tuned.values() for outcome in of.values() for failure in outcome["failures"]
         ]
@@ -92,14 +92,14 @@ class Results:
                 raise ValueError("it has no rows")
             if not all("records" in row for row in rows):
                 raise FileFormatError(
-                    f"{folder / FILE} was written by an earlier version, which did not note which record is whose; the "
-                    f"same command with --out {folder} writes it again, and runs only what is missing: "
+                    f"{folder / FILE} was written by an earlier version, which did not note the record of each run; "
+                    f"the same command with --out {folder} writes it again, and runs only what is missing: "
                     f"{about['command']}"
                 )
             groups = [_group(row, folder / RECORDS) for row in rows]
             groups = tested(groups, references(groups, values["reference"]))
             found = cls(groups, values["seeds"], values["reference"], values["yardstick"], about, values["tuned"])
-            found.standings(), found.failures  # what is not as it should be shows here
+            found.standings(), found.failures  # raise errors if something in the file is wrong
         except (KeyError, TypeError, AttributeError, ValueError, UnknownNameError) as error:
             raise FileFormatError(f"{folder / FILE} is not what a comparison leaves: {error!r}") from error
         return found

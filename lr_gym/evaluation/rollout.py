@@ -23,7 +23,7 @@ def training_env(env: gymnasium.Env[Any, Any], who: str) -> LRTrainingEnv:
         who: Who needs it, for the message.
 
     Raises:
-        InvalidArgumentError: There is none.
+        InvalidArgumentError: `env` is none, and wraps none.
     """
     if not (isinstance(env, gymnasium.Env) and isinstance(env.unwrapped, LRTrainingEnv)):
         raise InvalidArgumentError(f"{who} needs an LRTrainingEnv, wrapped or not, got {env!r}")
@@ -42,7 +42,7 @@ class Rollout:
 
     Attributes:
         task: The task, as `Task.to_dict` gives it.
-        seed: Of the env's reset; None if the env's stream was continued.
+        seed: Seed of the env's reset; None if the env's stream was continued.
         initial_lr: Learning rate of the first interval.
         updates: Updates done at the end of each interval.
         lrs: Learning rate of each interval.
@@ -115,12 +115,12 @@ def rollout(
     Args:
         env: An `LRTrainingEnv`, wrapped or not.
         agent: An agent, or a function from observation to action.
-        seed: Of the reset; None continues the env's random stream.
+        seed: Seed of the reset; None continues the env's random stream.
         initial_lr: Initial learning rate; None draws it from the task's.
         deterministic: Passed on to the agent; without it a PPO controller samples its actions.
 
     Raises:
-        InvalidArgumentError: The env or the agent is none, or an argument makes no sense.
+        InvalidArgumentError: `env` is no `LRTrainingEnv`, `agent` is no agent, or an argument makes no sense.
     """
     agent = as_agent(agent)
     trained = training_env(env, "rollout")

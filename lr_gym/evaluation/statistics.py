@@ -190,7 +190,7 @@ def interquartile_mean_interval(by_task: Sequence[Sequence[float]], seed: int = 
 
 
 def probability_of_improvement(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the share of pairs of runs in which a is better than b, so has the lower loss; ties count one half.
+    """Return the share of pairs of runs in which a is better (has the lower loss) than b; ties count one half.
 
     The statistic of Mann and Whitney's U test (1947) over the number of pairs, recommended by Agarwal et al. (2021).
 

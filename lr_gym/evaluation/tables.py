@@ -28,7 +28,7 @@ _COLUMNS = (
     "failed",
     "cost",
 )
-#: Columns for the terminal that are left out, for room, if they say nothing but this.
+#: Columns that are left out at a terminal, which has no room for them: always, or if every cell holds this.
 _DULL = {"diverged": {""}, "failed": {""}, "cost": {"1.00"}} | dict.fromkeys(
     ("p (paired)", "at the last weights", "IQM", "improvement", "runs")
 )

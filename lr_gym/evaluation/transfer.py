@@ -23,7 +23,7 @@ class Entry:
         task: The task.
         contestant: The agent.
         initial_lr: Where it starts.
-        own_start: Whether that is an initial lr of its own (tuned, say), not one of the comparison's.
+        own_start: Whether that is an initial lr of its own (for example a tuned one), not one of the comparison's.
     """
 
     task: Task

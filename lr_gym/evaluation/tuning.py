@@ -39,7 +39,7 @@ class Tuned:
         best: The candidate with the lowest mean of the best validation losses of its runs.
         tried: Every candidate with that mean; NaN, and never chosen, if one of its episodes failed.
         episodes: Episodes spent.
-        failures: Episodes that failed, in words.
+        failures: Messages about the episodes that failed.
     """
 
     best: Candidate
@@ -61,7 +61,7 @@ class Tuned:
 
 
 def spread(candidates: Sequence[Candidate], episodes: int) -> list[Candidate]:
-    """Return as many of the candidates as there are episodes, evenly spaced in their order; all if there are more.
+    """Return as many candidates as there are episodes, evenly spaced in their order; all if the episodes suffice.
 
     Raises:
         InvalidArgumentError: `episodes` is no whole number of at least 1.
@@ -88,7 +88,7 @@ def tune(
     Args:
         task: What is trained.
         candidates: What is tried.
-        seeds: Of the runs of each; others than those of the comparison that follows.
+        seeds: Seeds of each candidate's runs. They must not be those of the comparison that follows.
         pool: Where episodes run.
         env: Keyword arguments of `LRTrainingEnv` beyond the task.
         folder: Where records are kept and found again.

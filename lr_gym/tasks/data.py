@@ -131,7 +131,7 @@ def _checked(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
 
 
 def _kind(name: str, array: npt.NDArray[Any]) -> str:
-    """Return what decides how an array is read: inputs of bytes are pixels, other whole numbers tokens or classes."""
+    """Return the kind of number, which decides how an array is read: bytes are pixels, whole numbers are tokens."""
     if name.startswith("x") and array.dtype == np.uint8:
         return "bytes"
     return "floating point" if array.dtype.kind == "f" else "whole numbers"

@@ -41,7 +41,7 @@ def fashion() -> Arrays:
 
 
 def noisy() -> Arrays:
-    """Return the same with 15 % of the labels drawn anew, in every split: its lowest possible loss is not near zero."""
+    """Return `fashion` with 15 % of all labels drawn anew, so that the lowest possible loss is not near zero."""
     rng = np.random.default_rng([SEED, 1])
     arrays = dict(fashion())
     for name in [name for name in arrays if name.startswith("y")]:
@@ -53,7 +53,7 @@ def noisy() -> Arrays:
 
 
 def coarse() -> Arrays:
-    """Return the same with three classes."""
+    """Return `fashion` with three classes."""
     return {name: array if name.startswith("x") else COARSE[array] for name, array in fashion().items()}
 
 
@@ -82,7 +82,7 @@ OPTIMIZERS: list[dict[str, Any]] = [
     {"optimizer": "SGD", "initial_lr_range": (5e-4, 10.0)},
 ]
 
-#: A training that has lost its way for a while is no divergence: a controller learns to bring it back.
+#: A loss that is far too high for a while is not a divergence: a controller learns to bring it back.
 BASE = Task(name="universal", data="family-fashion", validation_size=600, loss_ceiling=1e4)
 
 
@@ -100,10 +100,10 @@ def _family(
     batch_sizes: tuple[int, ...],
     intervals: tuple[int, ...],
 ) -> TaskFamily:
-    """Return a family of every data set with every network that takes it, whose budgets are of `INTERVALS` intervals.
+    """Return a family of every data set with every network that takes it. Every budget has `INTERVALS` intervals.
 
     Args:
-        name: Of the family.
+        name: Name of the family.
         networks: Models with their options.
         train_sizes: Numbers of training examples; None for all.
         batch_sizes: Sizes of a mini-batch.
@@ -117,7 +117,7 @@ def _family(
                 {"data": data} | network
                 for data in DATA
                 for network in networks
-                if network is not LENET or data == "family-fashion"  # points are no images, and it is slow
+                if network is not LENET or data == "family-fashion"  # LeNet-5 is slow, and points are no images
             ],
             [{"train_size": size} for size in train_sizes],
             [{"batch_size": size} for size in batch_sizes],

@@ -131,12 +131,12 @@ class TaskFamily:
         label = ",".join(f"{field}={value}" for field, value in drawn.items())
         if lrs is not None:
             low, high = np.log(lrs)
-            # The exponential of a logarithm rounds, at the ends to beyond them.
+            # exp(log(x)) rounds: at the ends of the range the result may lie outside.
             drawn["initial_lrs"] = (min(max(float(np.exp(rng.uniform(low, high))), lrs[0]), lrs[1]),)
         return self.base.replace(**drawn, name=f"{self.name}[{label}]")
 
     def draws(self, count: int, seed: int = 0) -> list[Task]:
-        """Return tasks of the family, the same ones for the same seed; the first of more are the first of fewer."""
+        """Return tasks of the family: the same for the same seed, and a longer list begins with the shorter one."""
         rng = np.random.default_rng(seed)
         return [self.sample(rng) for _ in range(count)]
 
@@ -176,7 +176,7 @@ def _plain(value: Any) -> Any:
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError):
-        return value  # the task refuses it, with its own words
+        return value  # the task refuses it, with a message of its own
 
 
 def _checked_range(ends: Any) -> tuple[float, float]:

@@ -93,7 +93,7 @@ def build_optimizer(
             built = optimizer(parameters, lr=torch.tensor(lr, device=parameters[0].device), **options)
         else:
             built = optimizer(parameters, lr=lr, **options)
-    except InvalidArgumentError:  # says already what is wrong
+    except InvalidArgumentError:  # it already says what is wrong
         raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgumentError(f"the optimizer {name!r} refuses {options!r}: {error}") from error

@@ -127,7 +127,7 @@ def build_model(name: str, options: dict[str, Any], input_shape: tuple[int, ...]
         given = {key: value for key, value in about_data.items() if takes_any or key in parameters}
         model = factory(**(given | options))
     except InvalidArgumentError:
-        raise  # it says more than its wrapping would
+        raise  # its own message is more precise than the one below
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgumentError(f"the model {name!r} refuses model_options={options!r}: {reason(error)}") from error
     if not isinstance(model, nn.Module):

@@ -42,7 +42,7 @@ class Place:
     """Somewhere that a data set may be.
 
     Attributes:
-        words: For messages.
+        words: What messages call it.
         there: Whether its files are there.
         read: Returns the arrays; None if the files are not those of the data set after all.
     """
@@ -97,7 +97,7 @@ def places(name: str, root: str | Path) -> list[Place]:
 
 
 def _torchvision_files(name: str, root: Path) -> Iterator[list[Path]]:
-    """Yield the sets of files, each of which torchvision wants to see before it takes a data set for present."""
+    """Yield sets of files: for torchvision a data set is there if all files of one set are."""
     root = root.expanduser()
     if name == "cifar10":
         yield [

@@ -1,4 +1,4 @@
-"""What is trained: a `Task` says everything about a training run but who sets the learning rate."""
+"""What is trained: a `Task` says everything about a training run except who sets the learning rate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPTIONS = ("model_options", "loss_options", "optimizer_options")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """A data set, a model, a loss, an optimizer and a budget: all that defines a training run but the controller.
+    """A data set, a model, a loss, an optimizer and a budget: all that defines a training run except the controller.
 
     Frozen, hashable and JSON-serialisable (`to_dict`, `from_dict`). Change fields with `replace`, which checks
     them again.
@@ -41,9 +41,9 @@ class Task:
         budget: Updates in one episode, a multiple of `decision_interval` and at least two of them.
         decision_interval: Updates per decision.
         initial_lrs: The learning rates that an episode may start from, drawn uniformly.
-        train_size: Use the first so many training examples; None for all.
-        validation_size: Use the first so many validation examples; None for all. The validation pass is the
-            largest cost beyond the updates themselves.
+        train_size: Number of training examples that are used, the first ones; None for all.
+        validation_size: Number of validation examples that are used, the first ones; None for all. The validation
+            pass is the largest cost beyond the updates themselves.
         final_layer: Dotted name of the final dense layer, whose weights are observed; None for the last
             `nn.Linear` that the model registers.
         loss_ceiling: A mean training loss over an interval, or a validation loss, above this counts as

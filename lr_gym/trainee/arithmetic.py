@@ -18,7 +18,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class Arithmetic:
-    """How numbers are multiplied and laid out. Weights, gradients, optimizer states and losses are float32 always.
+    """How numbers are multiplied and laid out. Weights, gradients, optimizer states and losses are always float32.
 
     Attributes:
         precision: `"float32"`; `"tf32"`: products of matrices and convolutions keep 10 bits of the mantissa (NVIDIA
@@ -41,13 +41,13 @@ class Arithmetic:
         """Check that a device has this arithmetic.
 
         Raises:
-            InvalidArgumentError: It has not.
+            InvalidArgumentError: The device does not have it.
         """
         if self.precision == "tf32" and device.type != "cuda":
             raise InvalidArgumentError(f"precision='tf32' needs an NVIDIA GPU, got device {str(device)!r}")
 
     def forward(self, network: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
-        """Return a network's forward pass, computed so; its outputs are float32."""
+        """Return a network's forward pass in this arithmetic; its outputs are float32."""
         if self.precision != "bfloat16":
             return network
 
@@ -61,7 +61,7 @@ class Arithmetic:
 
     @contextlib.contextmanager
     def flags(self, device: torch.device) -> Iterator[None]:
-        """Let a block multiply so on a GPU, where PyTorch has global switches; forward and backward passes."""
+        """Let the forward and backward passes of a block multiply like this on a GPU: PyTorch has global switches."""
         if device.type != "cuda":
             yield
             return
@@ -75,7 +75,7 @@ class Arithmetic:
             torch.set_float32_matmul_precision(before)
 
     def laid_out(self, images: Tensor) -> Tensor:
-        """Return inputs in this layout; only images have another."""
+        """Return inputs in this layout; it changes images only."""
         applies = self.channels_last and images.ndim == 4
         return images.contiguous(memory_format=torch.channels_last) if applies else images
 

@@ -21,8 +21,8 @@ class IntervalGraph:
 
         Args:
             updates: Takes the examples of every update, and returns the losses.
-            settle: Brings everything that it works on to its fixed place; returns whether that is possible, and all
-                of it happens on the device.
+            settle: Moves everything that `updates` works on to its fixed place. Returns whether that is possible and
+                the work happens on the device alone.
         """
         self._updates, self._settle = updates, settle
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -45,7 +45,7 @@ class IntervalGraph:
         return self._losses.clone()
 
     def _on_side_stream(self, indices: Tensor) -> Tensor:
-        """Run once as PyTorch wants it before a capture: libraries are set up, and nothing is left on the stream."""
+        """Run once, as PyTorch requires before a capture: it sets up libraries and leaves nothing on the stream."""
         current, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(current)
         with torch.cuda.stream(side):

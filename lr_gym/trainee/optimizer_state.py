@@ -18,13 +18,13 @@ def copy_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 def write_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
     """Put an optimizer into a state that `copy_state` returned; the saved values stay valid.
 
-    Where the state has the tensors that the saved one has, they are overwritten: many times as fast as
-    `load_state_dict`, and members of a stack keep their places in it. Else, and for optimizers with a way of their
-    own, `load_state_dict` is asked.
+    Where the present state has the same tensors as the saved one, they are overwritten. This is many times as fast as
+    `load_state_dict`, and members of a stack keep their places in it. Otherwise `load_state_dict` is called, and also
+    for optimizers that have changed how a state is loaded.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     present = {number: optimizer.state[p] for number, p in enumerate(parameters) if p in optimizer.state}
-    # Some optimizers add numbers to their groups later: those that were not there must go.
+    # Some optimizers add numbers to their groups later: those that the saved state does not have must go.
     groups = [(len(group["params"]), group.keys()) for group in optimizer.param_groups]
     fits = groups == [(len(group["params"]), group.keys()) for group in saved["param_groups"]]
     fits = fits and _alike(present, saved["state"])
@@ -42,7 +42,7 @@ def write_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> N
 
 
 def _usual(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether loading does nothing but write values: no way of its own, and no hooks."""
+    """Return whether loading only writes values: the class has not changed it, and there are no hooks."""
     kind, base = type(optimizer), torch.optim.Optimizer
     hooks = optimizer._optimizer_load_state_dict_pre_hooks or optimizer._optimizer_load_state_dict_post_hooks
     # PyTorch's own __setstate__ only fills in what older versions did not save.
@@ -52,7 +52,7 @@ def _usual(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def _copied(value: Any) -> Any:
-    """Return a deep copy; of plain containers and tensors without the detours of `copy.deepcopy`."""
+    """Return a deep copy. For plain containers and tensors it is faster than `copy.deepcopy`."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if type(value) is dict:

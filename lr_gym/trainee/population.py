@@ -15,8 +15,8 @@ from lr_gym.trainee.trainee import Trainee
 class Population:
     """Trainees of one task that train in step, each with its own weights, data order, learning rate and clock.
 
-    A member whose training blows up does no harm to the others. Members are whole trainees, and may be looked ahead
-    with (`Trainee`) between intervals.
+    A member whose training blows up does no harm to the others. Members are whole trainees: between intervals agents
+    may look ahead with each of them.
 
     Attributes:
         stack: How many members are computed at once.
@@ -72,8 +72,8 @@ class Population:
         """Put another trainee in the place of a member, whose own training is over.
 
         Args:
-            number: Of the place, from 0.
-            trainee: Of the same task, data, device and arithmetic.
+            number: Number of the place, from 0.
+            trainee: A trainee with the same task, data, device and arithmetic.
 
         Raises:
             InvalidArgumentError: There is no such place, or the trainee does not fit.
@@ -89,11 +89,11 @@ class Population:
         """Train for one decision interval, then measure.
 
         Args:
-            active: By member, whether its training goes on; all by default. One whose training is over may be
-                computed along, for nobody: put another in its place before it is to train again.
+            active: For each member whether its training goes on; all by default. A member whose training is over may
+                still be computed with the others. Put another trainee in its place before it is to train again.
 
         Returns:
-            By member, what was measured; None where it is not active.
+            For each member what was measured; None where it is not active.
 
         Raises:
             InvalidArgumentError: `active` has another length, or a loss is negative.

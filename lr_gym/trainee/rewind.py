@@ -1,4 +1,4 @@
-"""A training run that can be left and taken up again: snapshots of everything that its future depends on."""
+"""A training run that can go back to an earlier state: snapshots of everything that its future depends on."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class RewindableRun(TrainingRun):
             self._noise.set_state(snapshot.noise)
 
     def reseed(self, seed: int) -> None:
-        """Let chance go another way from here: new streams for the order of the data and for noise.
+        """Draw the order of the data and the noise from new random streams from here on.
 
         What was left of the running epoch's order is forgotten. So branches from one snapshot can see different
-        batches, as trainings do that are started anew.
+        batches, like trainings that are started anew.
 
         Args:
             seed: Decides both streams. Non-negative.
@@ -76,7 +76,7 @@ class RewindableRun(TrainingRun):
 
     @contextlib.contextmanager
     def preserved(self) -> Iterator[None]:
-        """Let a block train, probe or evaluate, then leave no trace of it but its cost, also if it raises."""
+        """Let a block train, probe or evaluate; then undo it, even if it raises. Its cost stays counted."""
         before = self.snapshot()
         try:
             yield

@@ -68,7 +68,7 @@ class TrainingRun:
             arithmetic: Precision and layout; float32 by default.
 
         Raises:
-            DataNotFoundError: The data set is not to be found.
+            DataNotFoundError: The data set was not found.
             UnknownNameError: Model, loss or optimizer do not exist.
             InvalidArgumentError: The parts do not fit together.
         """
@@ -228,7 +228,7 @@ class TrainingRun:
         return self._meter.numbers(losses, evaluation, self.final_weight)
 
     def _measurement(self, numbers: npt.NDArray[np.float32]) -> Measurement:
-        """Return the measurement that `_numbers` stands for, and keep the weights if they are the best so far."""
+        """Return the measurement from what `_numbers` returned; keep the weights if they are the best so far."""
         task = self.task
         return self._meter.measurement(
             numbers,
@@ -245,7 +245,8 @@ class TrainingRun:
     def _evaluated_weights(self) -> Iterator[None]:
         """Let a block see the weights that are to be evaluated, where the optimizer trains at others (schedule-free).
 
-        Back come copies: the optimizer's own way back rounds, and looking at the network would change its training.
+        Afterwards copies of the training weights are put back. The optimizer's own way back rounds, so that an
+        evaluation would change the training.
         """
         if self._averaging is None:
             yield
@@ -291,7 +292,7 @@ class TrainingRun:
         return scores
 
     def test_final(self) -> tuple[float, float | None]:
-        """Return the same of the weights as they are now. Looked at once, when training is over."""
+        """Return the same for the present weights. Looked at once, when training is over."""
         with self._evaluated_weights():
             return self._test()
 

@@ -4,7 +4,7 @@ One forward and one backward pass over the stack (`torch.func.vmap` of the netwo
 then each member's own PyTorch optimizer updates its slices. So every optimizer, with its own learning rate and step
 count per member, is PyTorch's, and a member stays a whole `Trainee`: agents look ahead with it as with any other.
 
-Batched matrix products round differently from single ones: members equal trainees of their own up to that.
+Batched matrix products round differently from single ones. Up to that, a member equals a trainee outside a stack.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Stack(Generic[RunT]):
         return self.device.type == "cuda"
 
     def put(self, number: int, trainee: RunT) -> None:
-        """Make a trainee the member at a place. Its tensors move into the stack, and those of the last one out."""
+        """Make a trainee the member at a place. Its tensors move into the stack, those of the one before out of it."""
         last = self.members[number]
         if last is not trainee:
             for tensor in _named_tensors(last.model).values():
@@ -103,11 +103,11 @@ class Stack(Generic[RunT]):
         """Train for one decision interval, then measure. One device synchronisation for all.
 
         Args:
-            active: By member, whether its training goes on. One that is over is computed along, for nobody, and not
-                to be trained any further.
+            active: For each member whether its training goes on. A member whose training is over is still computed
+                with the others; it must not be trained any further.
 
         Returns:
-            By member, what was measured; None where it is not active.
+            For each member what was measured; None where it is not active.
 
         Raises:
             InvalidArgumentError: A loss is negative, or an optimizer puts its parameters elsewhere.
@@ -194,8 +194,8 @@ class Stack(Generic[RunT]):
         for name, gradient in zip(self._leaves, found, strict=True):
             if gradient is None:
                 continue
-            # Fused optimizers read memory in the parameters' order, in which batched products do not always come;
-            # and some change gradients in place, of which two parameters may have been given the same.
+            # Fused optimizers expect a gradient laid out in memory like its parameter; batched products may not be.
+            # Some optimizers change gradients in place, and two parameters may have been given the same one.
             own = gradient.contiguous()
             gradients[name] = own.clone() if own.data_ptr() in memory else own
             memory.add(own.data_ptr())
@@ -210,10 +210,10 @@ class Stack(Generic[RunT]):
             member.optimizer.step()
 
     def _settle(self) -> bool:
-        """Move the optimizers' tensors and learning rates to their places in the stack, where they are not there.
+        """Move the optimizers' tensors and learning rates to their places in the stack, unless they are there.
 
         Returns:
-            Whether updates happen on the device alone, in the stack's memory: so that they can be captured.
+            Whether updates happen on the device alone and in the stack's memory. Only then they can be captured.
         """
         groups = [group for member in self.members for group in member.optimizer.param_groups]
         if not all(isinstance(group["lr"], Tensor) and group.get("capturable", True) for group in groups):
@@ -259,8 +259,8 @@ class Stack(Generic[RunT]):
     def _check(self) -> None:
         """Compare every member's losses and gradients in the stack with its own, over two passes.
 
-        A network that keeps tensors or a memory outside parameters and buffers, or looks at its numbers, shows here.
-        In float32 whatever the precision: this is about what is computed, not about rounding.
+        This finds networks that keep tensors or a memory outside parameters and buffers, or that branch on their
+        numbers. It computes in float32 whatever the precision: it is about what is computed, not about rounding.
         """
         batches = [member.peek_batches(2) for member in self.members]
         alone = [own_passes(member, both) for member, both in zip(self.members, batches, strict=True)]
@@ -268,7 +268,7 @@ class Stack(Generic[RunT]):
             alike({"loss": again.loss, **again.gradients, **again.buffers}, before)
             for before, again in zip(alone[0], own_passes(self.members[0], batches[0]), strict=True)
         ):
-            raise self._refusal("it computes something else when asked again: it remembers outside its buffers")
+            raise self._refusal("it computes something else the second time: it keeps a memory outside its buffers")
         rest = {name: tensor.clone() for name, tensor in self._rest.items()}
         try:
             for turn in range(2):

@@ -11,8 +11,8 @@ from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.rewind import RewindableRun
 
-#: Every tensor must agree to this, relative to its norm; gradients also to a hundredth of it relative to all of them,
-#: because a gradient that should be zero is rounding.
+#: How much a tensor may differ, relative to its norm. A gradient may differ by another hundredth of this, relative to
+#: the norm of all gradients together: a gradient that should be zero is nothing but rounding.
 TOLERANCE = 1e-3
 
 
@@ -52,14 +52,14 @@ def alike(mine: Mapping[str, Tensor], own: Pass) -> bool:
     """Return whether a member's loss, gradients and buffers in the stack are its own, up to rounding.
 
     Args:
-        mine: In the stack: `"loss"`, gradients and buffers by name.
-        own: Alone.
+        mine: What was computed in the stack: `"loss"`, gradients and buffers by name.
+        own: What was computed alone.
     """
     expected = {"loss": own.loss, **own.gradients, **own.buffers}
     if mine.keys() != expected.keys():
         return False
     if not all(bool(tensor.isfinite().all()) for tensor in (own.loss, *own.gradients.values())):
-        return True  # a network that has blown up says nothing
+        return True  # nothing can be told from a network that has blown up
     size = sum(float(gradient.double().square().sum()) for gradient in own.gradients.values()) ** 0.5
     for name, tensor in expected.items():
         allowed = TOLERANCE * float(tensor.double().norm()) + 1e-9

@@ -6,8 +6,8 @@ from torch import nn
 
 from lr_gym.trainee.rewind import RewindableRun
 
-#: On a CPU stacking saves Python's cost per operation, and loses where the operations are large or convolutions:
-#: docs/performance.md has the measurements behind these.
+#: On a CPU a stack saves Python's cost per operation. It loses where the operations are large or are convolutions.
+#: docs/performance.md has the measurements behind these numbers.
 CPU_LAYERS = (
     nn.Linear,
     nn.Flatten,
@@ -49,7 +49,10 @@ def _work(trainee: RewindableRun) -> int:
 
 
 def clearly_faster(trainee: RewindableRun, count: int) -> bool:
-    """Return whether a stack is worth its other rounding: always on a GPU, on a CPU for very small networks."""
+    """Return whether a stack is so much faster that it is worth rounding differently.
+
+    It always is on a GPU; on a CPU it is for very small networks.
+    """
     if trainee.device.type != "cpu":
         return True
     return _work(trainee) <= CPU_WORK_CLEARLY and stack_size(trainee, count) > 1

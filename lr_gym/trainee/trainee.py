@@ -79,9 +79,8 @@ class Trainee(RewindableRun):
         """
         if not has_direction(self.optimizer):
             raise InvalidArgumentError(
-                f"the optimizer {self.task.optimizer!r} has no update direction: what it does at one learning rate is "
-                "no multiple of what it does at another; train branches instead, or probe(direction=...) along one of "
-                "your own"
+                f"the optimizer {self.task.optimizer!r} has no update direction: its updates are not proportional to "
+                "the learning rate; train branches instead, or pass a direction of your own to probe(direction=...)"
             )
         batches = self._checked(batches)
         self.extra.forward += len(batches)
@@ -195,8 +194,8 @@ class Trainee(RewindableRun):
     def grow(self, starts: Sequence[tuple[Snapshot, float]], updates: int) -> Iterator[tuple[Tensor, Trainee]]:
         """Train branches, each from a state and at a learning rate: all at once where that is clearly faster.
 
-        On a GPU, and on a CPU for small networks, the branches are a stack of their own; else this trainee grows them
-        one after another, and is left at the end of the last: use `preserved` or `restore`.
+        On a GPU, and on a CPU for small networks, the branches are computed in a stack of their own. Otherwise this
+        trainee grows them one after another and stays at the end of the last: use `preserved` or `restore`.
 
         Args:
             starts: Where each branch begins, and its learning rate.
@@ -204,7 +203,7 @@ class Trainee(RewindableRun):
 
         Yields:
             For each branch the loss of every update, before it, (updates,), and a trainee at its end, which is valid
-            until the next branch is asked for. What is asked of it is counted here.
+            until the next branch is asked for. What its passes cost is counted here.
 
         Raises:
             InvalidArgumentError: `updates` is less than 1.
@@ -229,7 +228,7 @@ class Trainee(RewindableRun):
         if not (self._batchable and count > 1 and clearly_faster(self, count)):
             return None
         if self._branches is None or len(self._branches.members) != count:
-            # Of different seeds: a network with a memory of its own, which a snapshot does not hold, is refused then.
+            # Their seeds differ, so that a network with a memory of its own, which snapshots do not hold, is refused.
             members = [
                 Trainee(self.task, seed, lr=self.lr, device=self.device, data=self.data, arithmetic=self.arithmetic)
                 for seed in range(count)

@@ -208,9 +208,10 @@ def test_where_nobody_can_look_ahead(label: str) -> None:
         with pytest.raises(LookAheadError) as caught:
             agent.reset(env.watched)
         assert str(caught.value) == (
-            f"{type(agent).__name__} {agent.looks_ahead}, which needs a training that can be left and taken up again, "
-            "as LRTrainingEnv's; in your own loop pass look_ahead=lr_gym.look_ahead(model, loss, x, y). Agents that "
-            "only watch do without: all but alr, autolr, kim-yu, line-search, one-cycle (but with a peak_lr)"
+            f"{type(agent).__name__} {agent.looks_ahead}, which needs a training that can go back to an earlier state, "
+            "like that of LRTrainingEnv; in your own loop pass look_ahead=lr_gym.look_ahead(model, loss, x, y). Agents "
+            "that only watch do not need it: all except alr, autolr, kim-yu, line-search, one-cycle (unless peak_lr is "
+            "given)"
         )
 
 

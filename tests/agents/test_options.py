@@ -105,7 +105,11 @@ OTHERS: list[tuple[str, dict[str, Any], str]] = [
         "the tasks of the family 'uneven' differ in their number of decisions; make budget / decision_interval the "
         "same for all",
     ),
-    ("ppo training", {"validation": tiny.family()}, "validation is for a family of tasks; a single task is its own"),
+    (
+        "ppo training",
+        {"validation": tiny.family()},
+        "validation is for a family of tasks; a single task is evaluated on itself",
+    ),
     (
         "ppo training",
         {"task": tiny.task(budget=20), "trainees": 1},

@@ -140,7 +140,7 @@ def test_agents_that_look_ahead_are_refused_where_nobody_can(name: str) -> None:
     process, _ = started()
     with pytest.raises(LookAheadError, match=r"which needs a training that can be left .* all but alr, autolr, kim-yu"):
         begin(agents.make(name), process.watched)
-    with pytest.raises(LookAheadError, match="nobody can look ahead in this training"):
+    with pytest.raises(LookAheadError, match="agents cannot look ahead in this training"):
         _ = process.watched.look_ahead
 
 

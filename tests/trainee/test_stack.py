@@ -262,7 +262,7 @@ def _networks() -> Iterator[None]:
 
 
 ALIKE = "it gives another loss, gradient or running statistic in a stack than alone"
-REMEMBERS = "it computes something else when asked again: it remembers outside its buffers"
+REMEMBERS = "it computes something else the second time: it keeps a memory outside its buffers"
 
 
 @pytest.mark.parametrize(
