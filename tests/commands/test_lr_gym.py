@@ -140,7 +140,7 @@ def test_data_is_only_looked_for(called: Called, tmp_path: Path, monkeypatch: py
     def where() -> dict[str, str | None]:
         rows = listed(called, "data", "--data", str(tmp_path))["data"]
         for row in rows:
-            advice = f"downloads it to {tmp_path}; else put {row['data']}.npz"
+            advice = f"downloads it to {tmp_path} if there is a network; without one, put {row['data']}.npz"
             assert row["found"] == (row["where"] is not None) == (advice not in (row["what_to_do"] or ""))
         return {row["data"]: row["where"] for row in rows}
 

@@ -57,7 +57,7 @@ TRAIN: list[tuple[str, str]] = [
         "--task lonely --override budget=40",
         "--override is for single tasks; the family 'lonely' says what its tasks are",
     ),
-    ("--task lonely --initial-lrs 0.1 1", "--initial-lrs is for single tasks; the tasks of 'lonely' are what the fami"),
+    ("--task lonely --initial-lrs 0.1 1", "--initial-lrs is for single tasks; the family 'lonely' says what its"),
     ("--task lonely --tuning-runs 2", "--tuning-runs is for single tasks; the family 'lonely' says what its tasks are"),
     ("--task lonely --profile quick", "--profile quick is for single tasks; 'lonely' is a family"),
     ("--profile family", "--profile family is for families of tasks; 'fashion-mnist-mini/mlp' is one task"),
