@@ -23,6 +23,7 @@ from lr_gym.tasks.parameter_free import averaging
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch, BatchStream
 from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
+from lr_gym.trainee.shared import unchanged
 
 #: Examples per forward pass of an evaluation: bounds its memory, and on a CPU keeps a small network's activations in
 #: cache.
@@ -125,13 +126,13 @@ class TrainingRun:
     def _first_evaluation(self) -> Evaluation:
         """Evaluate the untrained network: where model, loss and data do not fit together, it shows here."""
         try:
-            evaluation = self._evaluate(self._splits["validation"])
+            evaluation = self._evaluate(self._splits["validation"], compared=EVALUATION_CHUNK)
             fits = evaluation.loss.ndim == 0
             if not self.data.classification and hasattr(torch.nn.functional, str(self.task.loss)):
                 # Otherwise a loss like mse_loss broadcasts (n, 1) against (n,) without an error.
                 fits = fits and evaluation.predictions.shape == self._splits["validation"].y.shape
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if isinstance(error, (torch.OutOfMemoryError, InvalidArgumentError)):
                 raise
             kind = "classes" if self.data.classification else "targets"
             raise InvalidArgumentError(
@@ -261,12 +262,12 @@ class TrainingRun:
                 for parameter, value in zip(self.parameters, trained, strict=True):
                     parameter.copy_(value)
 
-    def _evaluate(self, examples: Batch) -> Evaluation:
-        """Evaluate the weights that the model holds: see `_evaluated_weights`."""
+    def _evaluate(self, examples: Batch, compared: int = 0) -> Evaluation:
+        """Evaluate the weights that the model holds: see `_evaluated_weights`; `compared` as in `unchanged`."""
         chunk = EVALUATION_CHUNK if self.device.type == "cpu" else EVALUATION_CHUNK_GPU
         self.model.eval()
         try:
-            with torch.inference_mode(), self._computing():
+            with unchanged(examples, self.task, self.data, compared), torch.inference_mode(), self._computing():
                 predictions = torch.cat([self._forward(x) for x in torch.split(examples.x, chunk)])
                 return Evaluation(*self._scores(predictions, examples.y), predictions)
         finally:

@@ -23,6 +23,7 @@ from lr_gym.control.measuring import Evaluation, Measurement
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.trainee.graph import IntervalGraph
 from lr_gym.trainee.rewind import RewindableRun
+from lr_gym.trainee.shared import unchanged
 from lr_gym.trainee.stack_check import alike, moved, own_passes
 
 #: Examples per forward pass of an evaluation on a GPU, over all members: bounds its memory.
@@ -245,7 +246,11 @@ class Stack(Generic[RunT]):
 
         self._network.eval()
         try:
-            with torch.no_grad(), member.arithmetic.flags(self.device):
+            with (
+                unchanged(member._splits["validation"], self.task, self.data),
+                torch.no_grad(),
+                member.arithmetic.flags(self.device),
+            ):
                 chunks = torch.split(x, max(1, EVALUATION_ROWS // len(self.members)))
                 shared = _vmapped(forward, (0, None))
                 predictions = torch.cat([shared(self._tensors, chunk) for chunk in chunks], 1)

@@ -1,0 +1,44 @@
+"""Examples are shared by all trainees of a process. A network or a loss that changes them is found out at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.tasks import Data, Task
+from lr_gym.tasks.data import mend
+from lr_gym.trainee.batches import Batch
+
+
+@contextlib.contextmanager
+def unchanged(examples: Batch, task: Task, data: Data, compared: int = 0) -> Iterator[None]:
+    """Let a block show shared examples to the network and the loss of a task.
+
+    A tensor counts how often it was written to, and looking at that costs nothing; only what goes around PyTorch
+    (`tensor.data`, NumPy) is not counted.
+
+    Args:
+        examples: What is shown, or what it is a view of, is shared.
+        task: What is trained.
+        data: Where the examples come from. It is put right where they were changed.
+        compared: So many of the examples are compared number by number too.
+
+    Raises:
+        InvalidArgumentError: They were changed.
+    """
+    before = [tensor._version for tensor in examples]
+    copies = [tensor[:compared].clone() for tensor in examples if compared]
+    try:
+        yield
+    finally:
+        written = [tensor._version for tensor in examples] != before
+        if written or not all(torch.equal(t[:compared], c) for t, c in zip(examples, copies, strict=False)):
+            mended = mend(task.data, data)
+            raise InvalidArgumentError(
+                f"the model {task.model!r} or the loss {task.loss!r} changes the examples of {task.data!r} in place, "
+                "which others train on: a layer with inplace=True that is the first, or x += ... in forward; work on "
+                "a copy (x = x.clone())" + ("" if mended else ". The data in this process are damaged: load them anew")
+            )
