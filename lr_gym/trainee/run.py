@@ -126,7 +126,8 @@ class TrainingRun:
     def _first_evaluation(self) -> Evaluation:
         """Evaluate the untrained network: where model, loss and data do not fit together, it shows here."""
         try:
-            evaluation = self._evaluate(self._splits["validation"], compared=EVALUATION_CHUNK)
+            with unchanged(self._splits["validation"], self.task, self.data, compared=EVALUATION_CHUNK):
+                evaluation = self._evaluate(self._splits["validation"])
             fits = evaluation.loss.ndim == 0
             if not self.data.classification and hasattr(torch.nn.functional, str(self.task.loss)):
                 # Otherwise a loss like mse_loss broadcasts (n, 1) against (n,) without an error.
@@ -262,12 +263,12 @@ class TrainingRun:
                 for parameter, value in zip(self.parameters, trained, strict=True):
                     parameter.copy_(value)
 
-    def _evaluate(self, examples: Batch, compared: int = 0) -> Evaluation:
-        """Evaluate the weights that the model holds: see `_evaluated_weights`; `compared` as in `unchanged`."""
+    def _evaluate(self, examples: Batch) -> Evaluation:
+        """Evaluate the weights that the model holds: see `_evaluated_weights`."""
         chunk = EVALUATION_CHUNK if self.device.type == "cpu" else EVALUATION_CHUNK_GPU
         self.model.eval()
         try:
-            with unchanged(examples, self.task, self.data, compared), torch.inference_mode(), self._computing():
+            with unchanged(examples, self.task, self.data), torch.inference_mode(), self._computing():
                 predictions = torch.cat([self._forward(x) for x in torch.split(examples.x, chunk)])
                 return Evaluation(*self._scores(predictions, examples.y), predictions)
         finally:
