@@ -1,7 +1,7 @@
 """What every fixed agent costs beyond plain training: passes over mini-batches and CPU time, per decision of the env.
 
-One episode each, from lr 0.001, one torch thread. CPU time, not wall-clock time, so that a busy machine disturbs it
-little; the last figure sets it against the CPU time of everything else in the episode (building, training and
+One episode each, from lr 0.001, one torch thread. It is CPU time, not wall-clock time, so that a busy machine disturbs
+it little. The last figure is the ratio to the CPU time of everything else in the episode (building, training and
 measuring the trainee).
 """
 

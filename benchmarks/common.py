@@ -17,10 +17,10 @@ class Row:
 
     Attributes:
         name: What was measured.
-        unit: Of the numbers.
-        median: Of all pairs or runs; None if it was not measured.
-        quartiles: Lower and upper.
-        count: How many pairs or runs.
+        unit: Unit of the numbers.
+        median: Median of all pairs or runs; None if it was not measured.
+        quartiles: Lower and upper quartile.
+        count: Number of pairs or runs.
         goal: What the median should be, as text; empty if there is no goal.
         met: Whether the median is within the goal; None without a goal.
         more: Other figures, by name.
@@ -65,7 +65,7 @@ def row(
     note: str = "",
     **more: Any,
 ) -> Row:
-    """Return the row of some measured values; its goal is a least or a most for their median."""
+    """Return the row of some measured values; its goal is a lower or an upper limit of their median."""
     low, median, high = (float(x) for x in np.quantile(values, (0.25, 0.5, 0.75)))
     goal, met = "", None
     if least is not None:
@@ -83,7 +83,7 @@ def seconds(do: Callable[[], object]) -> float:
 
 
 def paired(first: Callable[[], object], second: Callable[[], object], pairs: int) -> tuple[list[float], list[float]]:
-    """Time two calls in turn, in random order: the speed of a shared machine drifts, their ratio less.
+    """Time two calls in turn, in random order: the speed of a shared machine drifts, but their ratio drifts less.
 
     Returns:
         Time of the second / time of the first for every pair, and the times of the first.

@@ -34,7 +34,7 @@ def lenet5() -> nn.Module:
 
 
 def main() -> None:
-    """Answer every line, a number of steps, with an empty one."""
+    """Read lines with a number of steps; after the steps of each, answer with an empty line."""
     torch.set_num_threads(1)
     data, mode = sys.argv[1:]
     # 9,984 of 12,000 images are for training: whole batches of 128, as DACBench cuts them.

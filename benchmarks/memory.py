@@ -1,6 +1,6 @@
 """Memory: the env over the bare loop, a population per member, ARC, and growth over many episodes.
 
-Each figure is the peak resident size of a process of its own, after the same imports; growth is that of the size.
+Each figure is the peak resident size of a fresh process after the same imports; for growth it is the resident size.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def population(members: int) -> float:
 def agent(name: str) -> float:
     """Return what an agent's episodes add, in MiB, to the memory of a process that has trained before.
 
-    LeNet-5, six decisions of ARC in an episode. Memory of its own, that is: pages of a library's code, which are read
-    when they are first needed and are shared between processes, do not count (on Linux).
+    With LeNet-5 and six decisions of ARC in an episode. Only its own memory counts (on Linux): not the pages of a
+    library's code, which are read when they are first needed and are shared between processes.
     """
     torch.set_num_threads(1)
 

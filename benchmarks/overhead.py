@@ -1,8 +1,9 @@
 """Time of the environment over that of a bare PyTorch loop that does the same training.
 
-The bare loop has the same model, data, batches, optimizer and validation, whose forward pass also gives the features
-their predictions, and nothing else: no features, no observation, no records, no weights kept. It is written as one
-would by hand, with tensors on the device and one synchronisation per interval.
+The bare loop has the same model, data, batches, optimizer and validation, and nothing else: no features, no
+observation, no records, no weights kept. (Validation costs the env nothing extra: its forward pass also gives the
+predictions for the features.) The loop is written as one would by hand, with tensors on the device and one
+synchronisation per interval.
 
 Both stay alive and take turns, an interval of ten updates and one validation at a time, in random order, on one
 thread. The last row times whole episodes: there both also build the network, validate it before training and test it
@@ -81,7 +82,7 @@ def env_intervals(task: Task) -> Iterator[float]:
 def measure(scale: float) -> Iterator[Row]:
     """Yield a row for every case."""
     for name, task in CASES.items():
-        # An interval of the MLP takes a hundredth of one of lenet5/1000: more pairs cost little and steady the median.
+        # An interval of the MLP takes a hundredth of one of lenet5/1000, so that more pairs cost little.
         pairs, warm_up = max(4, round(scale * (300 if name.startswith("mlp") else 40))), 3
         long = task.replace(budget=(pairs + warm_up + 2) * task.decision_interval)
         bare, env = bare_intervals(long), env_intervals(long)

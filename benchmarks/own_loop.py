@@ -5,8 +5,8 @@ hundred updates (50 decisions in 5,000 updates) at a time, in random order, on o
 `controller.step(loss)` and no validation (an agent that looks at training losses), so that what is left is what the
 controller costs.
 
-A decision is timed alone: from an interval's last `controller.step` its validation, by a function that returns at once,
-is inside, so that there is nothing but measuring, asking the network, and writing the learning rate.
+A decision is timed alone, as an interval's last `controller.step`. Its validation is a function that returns at once,
+so that what is left is measuring, asking the network, and writing the learning rate.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def loop(width: int, batch: int, agent: str | None, intervals: int) -> Iterator[
 
 
 def decisions(agent: str, count: int) -> list[float]:
-    """Return the milliseconds of the calls of `step` that decide, at validation that takes no time."""
+    """Return the milliseconds of the calls of `step` that decide, with a validation that takes no time."""
     model = network(64)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     validated: tuple[Tensor, Tensor] = (torch.tensor(2.3), torch.randn(1000, 10))

@@ -12,7 +12,7 @@ from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, Task, tasks
 from lr_gym.tasks import register_data
 from lr_gym.trainee import Trainee
 
-#: Generated: 64 inputs, 10 classes, a boundary that can be learned. Speed does not depend on what it is.
+#: Generated data: 64 inputs, 10 classes, a boundary that can be learned. Speed does not depend on the data.
 DATA = "generated-64"
 
 
@@ -85,7 +85,7 @@ def measure(scale: float) -> Iterator[Row]:
     yield compare(mlp, 16, pairs, least=1.0)
     yield compare(SMALL, 16, 2 * pairs, least=1.5)
     yield compare(SMALL, 64, pairs, least=2.0, stack=64)
-    # What the choices of docs/performance.md rest on: eight members, as train_controller.py has in a worker.
+    # Eight members, as train_controller.py has in a worker: the choices in docs/performance.md rest on these rows.
     for task in (SMALL, *WIDE[:2], mlp, WIDE[2]):
         yield compare(task, 8, pairs, stack=8)
     yield compare(lenet, 4, max(4, pairs // 5), stack=4)

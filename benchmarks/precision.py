@@ -1,7 +1,7 @@
-"""What coarser products and another layout change: time of an episode, and the test loss that it ends with.
+"""What coarser products and another layout change: the time of an episode, and the test loss at its end.
 
-Episodes in pairs: the same seed, so the same weights and batches, with the option and without, in turn. On a GPU where
-there is one, else on the CPU; one thread.
+Episodes come in pairs with the same seed, so with the same weights and batches: one with the option, one without. They
+run on a GPU if there is one, else on the CPU with one thread.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ __all__ = [
     "validation",
 ]
 
-#: Where the names are that are imported when they are first used; those that are modules have no place.
+#: The module of each name that is imported when it is first used; None for names that are modules themselves.
 _PLACES = {
     "FunctionAgent": "lr_gym.control",
     "LRController": "lr_gym.loop",
@@ -69,5 +69,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_PLACES})
 
 
-# At once if Gymnasium is loaded, else when somebody loads it: whatever the order of imports, `gymnasium.make` works.
+# Now if Gymnasium is loaded, else as soon as it is: `gymnasium.make` works whatever the order of imports.
 wrapt.register_post_import_hook(register_envs, "gymnasium")

@@ -1,4 +1,4 @@
-"""Command lines built from dataclasses: one field, one option; wrong arguments give one line and exit status 2."""
+"""Command lines built from dataclasses: a field for each option. Wrong arguments give one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lr_gym.errors import InvalidArgumentError, LRGymError, reason
 
 T = TypeVar("T")
 
-#: Exit statuses: done, failed, arguments that make no sense, stopped with Ctrl-C.
+#: Exit statuses: done; failed; arguments that make no sense; stopped with Ctrl-C.
 OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -44,7 +44,7 @@ def option(
 
     Args:
         help: One sentence for `--help`.
-        default: Its value where it is not given.
+        default: Its value if it is not given.
         type: Converts the text; raises `LRGymError` with what is allowed.
         choices: The allowed values, if they are few.
         many: Whether it takes one or more values.
@@ -65,7 +65,7 @@ def flag(help: str) -> Any:
 
 
 def word(help: str, *, type: Callable[[str], Any] = str, metavar: str) -> Any:
-    """Return a dataclass field that is a word without an option's name before it, and must be given.
+    """Return a dataclass field for a word that has no option's name before it. It must be given.
 
     Args:
         help: One sentence for `--help`.
@@ -180,7 +180,7 @@ def use_data_root(folder: str) -> None:
 
 
 def load_plugin(file: str) -> None:
-    """Import a Python file of the user's, which registers agents, tasks or data; workers find it by its name.
+    """Import a Python file of the user's that registers agents, tasks or data. Workers find it by its name.
 
     Raises:
         InvalidArgumentError: It is no Python file, its name is that of another module, or it raises an error.
@@ -217,7 +217,7 @@ def again(parser: Parser) -> str:
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a command and exit: errors that users can mend are one line, not a traceback."""
+    """Run a command and exit. Errors that users can correct are one line, not a traceback."""
     try:
         main()
     except LRGymError as error:

@@ -11,7 +11,7 @@ class LRGymError(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of another library's error, or its type where it says nothing."""
+    """Return the first line of another library's error, or its type if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -46,7 +46,7 @@ class DataNotFoundError(LRGymError, FileNotFoundError):
 class EpisodeError(LRGymError):
     """A method needs a running episode: `reset` was not called, or the episode has ended.
 
-    The one that environments raise is Gymnasium's `ResetNeeded` too.
+    Environments raise a subclass that is also Gymnasium's `ResetNeeded`.
     """
 
 

@@ -13,7 +13,7 @@ from lr_gym.errors import FileFormatError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: whoever reads, and whenever the process is killed, sees the old file or the new."""
+    """Write a file atomically: readers see the old file or the new one, even if the process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -29,7 +29,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, values: Any, *, indent: int | None = 2) -> None:
-    """Write JSON atomically. Numbers that are not finite become null: JSON has no word for them."""
+    """Write JSON atomically. Numbers that are not finite become null: JSON does not have them."""
     write_bytes(path, (json.dumps(finite(values), indent=indent, allow_nan=False) + "\n").encode())
 
 

@@ -46,7 +46,7 @@ def available_cores() -> int:
 
 
 def prepare_worker() -> None:
-    """Make this process a worker: one torch thread, deaf to Ctrl-C (its parent decides), gone with its parent."""
+    """Make this process a worker: one torch thread, Ctrl-C left to its parent, and an end when the parent ends."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -54,7 +54,7 @@ def prepare_worker() -> None:
 
         def follow() -> None:
             parent.join()
-            os._exit(1)  # a killed parent cannot ask; waiting for work that never comes would last for ever
+            os._exit(1)  # a killed parent cannot end its workers, which would wait for work for ever
 
         threading.Thread(target=follow, daemon=True).start()
 
@@ -64,7 +64,7 @@ def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPool:
 
     Args:
         count: How many.
-        modules: What registers something that the work needs, for `lr_gym.registry.register_from`.
+        modules: Modules and files that register what the work needs (`lr_gym.registry.register_from`).
     """
     return ProcessPool(
         count, initializer=_prepare, initargs=(tuple(modules),), context=multiprocessing.get_context("spawn")
@@ -78,7 +78,7 @@ def _prepare(modules: Sequence[str]) -> None:
 
 
 def end_pool(pool: ProcessPool) -> None:
-    """End the processes of a pool at once, whatever they are at. Harmless when called again."""
+    """End the processes of a pool at once, whatever they are doing. Harmless when called again."""
     pool.stop()
     pool.join()
 
@@ -86,22 +86,22 @@ def end_pool(pool: ProcessPool) -> None:
 def finished(
     pool: ProcessPool, calls: Sequence[Callable[[], T]], timeout: float | None = None
 ) -> Iterator[tuple[int, Future[T]]]:
-    """Call functions in a pool and yield each one's place and outcome as soon as it is there, in no certain order.
+    """Call functions in a pool and yield the place and the outcome of each as soon as it is known, so in any order.
 
-    The processes of the pool end at once when the caller leaves before the last.
+    If the caller stops before the last one, the processes of the pool end at once.
 
     Args:
         pool: Where they run.
         calls: Picklable, without arguments.
-        timeout: Seconds that each may take, from when a process begins with it, what it must import for it
-            included; None for any number.
+        timeout: Seconds that each may take from when a process begins with it, its imports included; None for no
+            limit.
 
     Yields:
         The place and a future that holds the value or the error: the call's own, `NotSendableError` for one that
         cannot be pickled, `pebble.ProcessExpired` for one whose process died, `TimeoutError` for one that was ended.
 
     Raises:
-        WorkerDiedError: A process died that had no call: it could not be started, or the pool is of no use any more.
+        WorkerDiedError: A process without a call died: it could not be started, or the pool has ended.
     """
     pending: dict[Future[T], int] = {}
     try:
@@ -123,10 +123,10 @@ def finished(
 
 
 def _scheduled(pool: ProcessPool, call: Callable[[], T], timeout: float | None) -> Future[T]:
-    """Give a call to a pool, pickled here: an error of pickling belongs to the call, inside the pool it would break it.
+    """Give a call to a pool. It is pickled here, so that an error of pickling concerns the call and not the pool.
 
     Raises:
-        RuntimeError: The pool is of no use any more.
+        RuntimeError: The pool has ended.
     """
     try:
         pickled = pickle.dumps(call)
@@ -144,7 +144,7 @@ def _call(pickled: bytes) -> Any:
 
 
 def as_they_come(pool: ProcessPool, calls: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
-    """Call functions in a pool like `finished`, and yield each one's place and value; the first error is raised.
+    """Call functions in a pool like `finished`, and yield the place and the value of each; raise the first error.
 
     Raises:
         WorkerDiedError: A process died.

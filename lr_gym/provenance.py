@@ -19,7 +19,7 @@ def provenance(settings: dict[str, Any], packages: Sequence[str] = ()) -> dict[s
 
     Args:
         settings: JSON values.
-        packages: Distributions whose versions are noted too.
+        packages: More distributions whose versions are noted.
     """
     return {
         "command": shlex.join([*_program(), *sys.argv[1:]]),

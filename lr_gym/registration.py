@@ -1,4 +1,4 @@
-"""What Gymnasium knows of this package."""
+"""What Gymnasium is told about this package."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Names for things: the one mechanism behind tasks, data sets, models, losses, optimizers and agents.
 
-A thing is given by its registered name, by a reference `"module:attribute"`, or as the importable object itself,
-which `reference_to` turns into such a reference: so every choice can be written into a JSON file and read back.
-References are imported when a task is built, never when a file is read.
+A thing is given by its registered name, by a reference `"module:attribute"`, or as the importable object itself, which
+`reference_to` turns into such a reference. So every choice can be written into a JSON file and read back. References
+are imported when a task is built, never when a file is read.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def reference_to(thing: Any, kind: str) -> str:
     """Return `"module:attribute"` for an importable class or function.
 
     Raises:
-        InvalidArgumentError: The object cannot be found again under its own name (a lambda, a local function, an
-            instance), so that no file and no other process could name it.
+        InvalidArgumentError: The object cannot be found under its own name (a lambda, a local function, an instance),
+            so that a file or another process cannot name it.
     """
     name = f"{getattr(thing, '__module__', None)}:{getattr(thing, '__qualname__', None)}"
     try:

@@ -39,7 +39,7 @@ class Recipe:
         files: Other files that must lie in the folder of the checkout, and where they come from.
         page: File of the page, from the folder of the checkout; by default docs/results/NAME.md.
         folder: Where the page's pictures are, under docs/results; by default NAME.
-        remark: What of the page the commands do not make.
+        remark: The part of the page that the commands do not make.
     """
 
     about: str
@@ -102,7 +102,7 @@ class Command:
             try:
                 printed, _ = process.communicate()
             except KeyboardInterrupt:
-                process.wait()  # the command had the same Ctrl-C and puts its work in order before it ends
+                process.wait()  # the command got the same Ctrl-C and saves its work before it ends
                 raise
         if process.returncode == cli.INTERRUPTED:
             raise KeyboardInterrupt
@@ -131,15 +131,15 @@ def find(name: str) -> Recipe:
 
 
 def results_folder(name: str, recipe: Recipe, out: str | None = None) -> Path:
-    """Return the folder of a page's results, from the folder of the checkout where it is inside it.
+    """Return the folder of a page's results, relative to the checkout's folder if it is inside it.
 
     Args:
-        name: Of the page.
-        recipe: Of the page.
+        name: Name of the page.
+        recipe: Recipe of the page.
         out: Another folder.
     """
     folder = ROOT / PAGES / (recipe.folder or name) if out is None else Path(out).absolute()
-    # Tables name the command that made them, so the path of somebody's machine should not be in it.
+    # Tables name the command that made them, and it should not hold a path of somebody's machine.
     return folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
 
 
@@ -170,7 +170,7 @@ def run(recipe: Recipe, out: Path) -> None:
     """Run the commands of a recipe, in order; what was computed before is not computed again.
 
     Args:
-        recipe: Of the page.
+        recipe: Recipe of the page.
         out: Folder of the results.
 
     Raises:

@@ -58,11 +58,11 @@ class LRControllerCallback(pl.Callback):
         Args:
             agent: As `LRController` takes it.
             validation: What `lr_gym.validation(...)` returns, or a function of the module that returns such; a saved
-                controller needs it. Called outside Lightning's precision plugin: in the precision of the weights.
-            monitor: In its place, for agents that look at a validation loss alone: a metric that the module logs in its
-                validation. A decision waits for it.
-            total_updates: Of the whole training; by default Lightning's own estimate. Where it has none, agents that
-                can do without need `decision_interval`.
+                controller needs it. It is called outside Lightning's precision plugin, in the precision of the weights.
+            monitor: Name of a metric that the module logs in its validation; a decision waits for it. It replaces
+                `validation` for agents that look at nothing but a validation loss.
+            total_updates: Updates of the whole training; by default Lightning's own estimate. If there is none either,
+                agents that do not look at the length need `decision_interval`.
             replace_scheduler: Whether a scheduler that the module configures is put aside; else it is refused.
             **options: `decisions`, `min_lr`, `max_lr` and the others of `LRController`.
 
@@ -109,7 +109,7 @@ class LRControllerCallback(pl.Callback):
             trainer.strategy.lr_scheduler_configs = []
 
     def _updates(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> int | None:
-        """Return the updates of the whole training; None where nobody knows and an interval has a length of its own."""
+        """Return the updates of the whole training; None if not known and the length of an interval was given."""
         if self._total is not None:
             return self._total
         callbacks: list[pl.Callback] = getattr(trainer, "callbacks")  # noqa: B009, which Lightning does not declare

@@ -1,4 +1,4 @@
-"""What is known when a callback is made, and the controller that is made of it when a training begins."""
+"""What is known when a callback is made, and the controller that it makes when a training begins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KNOWN = ("optimizer", "agent", "total_updates", "validate")
 
 
 def missing(package: str) -> MissingPackageError:
-    """Return the error for a package that an integration needs and nobody has installed."""
+    """Return the error for a package that an integration needs and that is not installed."""
     return MissingPackageError(
         f'lr_gym.integrations.{package} needs the package {package}: install it with pip install "lr-gym[{package}]"'
     )
@@ -29,7 +29,7 @@ class Plan:
     """How a callback makes its controller, once it knows the network, the optimizer and the length of the training.
 
     Attributes:
-        validation: As the callback was given it.
+        validation: What the callback was given.
         monitor: Name of the metric that is the validation loss, or None.
     """
 
@@ -40,8 +40,8 @@ class Plan:
 
         Args:
             agent: As `LRController` takes it.
-            validation: A callable, or what the callback makes one of.
-            monitor: Name of a metric, in place of `validation`.
+            validation: A callable, or something that the callback turns into one.
+            monitor: Name of a metric that replaces `validation`.
             options: More arguments of `LRController`.
             also: Other things that the callback takes for `validation`, for the message.
 
@@ -69,11 +69,11 @@ class Plan:
 
         Args:
             model: The network: what `validation` is made for, where that is a function of it, and what is restored.
-            optimizer: One or several. The learning rate starts from what they were made with, whatever a scheduler that
-                was put aside, or an earlier training, has made of it.
-            total_updates: Of the whole training; None where nobody knows.
-            validate: What a callback has made of `validation` itself.
-            **defaults: Options that have not been given otherwise.
+            optimizer: One or several. The learning rate starts from the one that they were made with, even if a
+                scheduler that was put aside, or an earlier training, has changed it.
+            total_updates: Updates of the whole training; None if not known.
+            validate: The function into which a callback has turned `validation` itself.
+            **defaults: Options, for those that were not given.
 
         Raises:
             LRGymError: As `LRController` does.
@@ -107,21 +107,21 @@ class Plan:
 
 
 def take_length(controller: LRController, total_updates: int | None) -> None:
-    """Let a training that was taken up again be as long as its framework says now, longer or shorter than before.
+    """Let a training that continues from a checkpoint be as long as its framework says now.
 
     Args:
         controller: In the state that was saved.
-        total_updates: Of the whole training; None where nobody knows.
+        total_updates: Updates of the whole training; None if not known.
 
     Raises:
-        InvalidArgumentError: The agent is laid out for the length that it began with.
+        InvalidArgumentError: The length has changed, and the agent has fixed its plan for the earlier one.
     """
     if total_updates is not None and total_updates != controller.total_updates:
         controller.total_updates = total_updates
 
 
 def _fits(signature: inspect.Signature, *arguments: Any) -> bool:
-    """Return whether a function can be called so."""
+    """Return whether a function can be called with these arguments."""
     try:
         signature.bind(*arguments)
     except TypeError:
@@ -138,5 +138,5 @@ def _no_validation(got: Any, also: str) -> InvalidArgumentError:
 
 
 def numbers(controller: LRController) -> dict[str, float]:
-    """Return what a controller has for a logger, without what nobody has measured."""
+    """Return what a controller has for a logger, without numbers that were not measured."""
     return {name: value for name, value in controller.as_dict().items() if not math.isnan(value)}

@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
         raise
     raise missing("transformers") from error
 
-#: At most so many validation examples are used, and so many numbers of what the network returns for one of them.
+#: Largest number of validation examples that are used, and of numbers that are kept of the outputs for each.
 EXAMPLES, NUMBERS = 1000, 1000
 
 
@@ -48,8 +48,8 @@ class LRControllerCallback(TrainerCallback):
             validation: A data set, whose first thousand examples are evaluated as the `Trainer` evaluates; what
                 `lr_gym.validation(...)` returns; or a function of the network that returns such. A saved controller
                 needs it.
-            monitor: In its place, for agents that look at a validation loss alone: a metric of the `Trainer`'s
-                evaluations, as `"eval_loss"`. A decision waits for it.
+            monitor: Name of a metric of the `Trainer`'s evaluations, such as `"eval_loss"`; a decision waits for it. It
+                replaces `validation` for agents that look at nothing but a validation loss.
             **options: `decisions`, `min_lr`, `max_lr` and the others of `LRController`.
 
         Raises:
@@ -72,7 +72,7 @@ class LRControllerCallback(TrainerCallback):
         self._training = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Take note of no more metrics."""
+        """Stop taking note of metrics."""
         self._training = False
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
@@ -146,7 +146,7 @@ class LRControllerTrainer(Trainer):
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Train on a batch, and tell the controller of the loss."""
         loss: Tensor = super().training_step(*args, **kwargs)
-        # What comes back are parts whose sum is the loss of the update; the controller takes their mean.
+        # The Trainer returns parts whose sum is the loss of the update; the controller takes their mean.
         self.lr_scheduler.step(loss * self.current_gradient_accumulation_steps)
         return loss
 
@@ -171,7 +171,7 @@ class LRControllerTrainer(Trainer):
         return lambda: self._evaluate_batches(batches)
 
     def _evaluate_batches(self, batches: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-        """Return the mean loss, shape (), and of what the network returns at most so many, (examples, numbers)."""
+        """Return the mean loss, shape (), and at most `NUMBERS` outputs for each example, (examples, numbers)."""
         losses, outputs = [], []
         with evaluating(self.model):
             for batch in batches:
@@ -188,7 +188,7 @@ class LRControllerTrainer(Trainer):
 
 
 def _some(returned: Any) -> Tensor:
-    """Return the predictions of a batch, (examples, numbers): evenly spaced ones of more than are kept."""
+    """Return the predictions of a batch, (examples, numbers); if there are too many, evenly spaced ones."""
     while isinstance(returned, (tuple, list)) and returned:
         returned = returned[0]  # the predictions come before hidden states and the like
     if not isinstance(returned, Tensor):
@@ -198,4 +198,6 @@ def _some(returned: Any) -> Tensor:
             "mean loss and the predictions, two tensors"
         )
     rows = returned.reshape(len(returned), -1)
-    return rows[:, :: -(-rows.shape[1] // NUMBERS)].to(torch.float32, copy=True)  # lets go of the others
+    return rows[:, :: -(-rows.shape[1] // NUMBERS)].to(
+        torch.float32, copy=True
+    )  # a copy, so that the others can be freed

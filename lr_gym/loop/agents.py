@@ -15,7 +15,7 @@ from lr_gym.registry import resolve_reference
 
 
 def find_agent(thing: Any) -> tuple[Agent, ControlSettings]:
-    """Return an agent, and what it observes and says.
+    """Return an agent, and what it must be shown and what its actions mean.
 
     Args:
         thing: The name of an agent or of a controller in the package, the folder of a saved controller, an object with
@@ -49,7 +49,7 @@ def _named(word: str | Path) -> Any:
 
 
 def looks_at_validation(agent: Agent) -> bool:
-    """Return whether an agent decides by validation losses: all that do not say that they do not."""
+    """Return whether an agent decides by validation losses; an agent that does not say counts as one that does."""
     if isinstance(agent, Controller):
         return agent.description.settings.make_observation().needs_validation
     return bool(getattr(agent, "looks_at_validation", True))
@@ -61,10 +61,10 @@ def observes_progress(agent: Agent) -> bool:
 
 
 def is_laid_out(agent: Agent) -> bool:
-    """Return whether an agent may be laid out for the length of the training when it begins, as schedules are."""
+    """Return whether an agent may fix its plan for the whole training when it begins, as schedules do."""
     return hasattr(agent, "looks_ahead")
 
 
 def looks_ahead(agent: Agent) -> str:
-    """Return what an agent needs to look ahead for, in a few words; empty for one that only watches."""
+    """Return what an agent looks ahead for, in a few words; empty for one that only watches."""
     return str(getattr(agent, "looks_ahead", ""))

@@ -61,9 +61,8 @@ def look_ahead(
 ) -> LookAhead:
     """Return what agents that look ahead try updates on, for `LRController(look_ahead=...)`.
 
-    They draw batches of their own from these examples, in an order of their own; those of your loop stay where they
-    are. What they try leaves no trace, unless it is the agent's method to move on from a branch (`alr`) or to roll back
-    (`autolr`).
+    They draw their own batches from these examples, in their own order; your loop's batches stay as they are. What they
+    try leaves no trace, except where the agent's method is to move on from a branch (`alr`) or to roll back (`autolr`).
 
     Args:
         model: The network.
@@ -72,7 +71,7 @@ def look_ahead(
             targets, which is read once, now.
         targets: Targets, (examples, ...), where `data` holds inputs.
         batch_size: Examples per batch; that of your loop is best.
-        examples: At most so many are kept, the first ones.
+        examples: Number of examples that are kept, the first ones, if there are more.
         seed: Decides the order of the examples, and the noise of layers such as dropout.
         outputs: Returns the predictions from what the model returns, where that is no tensor.
 
@@ -93,7 +92,7 @@ class LoopTrainee(Trainee):
     def __init__(
         self, ahead: LookAhead, optimizer: Optimizer, groups: Groups, clock: Clock, gauge: Gauge, loss_ceiling: float
     ) -> None:
-        """Stand beside a loop.
+        """Make the handle of a loop.
 
         Args:
             ahead: Network, loss and examples.
@@ -122,12 +121,12 @@ class LoopTrainee(Trainee):
         self._batches = BatchStream(*self._splits["train"], ahead.batch_size, order)
 
     def move_on(self, updates: int) -> None:
-        """Leave the batches of some updates behind, as the loop has done with its own."""
+        """Skip the batches of some updates, because the loop has trained on its own."""
         self._batches.take_indices(updates)
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next update, within the bounds or, while something is tried, beyond them."""
+        """The learning rate of the next update. It is within the bounds, except while something is tried."""
         return self._groups.lr
 
     @lr.setter
@@ -161,4 +160,4 @@ class LoopTrainee(Trainee):
             return Evaluation(loss, torch.full_like(loss, torch.nan), predictions)
 
     def _branch_stack(self, count: int) -> None:
-        """Branches grow one after another: nobody knows how to build more networks like this one."""
+        """Return None, so that branches grow one after another: it is not known how to build more such networks."""

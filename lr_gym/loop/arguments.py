@@ -1,4 +1,4 @@
-"""What a user says of a training loop, checked."""
+"""What a user says about a training loop, checked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def as_optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
     """Return one or several optimizers as a list, without what frameworks wrap them in.
 
     Raises:
-        InvalidArgumentError: It is none.
+        InvalidArgumentError: It is neither.
     """
     several = list(given) if isinstance(given, Sequence) and given else [given]
     optimizers = [one for one in several if isinstance(one, Optimizer)]
@@ -65,7 +65,7 @@ def intervals(agent: Agent, total: int | None, decisions: int | None, interval: 
 
     Args:
         agent: Who decides.
-        total: Updates of the whole training; None where nobody knows.
+        total: Updates of the whole training; None if not known.
         decisions: Intervals; None for the default.
         interval: Updates of an interval, in place of `decisions`.
 
@@ -112,7 +112,7 @@ def bounds(settings: ControlSettings, lr: float, low: float | None, high: float 
 
 
 def known_model(model: nn.Module | None, validate: Any, **needing: bool) -> nn.Module | None:
-    """Return the network, or None where nobody knows it.
+    """Return the network, or None if it is not known.
 
     Args:
         model: As it was given; None for the one that `validate` was made for.
@@ -120,7 +120,7 @@ def known_model(model: nn.Module | None, validate: Any, **needing: bool) -> nn.M
         **needing: Options that need the network, and whether they are wanted.
 
     Raises:
-        InvalidArgumentError: One of them is, and nobody knows the network.
+        InvalidArgumentError: One of them is wanted, and the network is not known.
     """
     if model is None and isinstance(validate, Validation):
         model = validate.model
@@ -137,7 +137,7 @@ def brake_factor(brake: bool | float, agent: Agent) -> float | None:
 
     Args:
         brake: A factor; True for the default, which holds back saved controllers only; False for none.
-        agent: Whom it is to hold back.
+        agent: The agent that it is to hold back.
 
     Raises:
         InvalidArgumentError: The factor is less than 1.
@@ -148,15 +148,15 @@ def brake_factor(brake: bool | float, agent: Agent) -> float | None:
 
 
 def observed_weight(final_layer: str | Tensor | None, model: nn.Module | None, agent: Agent) -> Tensor | None:
-    """Return the weights of the final dense layer; None where nobody observes them.
+    """Return the weights of the final dense layer; None if they are not observed.
 
     Args:
         final_layer: The weights, or the layer's name; None for the last dense layer of the model.
-        model: The network; None where nobody knows it.
-        agent: Who observes.
+        model: The network; None if it is not known.
+        agent: The agent that may observe them.
 
     Raises:
-        InvalidArgumentError: There is no such layer, or the agent observes it and nobody said where it is.
+        InvalidArgumentError: There is no such layer, or the agent observes it and it is not known which it is.
     """
     if isinstance(final_layer, Tensor):
         return final_layer

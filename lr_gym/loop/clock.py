@@ -12,14 +12,14 @@ from torch.optim import Optimizer
 
 
 class Clock:
-    """Counts an optimizer's updates by a hook, whoever calls `step` how often.
+    """Counts an optimizer's updates by a hook, whoever calls its `step`.
 
     Intervals are `total / decisions` updates long; where that is no whole number they differ by one.
 
     Attributes:
         updates: Updates done.
         length: Updates of an interval, not necessarily a whole number.
-        total: Updates of the whole training; None where nobody knows.
+        total: Updates of the whole training; None if not known.
     """
 
     def __init__(self, optimizer: Optimizer, length: float, total: int | None) -> None:
@@ -28,7 +28,7 @@ class Clock:
         Args:
             optimizer: Whose updates are counted.
             length: Updates of an interval, not necessarily a whole number.
-            total: Updates of the whole training; None where nobody knows.
+            total: Updates of the whole training; None if not known.
         """
         self.length, self.total = length, total
         self.updates = 0
@@ -45,7 +45,8 @@ class Clock:
         """Count one update.
 
         Args:
-            skipped: On the device, not zero if the optimizer has left the update out: a fused one under a `GradScaler`.
+            skipped: A tensor on the device that is not zero if the optimizer has left the update out. Only a fused
+                optimizer under a `GradScaler` has one.
         """
         self.updates += 1
         if skipped is not None:
@@ -72,7 +73,7 @@ class Clock:
         self.next_interval()
 
     def _end_after(self, updates: int) -> int:
-        """Return the first end of an interval after some updates; beyond the training, that of the next update."""
+        """Return the end of the interval that some updates are in; beyond the training, the next update."""
         if self.total is not None and updates >= self.total:
             return updates + 1
         number = math.floor(updates / self.length)

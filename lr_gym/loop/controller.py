@@ -36,7 +36,7 @@ from lr_gym.loop.notices import Notices
 from lr_gym.loop.plot import draw
 from lr_gym.loop.weights import Weights
 
-#: Stands for a length that nobody knows where a number is needed: the training is at its beginning for ever.
+#: The number in place of a length that is not known: to the agent, the training is at its beginning for ever.
 ENDLESS = 2**62
 
 
@@ -96,11 +96,11 @@ class LRController(LRScheduler):
                 Several optimizers that are stepped together are one: updates are counted by the first.
             agent: The name of an agent or of a controller in the package, the folder of a saved controller, or an
                 agent: anything with `predict`, or a function of the observation.
-            total_updates: Updates of the whole training. None where nobody knows, for agents that can do without; then
-                `decision_interval` is needed.
+            total_updates: Updates of the whole training. It may be None, for not known, if the agent does not look at
+                the length; then `decision_interval` is needed.
             validate: Returns the mean loss on validation examples and the network's outputs; `lr_gym.validation` makes
-                one. Called once now and once per decision. Without it `step(val_loss=...)` is waited for by agents
-                that look at a validation loss; a saved controller needs it, unless it observes training losses only.
+                one. Called once now and once per decision. Without it, agents that look at a validation loss wait for
+                `step(val_loss=...)`. A saved controller needs it, unless it observes training losses only.
             decisions: Intervals that the training is divided into; 50 by default.
             decision_interval: Updates of an interval, in place of `decisions`.
             model: The network, for `restore`, `keep_best` and `final_layer`; by default the one that
@@ -108,24 +108,25 @@ class LRController(LRScheduler):
             final_layer: Name of the final dense layer, or its weights, for observations that describe it; by default
                 the last dense layer of the model.
             min_lr: The learning rate is not set below this; by default the agent's own bound.
-            max_lr: Nor above this.
+            max_lr: The learning rate is not set above this; by default the agent's own bound.
             brake: Whether saved controllers are held back to ten times the learning rate at which the loss fell most
                 (`lr_gym.control.brake`). A number is that factor, and holds any agent back; False for no brake.
-            restore: Where an interval breaks the training (a loss is not finite or above the ceiling; the training loss
-                goes up and nothing is learned; the outputs no longer depend on the input), go back to the weights and
-                the optimizer's state of its beginning, and go on with a tenth of its learning rate. Keeps copies.
+            restore: Whether to go back if an interval breaks the training (a loss is not finite or above the ceiling;
+                the training loss goes up and nothing is learned; the outputs no longer depend on the input). Weights
+                and the optimizer's state are then those of the interval's beginning, and the learning rate is a tenth
+                of the interval's. This keeps copies.
             keep_best: Keep a copy of the model's state with the lowest validation loss, for `best_state_dict`.
             look_ahead: What agents that look ahead try updates on: `lr_gym.look_ahead(model, loss, inputs, targets)`.
             loss_ceiling: A loss above it counts as diverged.
             updates_per_epoch: For agents that decide once per epoch; by default a tenth of the training.
 
         Raises:
-            InvalidArgumentError: An argument makes no sense, or the agent cannot be run so.
+            InvalidArgumentError: An argument makes no sense, or does not fit the agent.
             LookAheadError: The agent looks ahead, and `look_ahead` is missing.
             FileFormatError: The agent is a folder that holds no controller.
             UnknownNameError: There is no agent of this name.
         """
-        # LRScheduler's own constructor would wrap `optimizer.step` and write learning rates: nothing of it is wanted.
+        # LRScheduler's own constructor is not called: it would wrap `optimizer.step` and write learning rates.
         optimizers = arguments.as_optimizers(optimizer)
         self.optimizer = optimizers[0]
         self.agent, self._settings = agents.find_agent(agent)
@@ -155,10 +156,10 @@ class LRController(LRScheduler):
         self._begin(self.lr)
         lacks = total_updates is None or (look_ahead is None and agents.looks_ahead(self.agent))
         if lacks and agents.is_laid_out(self.agent):
-            begin(self.agent, self._watched)  # what it cannot do without, it says now
+            begin(self.agent, self._watched)  # an agent that misses something raises an error now
 
     def _begin(self, lr: float) -> None:
-        """Begin with a training of which nothing is known but the untrained network."""
+        """Begin with a training of which only the untrained network is known."""
         self._seen = 0  # updates whose losses were collected
         self._pending: list[Tensor] = []  # losses since the last update
         self._last_loss: Callable[[], Any] = lambda: None  # the last one handed over, if it is still there
@@ -202,10 +203,10 @@ class LRController(LRScheduler):
 
     @property
     def total_updates(self) -> int | None:
-        """Updates of the whole training; None where nobody knows.
+        """Updates of the whole training; None if not known.
 
-        Can be set on the way, for agents that look at it anew at every decision, as controllers do: intervals become
-        shorter or longer, so that the training still has as many.
+        It can be set during the training, if the agent looks at it at every decision, as saved controllers do.
+        Intervals become shorter or longer, so that the training still has as many.
         """
         return self._clock.total
 
@@ -214,8 +215,8 @@ class LRController(LRScheduler):
         check_whole("total_updates", total)
         if agents.is_laid_out(self.agent):
             raise InvalidArgumentError(
-                f"total_updates cannot change: {type(self.agent).__name__} may be laid out for the whole training when "
-                "it begins, as schedules are; make a new LRController"
+                f"total_updates cannot change: {type(self.agent).__name__} may have fixed its plan for the whole "
+                "training at its beginning, as schedules do; make a new LRController"
             )
         length = self._clock.length if self._decisions is None else max(1.0, total / self._decisions)
         self._clock.change(length, int(total))
@@ -233,7 +234,7 @@ class LRController(LRScheduler):
         """The updates done: what PyTorch's schedulers count by this name."""
         return self.updates
 
-    #: Accelerate counts up here what it has not handed over; nothing reads it.
+    #: Accelerate counts here the calls that it has not handed over; nothing reads it.
     _step_count = 0
 
     def get_last_lr(self) -> list[float | Tensor]:
@@ -250,7 +251,7 @@ class LRController(LRScheduler):
         Args:
             metrics: The training loss of the batch, a tensor or a number.
             epoch: Not used; PyTorch's schedulers have it.
-            val_loss: A validation loss, where the controller has no `validate`.
+            val_loss: A validation loss, if the controller has no `validate`.
 
         Returns:
             Whether the learning rate was decided on.
@@ -323,7 +324,7 @@ class LRController(LRScheduler):
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Updates, lr, train_loss, val_loss and restored of every interval, oldest first. The lr is the interval's."""
+        """For every interval, oldest first: `updates` done, its `lr`, `train_loss`, `val_loss`, and `restored`."""
         return [interval.entry() for interval in self._course.intervals]
 
     def as_dict(self) -> dict[str, float]:
@@ -332,7 +333,7 @@ class LRController(LRScheduler):
         return {f"lr_controller/{name}": float(value) for name, value in last.items()}
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """Return a figure of losses and learning rate over updates (matplotlib), and save it where a path is given."""
+        """Return a matplotlib figure of losses and learning rate over updates, and save it if a path is given."""
         return draw(self.history, self._clock.total, path)
 
     def best_state_dict(self) -> dict[str, Tensor]:
@@ -352,8 +353,8 @@ class LRController(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the coming decisions depend on, for the checkpoint of your training.
 
-        Numbers, strings, lists, dictionaries and tensors only: it loads under `torch.load`'s default,
-        `weights_only=True`. With `restore` or `keep_best` it holds a copy of the network each.
+        It holds numbers, strings, lists, dictionaries and tensors only, so that `torch.load` with its default,
+        `weights_only=True`, loads it. `restore` and `keep_best` add a copy of the network each.
         """
         return {
             "format": state.FORMAT,
@@ -373,23 +374,23 @@ class LRController(LRScheduler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state: what was measured so far is shown to the agent again, which ends up where it was.
+        """Go on from a state: the agent is shown all earlier measurements again, and so ends up where it was.
 
-        So any agent that only watches can be taken up again, whatever it remembers. Where this controller was made with
+        So this works with every agent that only watches, whatever it remembers. If this controller was made with
         another `total_updates` than the saved one, the training goes on with the new length.
 
         Args:
             state_dict: What `state_dict` returned.
 
         Raises:
-            FileFormatError: It is something else, or that of a training of another length with an agent that is laid
-                out for it when it begins.
-            InvalidArgumentError: The agent looks ahead, and what it saw cannot be shown to it again.
+            FileFormatError: It is something else; or it is from a training of another length, and the agent fixed its
+                plan for that length at the beginning.
+            InvalidArgumentError: The agent looks ahead: what it saw cannot be shown to it again.
         """
         if why := agents.looks_ahead(self.agent):
             raise InvalidArgumentError(
-                f"{type(self.agent).__name__} {why}, and what it tried cannot be tried again: trainings with an agent "
-                "that looks ahead cannot be taken up"
+                f"{type(self.agent).__name__} {why}, and what it tried cannot be tried again: a training with an agent "
+                "that looks ahead cannot continue from a checkpoint"
             )
         saved = state.checked(state_dict)
         length, total = saved["length"], saved["total_updates"]

@@ -1,7 +1,7 @@
 """The decisions of a training, one per interval, made from what was measured and nothing else.
 
-So they can be made again: a training that is taken up shows the same measurements to the agent, which ends up where it
-was, whatever it remembers.
+So they can be made again: a training that continues from a checkpoint shows the same measurements to the agent, which
+ends up where it was, whatever it remembers.
 """
 
 from __future__ import annotations
@@ -102,10 +102,10 @@ class Course:
 
 
 def _loss(measurement: Measurement) -> tuple[float, float, float]:
-    """Return learning rate, loss, and what of a fall of the loss may be chance.
+    """Return learning rate, loss, and how large a fall of the loss may be by chance.
 
-    The validation loss is always of the same examples. Where there is none, the mean of the training losses is
-    uncertain by its standard error, and the difference of two by the root of two more.
+    The validation loss is always of the same examples. Without one, the mean of the training losses is taken. It is
+    uncertain by its standard error, and the difference of two means by the root of two times as much.
     """
     features, losses = measurement.features, measurement.train_losses.astype(np.float64)
     if not math.isnan(features.val_loss):

@@ -21,7 +21,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
 def is_sharded(tensor: Any) -> bool:
     """Return whether a tensor is spread over processes, as FSDP2's are.
 
-    By its method: importing the class would take as long as importing torch.
+    It is told by its method, because importing the class would take as long as importing torch.
     """
     return hasattr(tensor, "full_tensor")
 

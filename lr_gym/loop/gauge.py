@@ -42,9 +42,9 @@ class Gauge:
 
         Args:
             validate: How validation examples are evaluated; None where there are none.
-            final_weight: Weights of the final dense layer; None where nobody observes them.
+            final_weight: Weights of the final dense layer; None if they are not observed.
             copy_weights: Returns what is to be kept of the best weights.
-            device: Where the training is: processes that train on GPUs may be able to exchange nothing else.
+            device: Where the training is. Processes that train on GPUs may only be able to exchange tensors there.
 
         Raises:
             InvalidArgumentError: `validate` returns something else.
@@ -78,7 +78,7 @@ class Gauge:
 
     @property
     def best(self) -> BestWeights:
-        """The lowest validation loss so far; what is kept of the weights then."""
+        """The lowest validation loss so far, and what was kept of the weights at that time."""
         return self._meter.best
 
     @best.setter
@@ -101,7 +101,7 @@ class Gauge:
     def measure(self, *, lr: float, updates: int, budget: int, loss_ceiling: float) -> Measurement:
         """Measure the interval that has ended; begin the next one. One device synchronisation.
 
-        What nobody has measured is NaN.
+        Numbers that were not measured are NaN.
 
         Args:
             lr: Learning rate in use during the interval.

@@ -23,7 +23,7 @@ class Groups:
     that is added later joins with the ratio of its own lr to the first group's initial one.
 
     Attributes:
-        initial_lr: Of the first group; the ratios are to it.
+        initial_lr: Initial learning rate of the first group; the ratios are relative to it.
         lr: The learning rate of the first group, in double precision.
     """
 
@@ -58,6 +58,6 @@ class Groups:
         self._written = float(self.groups[0]["lr"])
 
     def found(self) -> float | None:
-        """Return the learning rate that somebody else has given the first group, or None."""
+        """Return the first group's learning rate if it is not the one that was set here, else None."""
         now = float(self.groups[0]["lr"])
         return None if now == self._written else now

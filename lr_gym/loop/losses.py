@@ -14,7 +14,7 @@ from lr_gym.errors import InvalidArgumentError
 def as_loss(value: Any, what: str) -> Tensor:
     """Return a loss as a tensor of its own on its device, shape (), without waiting for it.
 
-    Called after every update: a loss as usual takes two operations.
+    It is called after every update, so that a usual loss takes only two operations.
     """
     if isinstance(value, Tensor):
         if value.ndim == 0:

@@ -16,7 +16,7 @@ class Notices:
         self._said: set[str] = set()
 
     def diverged(self, updates: int, wrong: str) -> None:
-        """Say that a training is broken, which nobody mends."""
+        """Say that a training is broken and stays so."""
         self._say(
             "diverged",
             f"after {updates} updates the training has diverged: {wrong}; start it from a smaller learning rate, or "
@@ -38,8 +38,8 @@ class Notices:
         """Say that the learning rate was set by somebody else."""
         self._say(
             "somebody else",
-            f"somebody else has set the learning rate to {found:g}, another scheduler perhaps: take it away, or it "
-            f"undoes what this controller decides; the next interval begins from {lr:g}",
+            f"somebody else has set the learning rate to {found:g}, perhaps another scheduler: remove it, or it undoes "
+            f"what this controller decides; the next interval begins from {lr:g}",
         )
 
     def too_long(self, total: int | None, lr: float) -> None:
@@ -51,10 +51,10 @@ class Notices:
         )
 
     def decides_otherwise(self, lr: float, saved: float) -> None:
-        """Say that an agent does not end up where it was when a state was saved."""
+        """Say that an agent decides differently than it did before a state was saved."""
         self._say(
             "otherwise",
-            f"the agent decides otherwise than when the state was saved: {lr:g} in place of {saved:g}; the saved "
+            f"the agent decides differently than when the state was saved: {lr:g} instead of {saved:g}; the saved "
             "learning rate is kept until the next decision",
         )
 

@@ -10,11 +10,11 @@ def draw(history: list[dict[str, Any]], total_updates: int | None, path: str | P
     """Return a matplotlib figure of losses and learning rate over updates.
 
     Args:
-        history: Of an `LRController`.
-        total_updates: Of the whole training: the width of the picture; None for what there is.
+        history: History of an `LRController`.
+        total_updates: Updates of the whole training, the width of the picture; None for the updates done.
         path: Where it is saved; None for nowhere.
     """
-    from matplotlib.figure import Figure  # here: who does not look needs no matplotlib
+    from matplotlib.figure import Figure  # here, so that matplotlib is needed for pictures only
 
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))

@@ -102,4 +102,4 @@ def checked(state: Any) -> dict[str, Any]:
         )
         return {name: state[name] for name in needed} | read
     except (KeyError, TypeError, AttributeError) as error:
-        raise FileFormatError("this is no state of an LRController of this version of lr_gym") from error
+        raise FileFormatError("this is not a state of an LRController of this version of lr_gym") from error

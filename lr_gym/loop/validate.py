@@ -14,15 +14,15 @@ from lr_gym.checks import check_whole
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.loop.distributed import is_sharded
 
-#: Examples per forward pass: as in the environment, whose results own loops repeat bit for bit.
+#: Examples per forward pass. As many as in the environment, so that own loops repeat its results bit for bit.
 CHUNK, CHUNK_GPU = 500, 5000
 
 
 class Validation:
     """Returns the mean loss and the outputs on validation examples.
 
-    The network is in evaluation mode meanwhile, and every module of it is in its own mode again afterwards. Nothing is
-    drawn from the global random generators, which are put back.
+    Meanwhile the network is in evaluation mode; afterwards every module of it is in its own mode again, and the global
+    random generators are as they were.
 
     Attributes:
         model: The network.
@@ -66,8 +66,8 @@ def predictions_of(returned: Any, outputs: Callable[[Any], Tensor] | None) -> Te
     """Return the predictions from what a model returned.
 
     Args:
-        returned: By the model.
-        outputs: Finds the predictions in it; None where it is they.
+        returned: What the model returned.
+        outputs: Finds the predictions in it; None if it is the predictions.
 
     Raises:
         InvalidArgumentError: What is found is no tensor.
@@ -106,7 +106,7 @@ def validation(
         data: Inputs, (examples, ...), with `targets`; or a `Dataset` or `DataLoader` of pairs of inputs and targets,
             which is read once, now.
         targets: Targets, (examples, ...), where `data` holds inputs.
-        examples: At most so many are used, the first ones.
+        examples: Number of examples that are used, the first ones, if there are more.
         outputs: Returns the predictions from what the model returns, where that is no tensor.
 
     Raises:
@@ -123,7 +123,7 @@ def gather(
     Args:
         data: Inputs, (examples, ...), with `targets`; or a `Dataset` or `DataLoader` of pairs.
         targets: Targets, (examples, ...), or None.
-        examples: At most so many.
+        examples: Number of examples that are used, the first ones, if there are more.
         who: Who needs them, for messages.
 
     Raises:

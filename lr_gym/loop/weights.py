@@ -30,7 +30,7 @@ class Weights:
         return Copy([tensor.detach().clone() for tensor in self._tensors()], [copy_state(o) for o in self._optimizers])
 
     def write(self, copy: Copy) -> None:
-        """Go back to copies, which stay valid."""
+        """Go back to copies; they stay valid."""
         with torch.no_grad():
             for tensor, value in zip(self._tensors(), copy.tensors, strict=True):
                 tensor.copy_(value)

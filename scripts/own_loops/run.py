@@ -1,4 +1,4 @@
-"""Run trainings in loops of their own, and write what came of each; a run that is there is not run again.
+"""Run trainings in plain loops and write the result of each. A run whose result is there is not run again.
 
 uv run python -m scripts.own_loops.run digits --out OUT
 """
@@ -45,8 +45,8 @@ class Run:
     Attributes:
         training: Its name.
         rule: Who sets the learning rate.
-        lr: Where it starts; for the recipe and the tuned cosine their own.
-        seed: Of weights and batches.
+        lr: Where it starts; the recipe and the tuned cosine have their own.
+        seed: Seed of weights and batches.
     """
 
     training: str
@@ -76,7 +76,7 @@ def _recipe(optimizer: Optimizer, updates: int) -> lr_scheduler.LRScheduler:
 
 
 def _nano(optimizer: Optimizer, updates: int) -> lr_scheduler.LRScheduler:
-    """NanoGPT's own: 100 updates of warm-up, then a cosine to a tenth."""
+    """NanoGPT's schedule: 100 updates of warm-up, then a cosine to a tenth."""
 
     def factor(update: int) -> float:
         if update < 100:
@@ -138,7 +138,7 @@ def train(training: Training, rule: str, lr: float) -> dict[str, Any]:
 
 
 def _tested(training: Training, best: tuple[float, int, dict[str, Any]]) -> dict[str, Any]:
-    """Return test losses and, of classes, accuracies, of the last and of the best weights."""
+    """Return test losses of the last and of the best weights, and accuracies if the targets are classes."""
     found: dict[str, Any] = {"best_val_loss": best[0], "best_update": best[1]}
     for which in ("last", "best"):
         if which == "best":
@@ -152,7 +152,7 @@ def _tested(training: Training, best: tuple[float, int, dict[str, Any]]) -> dict
 
 
 def one(run: Run, out: Path) -> dict[str, Any]:
-    """Return the result of a run, which is read where it is there."""
+    """Return the result of a run: read it if it is there, else run it."""
     file = out / run.file
     if file.exists():
         result: dict[str, Any] = read_json(file)
@@ -167,7 +167,7 @@ def one(run: Run, out: Path) -> dict[str, Any]:
 
 
 def kind(name: str) -> str:
-    """Return "adam" or "sgd": what learning rates mean in a training."""
+    """Return "adam" or "sgd": of which kind the learning rates of a training are."""
     training = trainings.make(name, 0)
     optimizer = training.optimizer(training.model.parameters(), 1.0)
     return "sgd" if isinstance(optimizer, torch.optim.SGD) else "adam"
@@ -182,7 +182,7 @@ def best_peak(name: str, out: Path) -> float:
 
 
 def runs(name: str, seeds: int, out: Path) -> Iterator[Run]:
-    """Return the runs of a training; those that say most come first."""
+    """Return the runs of a training; the most important come first."""
     for seed in range(seeds):
         yield from (Run(name, "universal", lr, seed) for lr in STARTS[kind(name)])
         yield Run(name, "recipe", RECIPE_LR, seed)

@@ -1,4 +1,4 @@
-"""Tables and the figure of docs/results/own-loops.md, of the runs that are there.
+"""Tables and the figure of docs/results/own-loops.md, from the runs that are there.
 
 uv run python -m scripts.own_loops.tables OUT
 """
@@ -18,7 +18,7 @@ from lr_gym.files import read_json, write_bytes
 from scripts.own_loops.run import TUNING_SEED
 from scripts.own_loops.trainings import TRAININGS
 
-#: Rules that have learning rates of their own: a row each, whatever the start.
+#: Rules that have their own learning rates: one row each, whatever the start.
 FIXED = ("recipe", "nanogpt", "tuned-cosine")
 RULES = ("universal", "universal-alone", "cosine", "constant")
 
@@ -38,7 +38,7 @@ def groups(found: list[dict[str, Any]], score: str) -> dict[tuple[str, float], l
 
 
 def cell(values: list[float] | None) -> str:
-    """Return mean and standard deviation, with the number of runs where it is not five."""
+    """Return mean and standard deviation, and the number of runs if it is not five."""
     if not values:
         return "-"
     if not all(map(math.isfinite, values)):

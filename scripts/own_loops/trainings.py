@@ -1,4 +1,4 @@
-"""Trainings by name: data, network, loss and optimizer, as their owner would write them.
+"""Trainings by name: data, network, loss and optimizer, as a user would write them.
 
 Each is a function of a seed, which decides the weights, the batches and, where data is drawn, the data.
 """
@@ -95,7 +95,7 @@ def digits(seed: int, updates: int = 500) -> Training:
 
 
 def digits_long(seed: int) -> Training:
-    """The same for 20,000 updates: the training examples are learned by heart long before."""
+    """`digits` for 20,000 updates: the network knows the training examples by heart long before the end."""
     return digits(seed, 20_000)
 
 
@@ -243,7 +243,7 @@ def shakespeare(seed: int) -> Training:
         ]
         return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99))
 
-    # Every fifth window of the first half chooses; the other half is looked at once.
+    # Every fifth window of the first half is for validation, the second half for the test.
     validation, test = (inputs[:half:5], targets[:half:5]), (inputs[half:], targets[half:])
     return Training(
         Transformer(len(known)), functional.cross_entropy, batches(), validation, test, optimizer, 2000, clip=1.0
@@ -263,6 +263,6 @@ TRAININGS: dict[str, Callable[[int], Training]] = {
 
 
 def make(name: str, seed: int) -> Training:
-    """Return a training, with weights of its own; the global random generator is left seeded."""
+    """Return a training with new weights. The global random generator stays seeded."""
     torch.manual_seed(seed)
     return TRAININGS[name](seed)

@@ -6,8 +6,8 @@ unseen/cifar-lenet5: the same images, LeNet-5; SGD with momentum 0.9.
 unseen/python-words: words of the help texts of Python (`pydoc_data.topics`), LSTM, dropout 0.5; SGD with momentum 0.9.
 unseen/digits-mlp: scikit-learn's digits, 8x8, a perceptron; AdamW.
 
-Thirty epochs each, as in the paper's CIFAR-10 experiment; three decisions of the env per epoch, so that every method
-has about the cadence that it wants.
+Thirty epochs each, as in the paper's CIFAR-10 experiment, and three decisions of the env per epoch, so that every
+method can decide about as often as it needs to.
 """
 
 from __future__ import annotations

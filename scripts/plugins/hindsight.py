@@ -1,7 +1,7 @@
-"""An agent that goes over to the best cosine of the task when it is first asked, for eval_transfer.py --plugins.
+"""An agent that follows the best cosine of the task from its first decision on, for eval_transfer.py --plugins.
 
 `hindsight:results=FILE`, with the `results.json` of a comparison that had `--tune cosine`. The first interval of an
-episode is trained at the initial lr before anybody is asked; what this agent reaches says how much can be had after it.
+episode is trained at the initial lr before any decision; this agent's result shows how much is possible after it.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ def part(name: str, seed: int, train: int, val: int, test: int, halved: bool) ->
     """Return a random part of a data set's images, halved in height and width by averaging if so wished.
 
     Args:
-        name: Of the data set.
+        name: Name of the data set.
         seed: Decides which images.
-        train: Training images, from the data set's own.
-        val: Validation images, from its training images likewise.
-        test: Test images, from its own.
+        train: Number of training images, from the data set's training images.
+        val: Number of validation images, also from its training images.
+        test: Number of test images, from its test images.
         halved: Average 2x2 pixels.
     """
     arrays = sources.find(name, sources.data_root())

@@ -19,7 +19,7 @@ def part(name: str, **fields: Any) -> TaskFamily:
     """Return the family `universal` with only those entries of its axes that agree with the fields given.
 
     Args:
-        name: Of the smaller family.
+        name: Name of the smaller family.
         **fields: Values that an entry which sets the field must have.
 
     Raises:

@@ -38,7 +38,7 @@ def mnist_small() -> Arrays:
 
 
 def mnist_large() -> Arrays:
-    """Return 10,000 + 300 + 2,000 images (28, 28), others than the small ones but for chance."""
+    """Return 10,000 + 300 + 2,000 images (28, 28), drawn independently of the small ones."""
     return part("mnist", 32, 10_000, 300, 2000, halved=False)
 
 
@@ -48,7 +48,7 @@ def cifar() -> Arrays:
 
 
 def _register(name: str, data: str, budget: int, fields: dict[str, Any], **more: Any) -> None:
-    # The ceiling of the family: a training that is lost for a while may be brought back.
+    # The ceiling is that of the family: a loss that is far too high for a while may come down again.
     common = {"budget": budget, "decision_interval": budget // INTERVALS, "loss_ceiling": 1e4, "batch_size": 64}
     tasks.register(Task(**{"name": f"unseen/{name}", "data": data} | common | fields | more), replace=True)
 

@@ -22,5 +22,5 @@ RECIPE = Recipe(
         f"{EVALUATE} --agents constant line-search --task fashion-mnist-mini/mlp {STARTS} "
         "--override optimizer=SGD decision_interval=1 --out OUT/line-search",
     ),
-    remark="`all` has agents today that came after the page: its tables will have more rows",
+    remark="`all` includes agents that are newer than the page: the new tables will have more rows",
 )

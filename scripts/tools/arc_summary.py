@@ -2,9 +2,9 @@
 
 uv run scripts/tools/arc_summary.py DIR [DIR ...]
 
-Reads the `results.json` of eval_transfer.py and prints, over all tasks and starts, how many times the lowest mean test
-loss of the task each agent has: geometric mean, and worst; the same for the starts that are too small; and pairs of
-agents compared run by run (same task, start and seed) with Wilcoxon's signed-rank test.
+Reads the `results.json` of eval_transfer.py and prints each agent's mean test loss over the lowest of the task: its
+geometric mean over all tasks and starts, and the worst; the same for the starts that are too small; and pairs of agents
+compared run by run (same task, start and seed) with Wilcoxon's signed-rank test.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def log_losses(row: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """Return the geometric mean; NaN of none."""
+    """Return the geometric mean; NaN if there are no values."""
     return float(np.exp(np.mean(np.log(values)))) if values else float("nan")
 
 
 def worst(values: Sequence[float]) -> float:
-    """Return the largest; NaN of none."""
+    """Return the largest value; NaN if there is none."""
     return max(values, default=float("nan"))
 
 

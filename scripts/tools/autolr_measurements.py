@@ -1,4 +1,4 @@
-"""What AutoLR's appendices claim, measured: the parabola's accuracy (A), the superbatch's size (B), the cost (C).
+"""Measure what AutoLR's appendices claim: the parabola's accuracy (A), the superbatch's size (B), the cost (C).
 
 uv run scripts/tools/autolr_measurements.py OUT
 
@@ -29,7 +29,7 @@ CHECKPOINTS = (0.02, 0.1, 0.3, 0.6, 1.0)
 SEEDS = range(5)
 SUPERBATCH = 10
 SIZES = (1, 3, 10, 30)
-#: Perturbations in units of eta: those of the fit are every fourth, the others are compared with it.
+#: Perturbations in units of eta. Every fourth is used for the fit; the others are compared with it.
 FITTED, BETWEEN = np.linspace(-1, 1, 5), np.linspace(-1, 1, 17)
 BEYOND = 2.0
 PLUGIN = Path(__file__).resolve().parent.parent / "plugins" / "paper_tasks.py"
@@ -56,7 +56,7 @@ class Parabola(NamedTuple):
 
 
 def measure(env: LRTrainingEnv) -> Parabola:
-    """Fit the loss of the coming superbatch along the update direction, as `autolr` does, and look in between."""
+    """Fit the loss of the coming superbatch along the update direction, as `autolr` does; measure it in between too."""
     trainee = env.trainee
     eta = trainee.lr
     superbatch = trainee.peek_batches(SUPERBATCH)
@@ -133,7 +133,7 @@ def overhead() -> list[str]:
 
 
 def draw_parabolas(found: dict[str, list[list[Parabola]]], picture: Path) -> None:
-    """Draw the first seed's: samples, the others, the fit."""
+    """Draw the parabolas of the first seed: the fit, its samples, and the other points."""
     figure = new_figure(12, 7)
     axes: Any = figure.subplots(len(OPTIMIZERS), len(CHECKPOINTS), squeeze=False)
     for row, optimizer in zip(axes, OPTIMIZERS, strict=True):

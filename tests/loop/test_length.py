@@ -68,7 +68,7 @@ def test_a_longer_training_takes_up_a_shorter_one() -> None:
 
 def test_schedules_are_laid_out_once() -> None:
     controller = Loop().controller("cosine")
-    with pytest.raises(InvalidArgumentError, match=r"total_updates cannot change: .* laid out for the whole training"):
+    with pytest.raises(InvalidArgumentError, match=r"total_updates cannot change: .* plan for the whole training"):
         controller.total_updates = 80
     with pytest.raises(InvalidArgumentError, match="total_updates must be a whole number"):
         controller.total_updates = 0

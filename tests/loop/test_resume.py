@@ -53,7 +53,7 @@ def test_states_that_do_not_fit() -> None:
         controller.load_state_dict(state)
     damaged = (state | {"intervals": [{}]}, state | {"gauge": {}}, {"base_lrs": [0.1]})
     for other in ({}, {"format": "other", "version": 1}, *damaged):
-        with pytest.raises(FileFormatError, match="this is no state of an LRController"):
+        with pytest.raises(FileFormatError, match="this is not a state of an LRController"):
             controller.load_state_dict(other)
 
 
@@ -62,6 +62,6 @@ def test_another_agent_than_the_one_that_was_saved() -> None:
     saved = loop.controller("exponential")
     loop.run(saved, 20)
     other = Loop(lr=0.1).controller("linear")
-    with pytest.warns(LRControllerWarning, match="the agent decides otherwise than when the state was saved"):
+    with pytest.warns(LRControllerWarning, match="the agent decides differently than when the state was saved"):
         other.load_state_dict(saved.state_dict())
     assert other.lr == saved.lr
