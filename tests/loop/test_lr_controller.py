@@ -265,7 +265,7 @@ def test_names_and_folders(tmp_path: Path) -> None:
 
 def test_agents_that_look_ahead() -> None:
     loop = Loop()
-    with pytest.raises(LookAheadError, match="ALRAgent grows branches, which needs a training that can be left"):
+    with pytest.raises(LookAheadError, match="ALRAgent grows branches, which needs a training that can go back"):
         loop.run(loop.controller("alr"), 8)
 
 
