@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from lr_gym.errors import InvalidArgumentError, LRGymError, reason
+from lr_gym.errors import InvalidArgumentError, LRGymError, Notice, reason
 
 T = TypeVar("T")
 
@@ -209,6 +211,27 @@ def make_folder(path: Path) -> None:
     except OSError as error:
         reason = f"{path} is a file" if path.is_file() else f"{path} cannot be made: {error.strerror}"
         raise InvalidArgumentError(f"--out must be a folder, {reason}") from error
+
+
+@contextlib.contextmanager
+def notices_on(console: Any) -> Iterator[None]:
+    """Let notices of a block appear on a console, one line each, without breaking its progress bar.
+
+    Args:
+        console: A `rich.console.Console`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)  # not once per place: each counts
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+            if issubclass(category, Notice):
+                console.print(str(message), style="yellow", markup=False, soft_wrap=True)
+            else:
+                usual(message, category, *where, **options)
+
+        warnings.showwarning = show
+        yield
 
 
 def again(parser: Parser) -> str:

@@ -58,5 +58,13 @@ class MissingPackageError(LRGymError, ImportError):
     """A package that is needed here, and comes with an extra of lr_gym, is not installed."""
 
 
+class FileWriteError(LRGymError, OSError):
+    """A file cannot be written: the disk is full, the folder is read-only, something else is in its place."""
+
+
 class FileFormatError(LRGymError):
     """A controller, checkpoint or result file is damaged, foreign, or of another version."""
+
+
+class Notice(UserWarning):
+    """Something went wrong that was mended, and that people should know of; commands show it in a line."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from lr_gym.agents.ppo.algorithm import TwoRatePPO, TwoRateRecurrentPPO
 from lr_gym.envs.workers import WorkerVecEnv
 from lr_gym.errors import FileFormatError
-from lr_gym.files import write_bytes
+from lr_gym.files import parse_json, write_bytes
 
 FORMAT, VERSION = "lr_gym.ppo-checkpoint", 1
 FILE = Path("checkpoint") / "state.safetensors"
@@ -75,8 +75,9 @@ class Checkpoint:
                 header = archive.metadata() or {}
                 if header.get("format") != FORMAT or header.get("version") != str(VERSION):
                     raise FileFormatError(f"{file} is no checkpoint of this version: wanted {FORMAT} {VERSION}")
-                return cls(json.loads(header["values"]), {name: archive.get_tensor(name) for name in archive.keys()})  # noqa: SIM118
-        except (safetensors.SafetensorError, ValueError, KeyError, OSError) as error:
+                values = parse_json(header["values"], allow_nan=True)
+                return cls(values, {name: archive.get_tensor(name) for name in archive.keys()})  # noqa: SIM118
+        except (safetensors.SafetensorError, ValueError, KeyError, OSError, RecursionError) as error:
             raise FileFormatError(f"{file} cannot be read as a checkpoint: {error}") from error
 
 

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -21,14 +20,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 
-from lr_gym import LRTrainingEnv
+from lr_gym import LRTrainingEnv, cli
 from lr_gym.agents.ppo.algorithm import LstmPolicy, MlpPolicy, TwoRatePPO, TwoRateRecurrentPPO, policy_kwargs
 from lr_gym.agents.ppo.backend import env_makers
 from lr_gym.agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, running_statistics
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.control.controller import Controller, Description
 from lr_gym.control.features import LOSS_FLOOR
-from lr_gym.envs.workers import WorkerDiedWarning, WorkerVecEnv
+from lr_gym.envs.workers import WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Cell, Contestant, Workers
 from lr_gym.tasks import Task
@@ -126,23 +125,6 @@ def mean_loss(config: TrainConfig, losses: npt.NDArray[np.float64]) -> float:
     if isinstance(config.task, Task):
         return float(losses.mean())
     return float(np.exp(np.log(np.maximum(losses, LOSS_FLOOR)).mean()))
-
-
-@contextlib.contextmanager
-def shown_on(console: Console) -> Iterator[None]:
-    """Let warnings of a block appear on the console, one line each, without breaking its progress bar."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", WorkerDiedWarning)  # not once per place: every death counts
-        usual = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
-            if category is WorkerDiedWarning:
-                console.print(f"[yellow]{message}[/yellow]")
-            else:
-                usual(message, category, *where, **options)
-
-        warnings.showwarning = show
-        yield
 
 
 @dataclasses.dataclass
@@ -351,7 +333,7 @@ def train(
         callback = TrainingCallback(config, out, pool, progression, provenance, console)
         remaining = config.iterations * config.decisions * config.trainees - model.num_timesteps
         try:
-            with shown_on(console):
+            with cli.notices_on(console):
                 model.learn(remaining, callback, reset_num_timesteps=checkpoint is None)
         finally:
             callback.stop_bar()

@@ -61,7 +61,7 @@ def _work(
     plan: Plan, pool: Workers, folder: Path, console: Console
 ) -> tuple[dict[str, dict[str, Tuned]], Matrix, list[Group]]:
     """Tune, then run, and show how far it is."""
-    with Progress(console=console) as bar:
+    with Progress(console=console) as bar, cli.notices_on(console):
         tuned = {}
         if plan.tuning_episodes:
             tuning = bar.add_task("tuning", total=plan.tuning_episodes)

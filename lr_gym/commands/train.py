@@ -163,7 +163,7 @@ def _compared(job: Job, progression: Progression, pool: Workers, console: Consol
     console.print(f"Comparison with {rivals}")
     total = (count_family_cells if job.of_family else count_cells)(job.config)
     compare_with: Any = compare_on_family if job.of_family else compare
-    with Progress(console=console) as bar:
+    with Progress(console=console) as bar, cli.notices_on(console):
         episodes = bar.add_task("comparison", total=total)
         outcome: Comparison | Sequence[Row] = compare_with(
             job.config, progression.best, job.out / "episodes", pool, lambda *_: bar.advance(episodes)

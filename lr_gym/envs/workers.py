@@ -17,13 +17,13 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 
 from lr_gym.envs.blocks import Outcome
 from lr_gym.envs.worker_process import Here, MakeEnv, Process
-from lr_gym.errors import InvalidArgumentError, LRGymError
+from lr_gym.errors import InvalidArgumentError, LRGymError, Notice
 
 #: A run is given up after this many deaths of one worker without a step in between.
 MOST_DEATHS = 3
 
 
-class WorkerDiedWarning(RuntimeWarning):
+class WorkerDiedWarning(Notice, RuntimeWarning):
     """A worker process died; its episodes were cut off, and the run goes on."""
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lr_gym.errors import FileFormatError
+from lr_gym.evaluation import records
 from lr_gym.evaluation.cells import Failure, Job
 from lr_gym.evaluation.matrix import Workers
 from lr_gym.evaluation.rollout import Rollout
-from lr_gym.files import read_json
 
 
 def read_record(file: Path, whose: str) -> Rollout:
@@ -23,7 +23,7 @@ def read_record(file: Path, whose: str) -> Rollout:
         FileFormatError: It is missing or damaged.
     """
     try:
-        return Rollout.from_dict(read_json(file))
+        return records.read(file)
     except FileFormatError as error:
         raise FileFormatError(f"the record of {whose} is missing or damaged: {error}") from error
 

@@ -6,13 +6,14 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 from lr_gym.envs import LRTrainingEnv
-from lr_gym.errors import FileFormatError
+from lr_gym.evaluation import records
 from lr_gym.evaluation.rollout import Rollout, rollout
-from lr_gym.files import read_json, write_json
+from lr_gym.files import write_json
 from lr_gym.tasks import Task
 
 #: Part of every cell's hash. It goes up when episodes come out differently, so that old records are not taken for new.
@@ -136,17 +137,18 @@ class Job:
         return None if self.folder is None else self.folder / f"{self.cell.key}.failed.json"
 
     def known(self) -> Rollout | None:
-        """Return the record if there is one, of this version."""
-        if self.record is None or not self.record.exists():
-            return None
-        try:
-            return Rollout.from_dict(read_json(self.record))
-        except FileFormatError:
-            return None
+        """Return the record if there is one of this cell; a notice says where one that is there cannot be used."""
+        return None if self.record is None else records.find(self.record, self.cell)
 
     def __call__(self) -> Rollout | Failure:
-        """Run the cell, unless its record is there."""
-        known = self.known()
+        """Run the cell, unless its record is there.
+
+        Raises:
+            FileWriteError: The record cannot be written, and no other could be.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", records.RecordNotice)  # it was said when the work was shared out
+            known = self.known()
         if known is not None:
             return known
         try:
@@ -154,7 +156,9 @@ class Job:
         except (Exception, SystemExit) as error:  # whatever a user's agent, model or data raise
             return self.failed(f"{type(error).__name__}: {error}")
         if self.record is not None and self.failure is not None:
-            write_json(self.record, record.to_dict(), indent=None)
+            if self.record.is_dir():
+                return self.failed(f"there is a folder in the place of its record, {self.record}; remove it")
+            records.write(self.record, self.cell.key, record)
             self.failure.unlink(missing_ok=True)  # of an earlier attempt
         return record
 

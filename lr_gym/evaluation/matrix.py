@@ -9,7 +9,7 @@ from pathlib import Path
 from pebble import ProcessExpired, ProcessPool
 
 from lr_gym.checks import check_number, check_whole
-from lr_gym.errors import InvalidArgumentError, LRGymError
+from lr_gym.errors import FileWriteError, InvalidArgumentError, LRGymError
 from lr_gym.evaluation.cells import Cell, Contestant, Failure, Job
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.processes import NotSendableError, WorkerDiedError, end_pool, finished, worker_pool
@@ -160,5 +160,7 @@ class Workers:
             return job.failed(f"it took longer than {self.timeout:g} s, and its worker process was ended")
         except NotSendableError as error:
             return job.failed(str(error))
+        except FileWriteError:
+            raise  # no other record could be written either
         except Exception as error:  # of a job that cannot be unpickled
             return job.failed(f"{type(error).__name__}: {error}")

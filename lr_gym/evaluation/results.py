@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,10 @@ def _group(row: Mapping[str, Any], folder: Path) -> Group:
     """Return a row of `results.json` with its runs, before any test."""
     names = row["task"], row["agent"], row["initial_lr"]
     whose = f"{row['agent']} on {row['task']} from {row['initial_lr']:g}"
+    if not all(re.fullmatch(r"[0-9a-f]{24}\.json", record) for record in row["records"]):
+        raise ValueError(f"records of {whose} have names that no record has")
     runs = [read_record(folder / record, whose) for record in row["records"]]
+    if any(run.task["name"] != row["task"] for run in runs):
+        raise ValueError(f"records of {whose} are of other tasks")
     failures = [Failure(*failure.split(": ", 1)) for failure in row["failures"]]
     return Group(*names, runs, failures, row["own_start"], row["records"])

@@ -33,6 +33,9 @@ def training_env(env: gymnasium.Env[Any, Any], who: str) -> LRTrainingEnv:
 #: Lists of a record with one entry per interval.
 _PER_INTERVAL = ("updates", "lrs", "train_losses", "val_losses", "val_accuracies")
 
+#: Entries of a result that comparisons need.
+_OUTCOME = {"best_val_loss", "test_loss", "test_accuracy", "final_test_loss", "final_test_accuracy", "diverged"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Rollout:
@@ -73,6 +76,11 @@ class Rollout:
         """Computation over that of plain training, a backward pass counted as two forward passes (AutoLR, app. C)."""
         return 1 + (self.extra_forward + 2 * self.extra_backward) / (3 * self.updates[-1])
 
+    @property
+    def complete(self) -> bool:
+        """Whether the episode came to its end, so that it can stand in a comparison."""
+        return self.result.keys() >= _OUTCOME
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; numbers that are not finite become None."""
         return cast(dict[str, Any], finite(dataclasses.asdict(self)))
@@ -82,24 +90,55 @@ class Rollout:
         """Build a record from what `to_dict` returned; a loss of None becomes NaN again.
 
         Raises:
-            FileFormatError: A field is missing or unknown.
+            FileFormatError: A field is missing or unknown, or a value makes no sense.
         """
-
-        def number(value: Any) -> Any:
-            return float("nan") if value is None else value
-
         try:
             record = cls(**values)
-            lists: dict[str, Any] = {
-                name: [number(v) for v in getattr(record, name)] for name in ("train_losses", "val_losses")
-            }
-            intervals = {len(getattr(record, name)) for name in _PER_INTERVAL}
-            if intervals != {len(record.rewards) + 1}:
-                raise TypeError(f"lists of {sorted(intervals)} intervals and {len(record.rewards)} rewards")
-            result = {key: number(v) if key.endswith("_loss") else v for key, v in record.result.items()}
-        except (TypeError, AttributeError) as error:
+            _check_types(record)
+        except TypeError as error:
             raise FileFormatError(f"not a rollout of this version of lr_gym: {error}") from error
+        lists: dict[str, Any] = {
+            name: [_number(v) for v in getattr(record, name)] for name in ("train_losses", "val_losses")
+        }
+        result = {key: _number(v) if key.endswith("_loss") else v for key, v in record.result.items()}
         return dataclasses.replace(record, **lists, result=result)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _is_number(value: Any, optional: bool = False) -> bool:
+    """Return whether a value is a number, or None where it is optional: JSON has no other word for NaN."""
+    return (optional and value is None) or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _check_types(record: Rollout) -> None:
+    """Check that a record is made of what an episode leaves.
+
+    Raises:
+        TypeError: It is not.
+    """
+
+    def need(sound: bool, name: str) -> None:
+        if not sound:
+            raise TypeError(f"{name} has a value that makes no sense")
+
+    need(isinstance(record.task, dict), "task")
+    need(isinstance(record.result, dict), "result")
+    need(record.seed is None or (isinstance(record.seed, int) and not isinstance(record.seed, bool)), "seed")
+    for name in ("initial_lr", "extra_forward", "extra_backward"):
+        need(_is_number(getattr(record, name)), name)
+    for name in (*_PER_INTERVAL, "rewards"):
+        values = getattr(record, name)
+        optional = name not in ("updates", "lrs")
+        need(isinstance(values, list) and all(_is_number(value, optional) for value in values), name)
+    intervals = {len(getattr(record, name)) for name in _PER_INTERVAL}
+    if intervals != {len(record.rewards) + 1}:
+        raise TypeError(f"lists of {sorted(intervals)} intervals and {len(record.rewards)} rewards")
+    need(all(isinstance(n, int) for n in record.updates) and record.updates[-1] > 0, "updates")
+    for key, value in record.result.items():
+        need(isinstance(value, bool) if key == "diverged" else _is_number(value, optional=True), f"result[{key!r}]")
 
 
 def rollout(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -17,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lr_gym import LRTrainingEnv, agents, rollout
-from lr_gym.errors import EpisodeError
+from lr_gym.errors import EpisodeError, FileWriteError
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers, cells
 from lr_gym.evaluation.cells import Failure
+from lr_gym.evaluation.records import RecordNotice
 
 
 @pytest.fixture
@@ -152,12 +154,55 @@ def with_value(field: str, value: Any) -> Callable[[Path], None]:
     return lambda file: tiny.rewrite_json(file, lambda values: values | {field: value})
 
 
+def of_before(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    """Return what makes of a record one of an earlier version, which does not say whose it is, and changes it."""
+
+    def damage(file: Path) -> None:
+        without("cell")(file)
+        without("sha256")(file)
+        tiny.rewrite_json(file, lambda values: change(values) or values)
+
+    return damage
+
+
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "truncated": truncate,
     **{repr(text): lambda file, text=text: file.write_bytes(text) for text in (b"", b"[]", b'"text"', b"\x80\x04\xff")},
     **{f"no {field}": without(field) for field in ("rewards", "result", "extra_forward")},
     **{f"{field} {value}": with_value(field, value) for field, value in [("unknown", 1), ("updates", [])]},
     **{f"{field} None": with_value(field, None) for field in ("val_losses", "result", "lrs")},
+    **{
+        f"{field} {value}": with_value(field, value)
+        for field, value in [("seed", 4), ("initial_lr", 0.1), ("cell", "x")]
+    },
+    **{f"no {field}": without(field) for field in ("cell", "sha256")},
+    "a digit": lambda file: file.write_text(file.read_text().replace('"test_loss": 1.1', '"test_loss": 1.2')),
+    "a name twice": lambda file: file.write_text(file.read_text().replace('{"task"', '{"seed": 3, "task"')),
+    "deep": lambda file: file.write_text("[" * 100_000),
+    "deep enough": lambda file: file.write_text("[" * 500 + "]" * 500),
+    "NaN": lambda file: file.write_text(file.read_text().replace('"test_loss": 1.1', '"test_loss": NaN')),
+    **{
+        f"of before, {field} {value}": of_before(lambda values, field=field, value=value: values | {field: value})
+        for field, value in [
+            ("seed", 4),
+            ("seed", "3"),
+            ("initial_lr", 0.1),
+            ("initial_lr", [0.01]),
+            ("task", tiny.task(batch_size=17).to_dict()),
+            ("task", {"name": "x"}),
+            ("task", []),
+            ("updates", [10, 20, 30, "40"]),
+            ("updates", [10, 20, 30, 0]),
+            ("lrs", [1e-2, {}, 1e-2, 1e-2]),
+            ("val_losses", "1234"),
+            ("val_accuracies", [True] * 4),
+            ("rewards", {"a": 1, "b": 2, "c": 3}),
+            ("extra_forward", "0"),
+            ("result", {}),
+            ("result", tiny.record().result | {"test_loss": "low"}),
+            ("result", tiny.record().result | {"diverged": 0}),
+        ]
+    },
 }
 
 
@@ -171,8 +216,43 @@ def test_a_damaged_record_is_computed_again(
     file = tmp_path / f"{cell().key}.json"
     whole = file.read_bytes()
     damage(file)
-    assert here.run([cell()], tmp_path) == [tiny.record(seed=3)]
+    with pytest.warns(
+        RecordNotice, match=rf"^decay on fashion-mnist-mini/mlp from 0.01, seed 3 is run again: \S*{file.name}"
+    ):
+        assert here.run([cell()], tmp_path) == [tiny.record(seed=3)]
     assert (len(runs), file.read_bytes()) == (2, whole)
+
+
+def test_a_record_of_before_is_used(here: Workers, tmp_path: Path) -> None:
+    """Records did not always say of which cell they are: those are known by their name, task, seed and initial lr."""
+    agent = tiny.Decay()
+    (expected,) = here.run([cell(agent)], tmp_path)
+    of_before(lambda values: None)(tmp_path / cell().record)
+    assert here.run([cell(agent)], tmp_path) == [expected]
+    assert agent.episodes == 1
+
+
+def test_a_record_of_another_cell_is_not_used(here: Workers, tmp_path: Path) -> None:
+    agent, faster = tiny.Decay(), tiny.Decay(-0.9)
+    here.run([cell(agent)], tmp_path)
+    other = cell(contestant=Contestant("faster", {"agent": "faster"}, faster))
+    shutil.copy(tmp_path / cell().record, tmp_path / other.record)
+    with pytest.warns(RecordNotice, match=r"faster on .* is run again: \w+\.json is the record of another episode"):
+        assert here.run([other], tmp_path) == Workers(1, in_process=True).run([other])
+    assert faster.episodes == 2
+
+
+def test_a_folder_in_the_place_of_a_record(here: Workers, tmp_path: Path) -> None:
+    """The others are kept. Where nothing can be written the run ends, in a line."""
+    (tmp_path / cell().record).mkdir()
+    with pytest.warns(RecordNotice, match="Is a directory"):
+        outcomes = here.attempt([cell(), cell(seed=8)], tmp_path)
+    assert isinstance(outcomes[0], Failure)
+    assert "there is a folder in the place of its record" in outcomes[0].error
+    assert names(tmp_path) == sorted([cell().record, f"{cell().key}.failed.json", cell(seed=8).record])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileWriteError, match=r"file/\w+\.json cannot be written: File exists; make room for it"):
+        here.attempt([cell()], tmp_path / "file")
 
 
 def test_two_on_one_folder_share_the_work(here: Workers, tmp_path: Path) -> None:
