@@ -133,13 +133,6 @@ def test_agents_that_only_watch_need_no_environment(agent: Any) -> None:
     action, _ = agent.predict(np.zeros(8))
     assert process.settings.actions.to_multiplier(action) > 0
     assert not process.watched.can_look_ahead
-
-
-@pytest.mark.parametrize("name", ["alr", "autolr", "kim-yu", "line-search", "one-cycle"])
-def test_agents_that_look_ahead_are_refused_where_nobody_can(name: str) -> None:
-    process, _ = started()
-    with pytest.raises(LookAheadError, match=r"which needs a training that can be left .* all but alr, autolr, kim-yu"):
-        begin(agents.make(name), process.watched)
     with pytest.raises(LookAheadError, match="agents cannot look ahead in this training"):
         _ = process.watched.look_ahead
 
