@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tiny
@@ -34,11 +36,8 @@ class Loop:
     def update(self) -> Tensor:
         rows = torch.arange(self.done * 8, self.done * 8 + 8) % 80 + 40
         loss = functional.mse_loss(self.model(self.x[rows]), self.y[rows])
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
         self.done += 1
-        return loss
+        return descend(loss, self.optimizer)
 
     def run(self, controller: LRController, updates: int) -> list[float]:
         lrs = []
@@ -46,6 +45,37 @@ class Loop:
             lrs.append(controller.lr)
             controller.step(self.update())
         return lrs
+
+
+def descend(loss: Tensor, *optimizers: torch.optim.Optimizer) -> Tensor:
+    """Do an update of some optimizers; return the loss."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    return loss
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Return whether two networks have the same parameters, bit for bit."""
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def taken_up(
+    begin: Callable[[], tuple[Loop, LRController]], stopped: Loop, controller: LRController
+) -> tuple[Loop, LRController]:
+    """Begin a loop again from the checkpoint of one that has stopped."""
+    file = io.BytesIO()
+    torch.save([stopped.model.state_dict(), stopped.optimizer.state_dict(), controller.state_dict()], file)
+    file.seek(0)
+    model, optimizer, state = torch.load(file)  # weights_only=True is the default
+    loop, resumed = begin()
+    loop.model.load_state_dict(model)
+    loop.optimizer.load_state_dict(optimizer)
+    resumed.load_state_dict(state)
+    loop.done = stopped.done
+    return loop, resumed
 
 
 #: Agents of every kind that only watch.

@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
+from loops import same_weights
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -112,10 +113,6 @@ def plain(epochs: int, accumulate: int = 1, **options: Any) -> tuple[Module, lr_
     return module, controller
 
 
-def same(one: Module, other: Module) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-
-
 # -- the training is that of a plain loop ------------------------------------------------------------------------------
 
 
@@ -124,21 +121,10 @@ def test_lightning_and_the_loop_are_the_same(accumulate: int, updates: int) -> N
     callback = LRControllerCallback("universal", validation=validation, decisions=6)
     module = fit(callback, accumulate_grad_batches=accumulate, max_epochs=4)
     expected, controller = plain(4, accumulate, total_updates=4 * updates, decisions=6)
-    assert callback.controller is not None
     assert module.used == expected.used
     assert len(module.used) == 4 * updates
     assert callback.controller.history == controller.history
-    assert same(module, expected)
-
-
-def test_universal_learns_from_far_too_small() -> None:
-    ends = {}
-    for agent in ("universal", "cosine"):
-        callback = LRControllerCallback(agent, validation=validation)
-        fit(callback, Module(lr=1e-6), max_epochs=40)
-        assert callback.controller is not None
-        ends[agent] = callback.controller.best.val_loss
-    assert ends["universal"] < 0.05 < 0.5 < ends["cosine"]
+    assert same_weights(module, expected)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +142,6 @@ def test_how_long_a_training_is(options: dict[str, Any], total: int, updates: in
     callback = LRControllerCallback("linear", decisions=5)
     more = [EarlyStopping("val_loss", stopping_threshold=1e9)] if options.pop("stop", False) else []
     fit(callback, None, *more, **options, min_epochs=2 if more else None)
-    assert callback.controller is not None
     assert callback.controller.updates == updates
     decided = max(end for end in (round(total * part / 5) for part in range(5)) if end < updates)
     assert callback.controller.lr == pytest.approx(1e-4 * (1 - decided / total), rel=1e-5)
@@ -188,7 +173,6 @@ def test_an_epoch_is_the_trainings_own() -> None:
 def test_bfloat16() -> None:
     callback = LRControllerCallback("universal", validation=validation)
     module = fit(callback, Module(lr=1e-3), precision="bf16-mixed", max_epochs=10)
-    assert callback.controller is not None
     assert callback.controller.history[-1]["val_loss"] < 0.5 * callback.controller.history[0]["val_loss"]
     assert len(set(module.used)) > 20
 
@@ -198,7 +182,6 @@ def test_updates_that_the_scaler_skips_are_not_counted() -> None:
     callback = LRControllerCallback("linear", decisions=10)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     fit(callback, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
-    assert callback.controller is not None
     skipped = 40 - callback.controller.updates
     assert skipped > 10
     assert scaler.get_scale() == 2.0 ** (40 - skipped)
@@ -218,7 +201,6 @@ def test_a_metric_that_lightning_logs() -> None:
             seen.append((trainer.global_step, float(trainer.callback_metrics["val_loss"])))
 
     fit(callback, None, Watch(), val_check_interval=7, check_val_every_n_epoch=None)
-    assert callback.controller is not None
     told = dict(seen[1:])  # the first is Lightning's trial run
     assert list(told) == [7, 14, 21, 28, 35]
     assert [entry["updates"] for entry in callback.controller.history] == [7, 14, 21, 28, 35]
@@ -234,7 +216,6 @@ def test_a_validation_of_ones_own() -> None:
         callback = LRControllerCallback("universal", validation=each, decisions=5)
         module.load_state_dict(Module().state_dict())
         fit(callback, module)
-        assert callback.controller is not None
         histories.append(callback.controller.history)
     assert histories[0] == histories[1]
 
@@ -268,9 +249,7 @@ def test_a_training_is_taken_up_again_bit_for_bit(options: dict[str, Any], tmp_p
     second = fit(again, path=tmp_path / "half.ckpt", max_epochs=8)
     assert first.used + second.used == expected.used
     assert len(expected.used) == 80
-    assert same(second, expected)
-    assert whole.controller is not None
-    assert again.controller is not None
+    assert same_weights(second, expected)
     assert again.controller.history == whole.controller.history
     assert torch.load(tmp_path / "half.ckpt", weights_only=True)["callbacks"]  # no code in it
 
@@ -290,7 +269,6 @@ def test_a_training_is_made_longer(tmp_path: Path) -> None:
                 fit(longer, path=path, max_epochs=12)
         else:
             fit(longer, path=path, max_epochs=12)
-            assert longer.controller is not None
             assert longer.controller.total_updates == longer.controller.updates == 120
 
 
@@ -300,7 +278,6 @@ def test_a_training_that_breaks_is_mended() -> None:
     callback = LRControllerCallback("constant", validation=validation, decisions=10, restore=True, keep_best=True)
     with pytest.warns(LRControllerWarning, match="back to where this interval began, with 1"):
         module = fit(callback, Module(lr=10.0))
-    assert callback.controller is not None
     assert callback.controller.history[0]["restored"]
     assert module.used[-1] < 10.0
     best = Module()
@@ -324,15 +301,6 @@ def test_a_scheduler_is_refused_or_put_aside() -> None:
     assert module.used == pytest.approx([0.01 * (1 - start / 40) for start in (0, 10, 20, 30) for _ in range(10)])
 
 
-def test_a_schedule_of_the_modules_own_is_noticed() -> None:
-    class Meddling(Module):
-        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-            self.optimizers().param_groups[0]["lr"] = 1e-3
-
-    with pytest.warns(LRControllerWarning, match="somebody else has set the learning rate to 0.001"):
-        fit(LRControllerCallback("linear"), Meddling())
-
-
 def test_without_the_callback_as_a_scheduler_of_lightnings() -> None:
     """The plain dictionary: Lightning calls `step` with the metric after every update."""
     made: list[lr_gym.LRController] = []
@@ -351,7 +319,7 @@ def test_without_the_callback_as_a_scheduler_of_lightnings() -> None:
     expected, controller = plain(4, total_updates=40, decisions=6)
     assert made[0].history == controller.history
     assert module.used == expected.used
-    assert same(module, expected)
+    assert same_weights(module, expected)
 
 
 # -- several ways to go wrong ------------------------------------------------------------------------------------------
@@ -400,11 +368,9 @@ def test_data_without_a_length() -> None:
     for options, total in (({"max_steps": 20}, 20), ({"max_epochs": 1, "limit_train_batches": 20}, 20)):
         callback = LRControllerCallback("linear", decisions=5)
         trainer(callback, **options).fit(Module(), loader(Endless()))
-        assert callback.controller is not None
         assert callback.controller.updates == total
     callback = LRControllerCallback("plateau", decision_interval=7, validation=validation)
     trainer(callback, StopAtUpdate(20)).fit(Module(), loader(Endless()))
-    assert callback.controller is not None
     assert callback.controller.total_updates is None
     assert [entry["updates"] for entry in callback.controller.history] == [7, 14]
 
@@ -427,7 +393,6 @@ def test_manual_optimization(count: int) -> None:
     """Two optimizers that are stepped together keep the ratio of their learning rates."""
     callback = LRControllerCallback("linear", total_updates=40, decisions=5)
     module = fit(callback, Module(manual=count))
-    assert callback.controller is not None
     assert callback.controller.updates == 40
     assert len(module.used) == 40 * count
     assert callback.controller.lrs == pytest.approx([2e-5, 6e-5][:count], rel=1e-5)
@@ -445,6 +410,5 @@ def test_every_decision_is_logged(tmp_path: Path) -> None:
     with open(logger.experiment.metrics_file_path) as file:
         rows = [row for row in csv.DictReader(file) if row["lr_controller/lr"]]
     assert [int(row["step"]) for row in rows] == [8, 16, 24, 32, 40]
-    assert callback.controller is not None
     assert [float(row["lr_controller/lr"]) for row in rows] == [entry["lr"] for entry in callback.controller.history]
     assert "lr_controller/val_loss" not in rows[0]  # nobody has measured it

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from loops import same_weights
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -128,10 +129,6 @@ def trainer(
     )
 
 
-def same(one: nn.Module, other: nn.Module) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-
-
 # -- the training is that of a plain loop ------------------------------------------------------------------------------
 
 
@@ -168,9 +165,8 @@ def test_the_trainer_and_the_loop_are_the_same(accumulate: int, updates: int, tm
                 controller.step(loss)
     assert lrs.used == used
     assert len(used) == 4 * updates
-    assert callback.controller is not None
     assert callback.controller.history == controller.history
-    assert same(model, expected)
+    assert same_weights(model, expected)
 
 
 def evaluate(model: nn.Module) -> tuple[Tensor, Tensor]:
@@ -179,23 +175,12 @@ def evaluate(model: nn.Module) -> tuple[Tensor, Tensor]:
     return returned["loss"], returned["logits"].flatten()
 
 
-def test_universal_learns_from_far_too_small(tmp_path: Path) -> None:
-    ends = {}
-    for agent in ("universal", "cosine"):
-        callback = LRControllerCallback(agent, validation=VALIDATION)
-        trainer(tmp_path, callback, train=Sums(400), learning_rate=1e-6, num_train_epochs=4).train()
-        assert callback.controller is not None
-        ends[agent] = callback.controller.best.val_loss
-    assert ends["universal"] < 0.4 < 0.6 < ends["cosine"]
-
-
 def test_the_loss_of_tokens_that_are_accumulated(tmp_path: Path) -> None:
     """A language model divides by the tokens of the whole update; what is evaluated is what the Trainer evaluates."""
     words = Words(40, seed=1)
     callback = LRControllerCallback("constant", validation=words, decisions=1)
     run = trainer(tmp_path, callback, model=gpt(), train=Words(80), gradient_accumulation_steps=4, logging_steps=6)
     run.train()
-    assert callback.controller is not None
     assert callback.controller.updates == 6
     (entry,) = callback.controller.history
     assert entry["train_loss"] == pytest.approx(run.state.log_history[0]["loss"], rel=1e-5)
@@ -216,7 +201,6 @@ def test_how_long_a_training_is(options: dict[str, Any], total: int, updates: in
     else:
         stop = []
     trainer(tmp_path, callback, *stop, **options).train()
-    assert callback.controller is not None
     assert callback.controller.updates == updates
     decided = max(end for end in (round(total * part / 5) for part in range(5)) if end < updates)
     assert callback.controller.lr == pytest.approx(1e-4 * (1 - decided / total), rel=1e-5)
@@ -225,7 +209,6 @@ def test_how_long_a_training_is(options: dict[str, Any], total: int, updates: in
 def test_bfloat16(tmp_path: Path) -> None:
     callback = LRControllerCallback("universal", validation=VALIDATION, decisions=10)
     trainer(tmp_path, callback, model=bert(), bf16=True).train()
-    assert callback.controller is not None
     assert len({entry["lr"] for entry in callback.controller.history}) > 5
 
 
@@ -245,7 +228,6 @@ def test_a_metric_of_the_trainers_evaluations(tmp_path: Path) -> None:
     run = trainer(tmp_path, callback, eval_strategy="steps", eval_steps=5)
     run.train()
     losses = [entry["eval_loss"] for entry in run.state.log_history if "eval_loss" in entry]
-    assert callback.controller is not None
     # An interval of four updates ends where its validation loss is there.
     assert [entry["updates"] for entry in callback.controller.history] == [5, 10, 15, 20]
     assert [entry["val_loss"] for entry in callback.controller.history] == losses
@@ -263,7 +245,6 @@ def test_validations_of_every_kind(tmp_path: Path) -> None:
         validation = {"data set": VALIDATION, "function of the network": of, "function": of(model)}[kind]
         callback = LRControllerCallback("universal", validation=validation, decisions=5)
         trainer(tmp_path, callback, model=model).train()
-        assert callback.controller is not None
         histories.append(callback.controller.history)
     assert histories[0] == histories[1] == histories[2]
 
@@ -272,7 +253,6 @@ def test_long_predictions_are_thinned_out(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("lr_gym.integrations.transformers.NUMBERS", 12)
     callback = LRControllerCallback("universal", validation=Words(40), decisions=5)
     trainer(tmp_path, callback, model=gpt(), train=Words(80)).train()
-    assert callback.controller is not None
     # 40 rows of 6 digits with 10 logits each: every fifth of 60.
     assert callback.controller.state_dict()["gauge"]["predictions"].shape == (40, 12)
 
@@ -303,8 +283,8 @@ def test_a_training_is_taken_up_again_bit_for_bit(name: str, tmp_path: Path) -> 
     assert lrs[1] + lrs[2] == lrs[0]
     assert (len(lrs[0]), len(lrs[1])) == (40, 17)
     assert again.history == whole.history
-    assert same(models[2], models[0])
-    assert not same(models[2], models[1])
+    assert same_weights(models[2], models[0])
+    assert not same_weights(models[2], models[1])
 
 
 def test_a_training_is_made_longer(tmp_path: Path) -> None:
@@ -317,7 +297,6 @@ def test_a_training_is_made_longer(tmp_path: Path) -> None:
                 longer.train(resume_from_checkpoint=True)
         else:
             longer.train(resume_from_checkpoint=True)
-            assert callbacks[1].controller is not None
             assert callbacks[1].controller.total_updates == callbacks[1].controller.updates == 50
 
 

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 import tiny
-from loops import AGENTS
+from loops import AGENTS, descend
 from torch.nn import functional
 
 import lr_gym
@@ -68,11 +68,7 @@ def test_an_episode_and_the_loop_are_the_same(name: str, fields: dict[str, Any],
     )
     decided = 0
     for inputs, targets in batches:
-        optimizer.zero_grad()
-        loss = loss_fn(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        decided += controller.step(loss)
+        decided += controller.step(descend(loss_fn(model(inputs), targets), optimizer))
 
     assert decided == len(record.rewards)
     assert [entry["lr"] for entry in controller.history] == record.lrs
@@ -122,11 +118,7 @@ def test_agents_that_look_ahead(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert controller._ahead is not None
     controller._ahead._batches.set_state(trainee._batches.get_state())
     for inputs, targets in batches:
-        optimizer.zero_grad()
-        loss = loss_fn(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        controller.step(loss)
+        controller.step(descend(loss_fn(model(inputs), targets), optimizer))
     assert [entry["lr"] for entry in controller.history] == record.lrs
     assert [entry["train_loss"] for entry in controller.history] == record.train_losses
     assert [entry["val_loss"] for entry in controller.history] == record.val_losses

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from loops import descend
 from programs import side_by_side
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -40,11 +41,7 @@ def train(rank: int, world: int, folder: str, wrapped: str) -> list[dict[str, An
     )
     for update in range(UPDATES):
         rows = torch.arange(16).chunk(world)[rank] + 40 + 16 * (update % 7)
-        loss = functional.mse_loss(model(x[rows]), y[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        controller.step(loss)
+        controller.step(descend(functional.mse_loss(model(x[rows]), y[rows]), optimizer))
     if world > 1:
         torch.distributed.barrier()  # or gloo's threads may end after the other side has gone, and abort
         torch.distributed.destroy_process_group()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from typing import Any
 
 import pytest
 import torch
-from loops import Loop
+from loops import Loop, descend, same_weights, taken_up
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -54,7 +53,7 @@ def test_without_it_the_weights_are_left_alone() -> None:
         loop.run(controller, 40)
     for _ in range(40):
         twin.update()
-    assert same(weights(loop), weights(twin))
+    assert same_weights(loop.model, twin.model)
 
 
 def test_back_to_the_last_decision_and_what_the_agent_sees() -> None:
@@ -109,19 +108,11 @@ def test_a_restored_training_is_taken_up_again_bit_for_bit(stop: int) -> None:
         expected = whole.run(controller, 40)
         first, stopped = begin()
         first.run(stopped, stop)
-        file = io.BytesIO()
-        torch.save([first.model.state_dict(), first.optimizer.state_dict(), stopped.state_dict()], file)
-        file.seek(0)
-        model, optimizer, state = torch.load(file)
-        again, resumed = begin()
-        again.model.load_state_dict(model)
-        again.optimizer.load_state_dict(optimizer)
-        resumed.load_state_dict(state)
-        again.done = stop
+        again, resumed = taken_up(begin, first, stopped)
         assert again.run(resumed, 40 - stop) == expected[stop:]
     assert any(entry["restored"] for entry in controller.history)
     assert resumed.history == controller.history
-    assert same(weights(again), weights(whole))
+    assert same_weights(again.model, whole.model)
     best, other = controller.best_state_dict(), resumed.best_state_dict()
     assert best.keys() == other.keys()
     assert same(list(best.values()), list(other.values()))
@@ -171,11 +162,7 @@ def test_without_validation_data_it_restores_by_training_losses() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRControllerWarning)
         for _ in range(80):
-            loss = functional.mse_loss(model(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            controller.step(loss)
+            controller.step(descend(functional.mse_loss(model(x), y), optimizer))
     assert float(functional.mse_loss(model(x), y).detach()) < 2
     assert [entry["restored"] for entry in controller.history] == [True] * 3 + [False] * 5
     assert controller.lr == pytest.approx(0.01)
@@ -195,11 +182,7 @@ def test_the_brake_on_easy_data() -> None:
         controller = LRController(optimizer, "universal", total_updates=500, validate=validate, brake=brake)
         for _ in range(500):
             rows = torch.randint(100, 500, (32,))
-            loss = loss_fn(model(x[rows]), y[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            controller.step(loss)
+            controller.step(descend(loss_fn(model(x[rows]), y[rows]), optimizer))
         ends[brake] = max(controller.lrs), controller.history[-1]["val_loss"]
     assert ends[False][0] == 10
     assert ends[True][0] < 1

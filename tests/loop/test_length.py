@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
-from loops import Loop
+from loops import Loop, taken_up
 
 from lr_gym import agents
 from lr_gym.errors import InvalidArgumentError
@@ -46,11 +46,7 @@ def test_a_changed_length_is_taken_up_again() -> None:
     loop.run(controller, 14)
     controller.total_updates = 80
     loop.run(controller, 5)
-    again, resumed = begin()
-    again.model.load_state_dict(loop.model.state_dict())
-    again.optimizer.load_state_dict(loop.optimizer.state_dict())
-    resumed.load_state_dict(controller.state_dict())
-    again.done = loop.done
+    again, resumed = taken_up(begin, loop, controller)
     assert resumed.total_updates == 80
     assert again.run(resumed, 61) == loop.run(controller, 61)
     assert resumed.history == controller.history

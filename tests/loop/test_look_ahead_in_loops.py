@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from loops import Loop
+from loops import Loop, descend
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
@@ -73,10 +73,7 @@ def test_a_data_set_and_outputs_in_an_object() -> None:
     controller = LRController(optimizer, "line-search", total_updates=10, decisions=5, look_ahead=handle)
     for _ in range(10):
         loss = functional.mse_loss(model(data.tensors[0])["prediction"], data.tensors[1])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        controller.step(loss)
+        controller.step(descend(loss, optimizer))
     assert len(controller.history) == 5
 
 

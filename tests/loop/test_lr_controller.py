@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from lr_gym import LRController
-from lr_gym.errors import FileFormatError, InvalidArgumentError, LookAheadError, UnknownNameError
+from lr_gym.errors import FileFormatError, InvalidArgumentError, UnknownNameError
 from lr_gym.loop import LRControllerWarning
 
 
@@ -257,16 +257,6 @@ def test_names_and_folders(tmp_path: Path) -> None:
             loop.controller(word)
     with pytest.raises(FileFormatError, match="no controller in"):
         loop.controller(tmp_path / "none")
-    with pytest.raises(
-        InvalidArgumentError, match=r"optimizer must be a torch\.optim\.Optimizer, or several; got list"
-    ):
-        LRController([], "cosine", total_updates=1)  # type: ignore[arg-type]
-
-
-def test_agents_that_look_ahead() -> None:
-    loop = Loop()
-    with pytest.raises(LookAheadError, match="ALRAgent grows branches, which needs a training that can go back"):
-        loop.run(loop.controller("alr"), 8)
 
 
 def test_for_loggers_and_for_eyes(tmp_path: Path) -> None:

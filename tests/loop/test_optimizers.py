@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from loops import Loop
+from loops import Loop, descend
 from torch import nn
 from torch.nn import functional
 
@@ -97,12 +97,7 @@ def test_one_controller_for_two_optimizers() -> None:
     controller = LRController(optimizers, "universal", total_updates=100, validate=validate, restore=True)
     before = float(validate()[0])
     for _ in range(100):
-        loss = functional.mse_loss(model(x), y)
-        model.zero_grad()
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-        controller.step(loss)
+        controller.step(descend(functional.mse_loss(model(x), y), *optimizers))
         muon, adam = (optimizer.param_groups[0]["lr"] for optimizer in optimizers)
         assert adam == pytest.approx(muon / 20)
     assert controller.updates == 100
@@ -123,11 +118,8 @@ def test_a_controller_for_each_of_two_optimizers() -> None:
         for optimizer, agent in zip(optimizers, ("linear", "constant"), strict=True)
     ]
     for _ in range(20):
-        loss = functional.mse_loss(model(x), y)
-        model.zero_grad()
-        loss.backward()
-        for optimizer, controller in zip(optimizers, controllers, strict=True):
-            optimizer.step()
+        loss = descend(functional.mse_loss(model(x), y), *optimizers)
+        for controller in controllers:
             controller.step(loss)
     assert [controller.lr for controller in controllers] == pytest.approx([0.004, 0.001])
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
-import torch
-from loops import AGENTS, Loop
+from loops import AGENTS, Loop, same_weights, taken_up
 
 from lr_gym import LRController
 from lr_gym.errors import FileFormatError
@@ -26,21 +23,12 @@ def test_a_training_is_taken_up_again_bit_for_bit(name: str, stop: int) -> None:
     expected = whole.run(controller, 40)
     first, stopped = begin()
     before = first.run(stopped, stop)
-    file = io.BytesIO()
-    state = {"model": first.model.state_dict(), "optimizer": first.optimizer.state_dict()}
-    torch.save(state | {"controller": stopped.state_dict()}, file)
-    file.seek(0)
-    saved = torch.load(file)  # weights_only=True is the default
-    again, resumed = begin()
-    again.model.load_state_dict(saved["model"])
-    again.optimizer.load_state_dict(saved["optimizer"])
-    resumed.load_state_dict(saved["controller"])
-    again.done = stop
+    again, resumed = taken_up(begin, first, stopped)
     assert resumed.lr == stopped.lr
     assert before + again.run(resumed, 40 - stop) == expected
     assert resumed.history == controller.history
     assert resumed.best.val_loss == controller.best.val_loss
-    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
+    assert same_weights(whole.model, again.model)
 
 
 def test_states_that_do_not_fit() -> None:
