@@ -75,16 +75,6 @@ def test_the_backend_is_settled(words: str, backend: str) -> None:
     assert config.backend == config.to_dict()["backend"] == backend
 
 
-def test_a_run_before_there_was_a_choice(finished: Path, tmp_path: Path) -> None:
-    """Its trainees were computed one after another, and are still, whatever would be chosen today."""
-    checkpoint = Checkpoint.read(finished)
-    assert checkpoint.values["config"].pop("backend") == "population"
-    checkpoint.write(tmp_path)
-    job = train.prepare(cli.parse(train_controller.Arguments, "", ("--resume", str(tmp_path)))[0])
-    assert (job.config.backend, job.out) == ("workers", tmp_path)
-    assert job.config.to_dict() == checkpoint.values["config"] | {"backend": "workers"}
-
-
 def test_settings_of_a_family(families: None) -> None:
     words = ("--task", "lonely", "--profile", "family", "--seed", "4", "--runs", "7", "--actor", "lstm")
     config = configured(*words, "--settings", "replicas=8")

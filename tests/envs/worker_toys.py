@@ -19,6 +19,7 @@ import tiny
 import toys
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from vector_toys import EXPLOSIVE, some_actions
 
 import lr_gym
 from lr_gym.envs import worker_process
@@ -27,8 +28,6 @@ from lr_gym.envs.worker_process import Here
 from lr_gym.envs.workers import WorkerDiedWarning, WorkerVecEnv
 
 Env = gymnasium.Env[Any, Any]
-#: With these, a continuous action of 1 makes a trainee diverge.
-EXPLOSIVE: dict[str, Any] = {"max_multiplier": 1e12, "max_lr": 1e12}
 
 
 class Moody(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -123,13 +122,6 @@ MIXED: list[Callable[[], Any]] = [
 #: The same, each alone.
 SINGLES = [functools.partial(make_training, number) for number in (0, 1)]
 SINGLES += [make_bare] * 2 + [functools.partial(make_training, 3)] + [make_bare] * 3
-
-
-def some_actions(num_envs: int, steps: int, seed: int = 0) -> list[npt.NDArray[np.float32]]:
-    """Return small actions, and some that make a trainee diverge."""
-    rng = np.random.default_rng(seed)
-    small = rng.uniform(-0.01, 0.01, (steps, num_envs, 1))
-    return list(np.where(rng.uniform(size=small.shape) < 0.15, 1.0, small).astype(np.float32))
 
 
 def steps(venv: VecEnv, actions: Sequence[npt.NDArray[np.float32]]) -> list[Any]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import math
 import re
@@ -280,14 +279,6 @@ def test_a_yardstick_that_is_no_agent_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="no agent of the comparison is named 'cosin'"):
         write_results(tmp_path, matrix_of([group("a", LOW)]), [group("a", LOW)], ABOUT, yardstick="cosin")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.usefixtures("_undrawn")
-def test_an_error_of_several_lines_is_one_row(tmp_path: Path) -> None:
-    row = dataclasses.replace(group("a", LOW), failures=[Failure("a", "RuntimeError: size mismatch\n\tgot a | b")])
-    written(tmp_path, [row])
-    section = (tmp_path / "table.md").read_text().split("## Failed")[1]
-    assert len([line for line in section.splitlines() if line]) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +54,11 @@ EXPECTED_ROWS = [
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Group], list[Cell]]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Group], list[Cell]]:
     folder = tmp_path_factory.mktemp("transfer")
     cells: list[Cell] = []
     with Workers(1, in_process=True) as pool:
-        return folder, matrix().run(pool, folder, lambda cell, _: cells.append(cell)), cells
+        return matrix().run(pool, folder, lambda cell, _: cells.append(cell)), cells
 
 
 @pytest.mark.parametrize("entries", [matrix().entries, []])
@@ -69,8 +68,8 @@ def test_a_reference_that_is_no_contestant_is_refused(entries: list[Entry]) -> N
     assert ("Did you mean 'reference'?" in str(caught.value)) == bool(entries)
 
 
-def test_groups_hold_the_cells_of_their_row(done: tuple[Path, list[Group], list[Cell]]) -> None:
-    _, groups, cells = done
+def test_groups_hold_the_cells_of_their_row(done: tuple[list[Group], list[Cell]]) -> None:
+    groups, cells = done
     assert (matrix().agents, matrix().tasks) == (["decay", "reference", "tuned"], ["first", "second"])
     assert [(group.task, group.agent, group.initial_lr, group.own_start) for group in groups] == EXPECTED_ROWS
     assert len(cells) == len(EXPECTED_ROWS) * len(SEEDS)
@@ -82,8 +81,8 @@ def test_groups_hold_the_cells_of_their_row(done: tuple[Path, list[Group], list[
         assert group.runs[0].lrs[1] == pytest.approx(group.initial_lr * ratio, rel=1e-6)
 
 
-def test_each_is_tested_against_the_reference_from_the_same_start(done: tuple[Path, list[Group], list[Cell]]) -> None:
-    by_row = {(group.task, group.agent, group.initial_lr): group for group in done[1]}
+def test_each_is_tested_against_the_reference_from_the_same_start(done: tuple[list[Group], list[Cell]]) -> None:
+    by_row = {(group.task, group.agent, group.initial_lr): group for group in done[0]}
     for (task, agent, lr), group in by_row.items():
         if agent != "decay":  # the reference itself, and one from a start that the reference never had
             assert (group.reference, group.p_value, group.p_value_paired, group.improvement) == (None,) * 4
@@ -149,43 +148,3 @@ def test_every_outcome_goes_to_its_row(failing: list[bool]) -> None:
         assert [run.seed for run in group.runs] == [seed for seed, failed in seeds.items() if not failed]
         assert group.values("test_loss") == [len(label) + 2] * len(group.runs)
         assert [f.cell for f in group.failures] == [f"{label} {seed}" for seed, failed in seeds.items() if failed]
-
-
-class Faulty:
-    def predict(self, *_: Any, **__: Any) -> Any:
-        raise ZeroDivisionError("no luck")
-
-
-def test_an_agent_that_fails_everywhere_stops_nobody(tmp_path: Path) -> None:
-    """It is even the reference. Then it is mended, and only its episodes are run."""
-    good = tiny.Decay()
-    seen: list[type] = []
-    entries = [entry("bad", agent=Faulty()), entry("good", agent=good)]
-    with Workers(1, in_process=True) as pool:
-        chosen = matrix(entries=entries, reference="bad")
-        bad, row = chosen.run(pool, tmp_path, lambda _, outcome: seen.append(type(outcome)))
-        assert seen == [Failure] * 3 + [Rollout] * 3
-        assert ([failure.error for failure in bad.failures], bad.runs) == (["ZeroDivisionError: no luck"] * 3, [])
-        assert (len(row.runs), row.failures, row.reference, row.mark) == (3, [], "bad from 0.1", "")
-        assert all(math.isnan(number or 0) for number in (row.p_value, row.improvement))
-        entries[0] = entry("bad", agent=tiny.Decay())
-        mended, again = matrix(entries=entries, reference="bad").run(pool, tmp_path, lambda *_: None)
-    assert (good.episodes, len(mended.runs), mended.failures, again.runs) == (3, 3, [], row.runs)
-    assert again.improvement == 0.5  # the same agent
-    assert not list(tmp_path.glob("*.failed.json"))
-
-
-def test_a_second_time_nothing_is_run(done: tuple[Path, list[Group], list[Cell]]) -> None:
-    folder, groups, _ = done
-    spies = {name: tiny.Decay() for name in ("decay", "reference")}
-    entries = [
-        Entry(entry.task, contestant(name, spies[name]), entry.initial_lr)
-        for entry in matrix().entries
-        if (name := entry.contestant.name) in spies
-    ]
-    with Workers(1, in_process=True) as pool:
-        again = matrix(entries=entries).run(pool, folder, lambda *_: None)
-        assert [spy.episodes for spy in spies.values()] == [0, 0]
-        assert [group.runs for group in again] == [group.runs for group in groups if group.agent != "tuned"]
-        matrix(entries=entries, seeds=[*SEEDS, 14]).run(pool, folder, lambda *_: None)
-    assert [spy.episodes for spy in spies.values()] == [4, 4]  # one more seed: a run of each row

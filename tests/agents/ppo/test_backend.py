@@ -19,7 +19,6 @@ import torch
 import toys
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
 from lr_gym import LRTrainingEnv, LRTrainingVectorEnv, tasks
 from lr_gym.agents.ppo import backend as backend_module
@@ -35,51 +34,6 @@ from lr_gym.tasks import Task
 Train = Callable[..., Progression]
 BACKENDS = pytest.mark.parametrize("backend", ["workers", "population"])
 DECISIONS = 3
-
-
-class Reader(nn.Module):
-    """Reads an image line by line."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines = nn.LSTM(28, 8, batch_first=True)
-        self.last = nn.Linear(8, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.lines(x.squeeze(1))[0][:, -1])
-
-
-class Dense(nn.Module):
-    """Two dense layers; what is done between them is not in the list of layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(784, 8), nn.Linear(8, 10)
-
-    def between(self, x: Tensor) -> Tensor:
-        return torch.relu(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.between(self.first(x.flatten(1))))
-
-
-class Forgetful(Dense):
-    """Dropout without a layer of that name."""
-
-    def between(self, x: Tensor) -> Tensor:
-        return nn.functional.dropout(torch.relu(x), 0.5, self.training)
-
-
-class Hesitant(Dense):
-    """Looks at its numbers."""
-
-    def between(self, x: Tensor) -> Tensor:
-        return torch.relu(x) if x.mean() > 0 else torch.tanh(x)
-
-
-def capped_loss(predictions: Tensor, targets: Tensor) -> Tensor:
-    loss = nn.functional.cross_entropy(predictions, targets)
-    return loss if loss < 50 else 50 + loss / loss.detach()
 
 
 # -- which backend ---------------------------------------------------------------------------------------------------
@@ -99,8 +53,7 @@ def model(name: str, **fields: Any) -> Task:
     [
         *((tiny.task(model_options={"width": width}), "population") for width in (1, 64)),
         *((tasks.get(f"fashion-mnist-mini/{name}"), "workers") for name in ("mlp", "lenet5")),
-        (model(f"{__name__}:Dense"), "population"),
-        *((model(name), "workers") for name in (f"{__name__}:Reader", "toys:NoisyNet", "toys:Convolutional")),
+        *((model(name), "workers") for name in ("toys:NoisyNet", "toys:Convolutional")),
         (tiny.task(optimizer="LBFGS"), "workers"),
         (tiny.task(optimizer="SGD", optimizer_options={"momentum": 0.9}), "population"),
     ],
@@ -132,21 +85,6 @@ def test_what_else_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert toys.same(toys.global_randomness(), before)
     monkeypatch.setattr(backend_module, "Trainee", None)
     assert choose_backend(tiny.family_config(trainees=64)) == "workers"
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"task": model(f"{__name__}:Forgetful")},
-        {"task": model(f"{__name__}:Hesitant")},
-        {"task": tiny.task(loss=f"{__name__}:capped_loss")},
-        {"precision": "bfloat16"},
-    ],
-    ids=["functional dropout", "control flow", "loss", "precision"],
-)
-def test_what_is_chosen_can_be_trained(changes: dict[str, Any]) -> None:
-    config = sixteen(**changes)
-    WorkerVecEnv(env_makers(dataclasses.replace(config, backend=choose_backend(config))), 0).reset()
 
 
 # -- how many of which environments ----------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from rich.console import Console
 from scipy import stats
 
 import lr_gym.agents.ppo.comparison as comparison_module
-from lr_gym import LRTrainingEnv, rollout
 from lr_gym.agents.ppo.comparison import Comparison, compare, count_cells, step_decay
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.agents.ppo.report import comparison_table, write_report
@@ -128,26 +127,6 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Compari
     with pytest.MonkeyPatch.context() as patch, Workers(1, in_process=True) as pool:
         patch.setattr(comparison_module, "STEP_DECAY_GRID", GRID)
         return config, compare(config, tiny.controller(), folder, pool, lambda *_: None), folder
-
-
-def test_real_episodes(real: tuple[TrainConfig, Comparison, Path]) -> None:
-    """Every number again, by plain rollouts."""
-    config, comparison, _ = real
-    env = LRTrainingEnv(config.task, **config.env_options)
-
-    def results(agent: Any, lr: float, seeds: list[int], key: str) -> list[float]:
-        return [rollout(env, agent, seed=seed, initial_lr=lr).result[key] for seed in seeds]
-
-    tuning, final = config.seeds("tuning", 2), config.seeds("final", 2)
-    for decay, mean in comparison.grid:
-        agent = step_decay(decay, "").agent
-        assert mean == pytest.approx(np.mean(results(agent, decay.initial_lr, tuning, "best_val_loss")), rel=1e-12)
-    best = comparison.best
-    assert comparison.baseline.values("test_loss") == results(
-        step_decay(best, "").agent, best.initial_lr, final, "test_loss"
-    )
-    for group in comparison.controller:
-        assert group.values("test_loss") == results(tiny.controller(), group.initial_lr, final, "test_loss")
 
 
 def test_report(real: tuple[TrainConfig, Comparison, Path], tmp_path: Path) -> None:
