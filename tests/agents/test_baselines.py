@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import tiny
 
-from lr_gym import LRTrainingEnv, rollout
+from lr_gym import LRTrainingEnv
 from lr_gym.agents.baselines import LARGEST_LR, PEAKS, TUNABLE, USUAL_LR, candidates, peaks
-from lr_gym.agents.schedules import STEP_DECAY_GRID
+from lr_gym.agents.schedules import StepDecay
 from lr_gym.errors import UnknownNameError
 from lr_gym.evaluation import Cell, Rollout
 from lr_gym.evaluation.tuning import Candidate
@@ -32,7 +32,7 @@ def episode(candidate: Candidate, **fields: Any) -> Rollout:
 def test_constants() -> None:
     """The paper's grid, half a decade between peaks, and a word on every parameter-free optimizer."""
     assert list(TUNABLE) == ["step", "cosine", "one-cycle", "constant"]
-    assert len(STEP_DECAY_GRID) == 48
+    assert str(StepDecay(0.001, 20, 0.88)) == "lr 0.001, x0.88 every 20 updates"
     env = LRTrainingEnv(tiny.task())
     assert env.max_lr == LARGEST_LR
     assert (len(PEAKS), PEAKS[0], PEAKS[-1]) == (8, 1e-4, 0.3)
@@ -131,14 +131,3 @@ def test_unknown_names() -> None:
             candidates(name, tiny.task())
         known = "Known: constant, cosine, one-cycle, step."
         assert str(caught.value) == f"no tunable schedule is named {name!r}.{guess} {known}"
-
-
-def test_a_candidate_is_an_agent_like_any_other() -> None:
-    """Its cell is its rollout in the env that it asks for, whatever was run before."""
-    task = tiny.task()
-    for name in ("cosine", "one-cycle"):
-        candidate, other = (candidates(name, task)[k] for k in (4, 2))
-        env = LRTrainingEnv(task, **candidate.contestant.env_options)
-        expected = rollout(env, candidate.contestant.agent, seed=3, initial_lr=candidate.initial_lr)
-        episode(other)
-        assert Cell(task, candidate.contestant, candidate.initial_lr, 3).run() == expected

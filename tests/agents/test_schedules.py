@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim import lr_scheduler as pytorch
 
 from lr_gym import LRTrainingEnv, agents, rollout
-from lr_gym.agents.schedules import STEP_DECAY_GRID, ScheduleAgent, StepDecay
+from lr_gym.agents.schedules import ScheduleAgent
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Task
 
@@ -254,12 +254,3 @@ def test_plateau_by_hand(options: dict[str, Any], losses: list[float], multiples
     got = lrs(agents.make("plateau", **options), loss=prescribed, budget=len(losses) + 1, decision_interval=1)
     assert got == pytest.approx([LR, *(LR * multiple for multiple in multiples)], rel=EXACT)
     assert not VALIDATION_LOSSES
-
-
-def test_grid_of_the_paper() -> None:
-    """Xu et al. (2019), section 3.2: 4 rates, 4 numbers of updates and 3 factors."""
-    rates, everys, factors = {1e-1, 1e-2, 1e-3, 1e-4}, {10, 20, 50, 100}, {0.99, 0.9, 0.88}
-    got = {(decay.initial_lr, decay.every, decay.factor) for decay in STEP_DECAY_GRID}
-    assert got == {(lr, every, factor) for lr in rates for every in everys for factor in factors}
-    assert len(STEP_DECAY_GRID) == len(got) == len(set(map(str, STEP_DECAY_GRID))) == 48
-    assert str(StepDecay(0.001, 20, 0.88)) == "lr 0.001, x0.88 every 20 updates"

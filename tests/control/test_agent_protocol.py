@@ -94,7 +94,11 @@ def test_a_function_agent_elsewhere(envs: dict[str, LRTrainingEnv]) -> None:
     assert rollout(FlattenObservation(env), agent, seed=0) == record
     with pytest.raises(InvalidArgumentError, match="an agent needs an LRTrainingEnv"):
         agent.reset(gymnasium.make("CartPole-v1"))  # type: ignore[arg-type]
+    assert agent.predict(np.zeros(8), "state") == ([1.0], "state")
     assert as_agent(agent) is agent
+    for thing in (3, FunctionAgent, "cosine"):
+        with pytest.raises(InvalidArgumentError, match="an agent is an object with predict"):
+            as_agent(thing)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 from lr_gym import LRTrainingEnv, agents
 from lr_gym.agents.ppo.policy import build_policy
 from lr_gym.control import BestWeights, Controller, ControlSettings, DecisionProcess
-from lr_gym.control.agent import FunctionAgent, as_agent, begin
+from lr_gym.control.agent import begin
 from lr_gym.control.features import Features
 from lr_gym.control.measuring import Evaluation, Measurement, Meter
 from lr_gym.control.rewards import Transition, make_reward
@@ -161,23 +161,6 @@ def test_a_reset_is_given_what_its_parameter_says() -> None:
         assert agent.given is given
     with pytest.raises(InvalidArgumentError, match=r"WithEnv.reset\(env\) wants an environment"):
         begin(WithEnv(), process.watched)
-
-
-def test_functions_are_agents() -> None:
-    process, _ = started(max_multiplier=8.0)
-    agent = FunctionAgent(lambda _: 2.0, returns="multiplier")
-    with pytest.raises(EpisodeError, match=r"needs reset\(watched\)"):
-        agent.predict(np.zeros(8))
-    begin(agent, process.watched)
-    assert agent.predict(np.zeros(8), "state") == (pytest.approx(1 / 3), "state")
-    assert as_agent(lambda observation: observation[0]).predict([0.5], "state") == (0.5, "state")
-    assert as_agent(agent) is agent
-    for refused in ({"function": 3}, {"function": len, "returns": "lr"}):
-        with pytest.raises(InvalidArgumentError, match=r"function must be|returns must be"):
-            FunctionAgent(**refused)
-    for thing in (3, WithEnv, "cosine"):
-        with pytest.raises(InvalidArgumentError, match="an agent is an object with predict"):
-            as_agent(thing)
 
 
 def test_settings_are_plain_values() -> None:
