@@ -110,7 +110,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "actor": (change_config(actor="transformer"), "unknown networks: actor='transformer'"),
     "other actor": (change_config(actor="lstm"), "tensors do not fit its description"),
     "lengths": (change_config(mean=[0.0]), "must have equal lengths"),
-    "nan mean": (change_config(mean=[float("nan")] * 8), "must be finite numbers"),
+    "nan mean": (change_config(mean=[float("nan")] * 8), "it holds NaN, which is no number"),
     "text mean": (change_config(mean=["0"] * 8), "must be finite numbers"),
     "variance": (change_config(variance=[-1.0] * 8), "variances must not be negative"),
     "bounds": (change_config(low=[1.0] * 8, high=[-1.0] * 8), "."),
