@@ -39,7 +39,7 @@ def initial_lr(options: Mapping[str, Any], settings: ControlSettings) -> float |
 
 
 def watch(trainee: Trainee, settings: ControlSettings) -> Watched:
-    """Return a trainee as agents see it; it is also their handle to look ahead."""
+    """Return a trainee as agents see it; it is also their handle to look ahead, if it can go back."""
     task = trainee.task
     return Watched(
         trainee,
@@ -48,7 +48,7 @@ def watch(trainee: Trainee, settings: ControlSettings) -> Watched:
         decision_interval=task.decision_interval,
         updates_per_epoch=trainee.updates_per_epoch,
         loss_ceiling=task.loss_ceiling,
-        look_ahead=trainee,
+        look_ahead=trainee if trainee.findings.rewinds else None,
     )
 
 

@@ -24,6 +24,8 @@ from lr_gym.tasks.parameter_free import averaging
 from lr_gym.trainee import Trainee
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch, BatchStream
+from lr_gym.trainee.findings import Findings
+from lr_gym.trainee.hidden import Hidden, holds_tensors
 from lr_gym.trainee.randomness import TorchStream, derived_seeds
 
 
@@ -110,6 +112,8 @@ class LoopTrainee(Trainee):
         self.device = self.parameters[0].device
         self.arithmetic = Arithmetic()
         self._outputs, self._groups, self._clock = ahead.outputs, groups, clock
+        self._hidden = Hidden(self.model, optimizer, self._loss)
+        self.findings = Findings(remembers=holds_tensors(self._hidden.copy()))
         self._meter = gauge  # type: ignore[assignment]  # has predictions and best, as a meter has
         self._averaging = averaging(optimizer)
         closure = inspect.signature(optimizer.step).parameters.get("closure")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,11 +13,11 @@ from lr_gym.control import ControlSettings
 from lr_gym.control.agent import Agent
 from lr_gym.control.brake import FACTOR, Brake
 from lr_gym.control.controller import Controller
+from lr_gym.control.final_layer import FinalLayer, making_outputs, named_layer, registered_last
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.loop.agents import looks_at_validation, observes_progress
 from lr_gym.loop.groups import unwrapped
 from lr_gym.loop.validate import Validation
-from lr_gym.tasks.models import final_weight
 
 #: Intervals of a training, unless its owner says otherwise: what the package's controllers were trained with.
 DECISIONS = 50
@@ -147,21 +147,29 @@ def brake_factor(brake: bool | float, agent: Agent) -> float | None:
     return Brake(brake).factor
 
 
-def observed_weight(final_layer: str | Tensor | None, model: nn.Module | None, agent: Agent) -> Tensor | None:
-    """Return the weights of the final dense layer; None if they are not observed.
+def observed_weight(
+    final_layer: str | Tensor | None, model: nn.Module | None, validate: Any, agent: Agent
+) -> Callable[[], Tensor] | None:
+    """Return what returns the weights of the final layer as they are used now; None where nobody observes them.
 
     Args:
-        final_layer: The weights, or the layer's name; None for the last dense layer of the model.
-        model: The network; None if it is not known.
-        agent: The agent that may observe them.
+        final_layer: The weights, or the layer's name; None for the layer that makes the outputs of `validate`,
+            or, where that shows nothing, the last dense layer of the model.
+        model: The network; None where nobody knows it.
+        validate: What evaluates.
+        agent: Who observes.
 
     Raises:
         InvalidArgumentError: There is no such layer, or the agent observes it and it is not known which it is.
     """
     if isinstance(final_layer, Tensor):
-        return final_layer
+        return lambda: final_layer
+    if model is not None and final_layer is not None:
+        return named_layer(model, final_layer).weight
     if model is not None:
-        return final_weight(model, final_layer)
+        seen = isinstance(validate, Validation) and validate.model is model
+        name = making_outputs(model, validate.some_outputs) if seen else None
+        return (registered_last(model) if name is None else FinalLayer(model, name)).weight
     if final_layer is not None:
         raise InvalidArgumentError("final_layer by name needs model=; or pass the layer's weights")
     if isinstance(agent, Controller) and agent.description.settings.observation == "absolute":

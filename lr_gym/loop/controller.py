@@ -106,7 +106,7 @@ class LRController(LRScheduler):
             model: The network, for `restore`, `keep_best` and `final_layer`; by default the one that
                 `lr_gym.validation` was made for.
             final_layer: Name of the final dense layer, or its weights, for observations that describe it; by default
-                the last dense layer of the model.
+                the layer that makes the outputs of `lr_gym.validation`, or the last dense layer of the model.
             min_lr: The learning rate is not set below this; by default the agent's own bound.
             max_lr: The learning rate is not set above this; by default the agent's own bound.
             brake: Whether saved controllers are held back to ten times the learning rate at which the loss fell most
@@ -144,7 +144,7 @@ class LRController(LRScheduler):
         model = arguments.known_model(model, validate, restore=restore, keep_best=keep_best)
         self._weights = None if model is None else Weights(model, optimizers)
         self._restore, self._keep_best = bool(restore), bool(keep_best)
-        final_weight = arguments.observed_weight(final_layer, model, self.agent)
+        final_weight = arguments.observed_weight(final_layer, model, validate, self.agent)
         copy_best = self._weights.state if self._weights is not None and keep_best else list
         device = next(p for group in self._groups.groups for p in group["params"]).device
         self._gauge = Gauge(validate, final_weight, copy_best, device)

@@ -34,7 +34,7 @@ class Gauge:
     def __init__(
         self,
         validate: Validate | None,
-        final_weight: Tensor | None,
+        final_weight: Callable[[], Tensor] | None,
         copy_weights: Callable[[], list[Tensor]],
         device: torch.device,
     ) -> None:
@@ -42,7 +42,7 @@ class Gauge:
 
         Args:
             validate: How validation examples are evaluated; None where there are none.
-            final_weight: Weights of the final dense layer; None if they are not observed.
+            final_weight: Returns the weights of the final layer; None where nobody observes them.
             copy_weights: Returns what is to be kept of the best weights.
             device: Where the training is. Processes that train on GPUs may only be able to exchange tensors there.
 
@@ -148,7 +148,7 @@ class Gauge:
     def _weight(self, device: torch.device) -> Tensor:
         if self._final_weight is None:
             return torch.zeros(1, device=device)
-        return whole(self._final_weight.detach()).to(device).float()
+        return whole(self._final_weight().detach()).to(device).float()
 
 
 def _stacked(losses: list[Tensor], device: torch.device) -> Tensor:

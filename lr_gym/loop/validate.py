@@ -58,6 +58,18 @@ class Validation:
             )
         return loss, predictions
 
+    def some_outputs(self) -> Tensor | None:
+        """Return the outputs on two examples, with their graph.
+
+        None for a network that is sharded over processes, or compiled: it would be compiled again.
+        """
+        first = next(self.model.parameters(), None)
+        if is_sharded(first) or hasattr(self.model, "_orig_mod") or self.model._compiled_call_impl is not None:
+            return None
+        x = self.inputs[:2]
+        with evaluating(self.model):
+            return self._forward(x if first is None else x.to(first.device))
+
     def _forward(self, x: Tensor) -> Tensor:
         return predictions_of(self.model(x), self._outputs)
 

@@ -57,7 +57,7 @@ def build_loss(name: str, options: dict[str, Any]) -> Loss:
 
 
 def build_optimizer(
-    name: str, options: dict[str, Any], parameters: Iterable[nn.Parameter], lr: float
+    name: str, options: dict[str, Any], parameters: Iterable[nn.Parameter], lr: float, *, fuse: bool = True
 ) -> torch.optim.Optimizer:
     """Return the optimizer, with PyTorch's fused kernel where the class has one.
 
@@ -69,6 +69,7 @@ def build_optimizer(
         options: Keyword arguments beyond the learning rate.
         parameters: What it updates.
         lr: Initial learning rate.
+        fuse: Whether fused kernels go with these parameters; they take no sparse gradients.
 
     Raises:
         UnknownNameError: There is no such optimizer.
@@ -83,7 +84,7 @@ def build_optimizer(
         )
     try:
         accepted = inspect.signature(optimizer).parameters
-        if "fused" in accepted and not options.keys() & {"fused", "foreach", "differentiable"}:
+        if fuse and "fused" in accepted and not options.keys() & {"fused", "foreach", "differentiable"}:
             options["fused"] = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
         on_gpu = all(p.device.type == "cuda" for p in parameters)
         if on_gpu and "capturable" in accepted:
@@ -102,3 +103,26 @@ def build_optimizer(
             f"the optimizer {name!r} must return a torch.optim.Optimizer, got {type(built).__name__}"
         )
     return built
+
+
+def lr_scales(optimizer: torch.optim.Optimizer, lr: float, name: str) -> list[float]:
+    """Return the learning rate of every group over that of the optimizer: a controller scales them together.
+
+    Args:
+        optimizer: The optimizer, as it was built.
+        lr: The learning rate that it was built with.
+        name: Its name, for the message.
+
+    Raises:
+        InvalidArgumentError: A group has no learning rate.
+    """
+    scales = []
+    for group in optimizer.param_groups:
+        rate = group.get("lr")
+        if not isinstance(rate, (int, float, Tensor)) or isinstance(rate, bool):
+            raise InvalidArgumentError(
+                f"the optimizer {name!r} has no learning rate that can be set: a group of its parameters has "
+                f"lr={rate!r}; a controller needs a number there, that the update is scaled by"
+            )
+        scales.append(float(rate) / float(rate.new_tensor(lr) if isinstance(rate, Tensor) else lr))
+    return scales

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lr_gym.checks import check_whole
 from lr_gym.errors import InvalidArgumentError, reason
@@ -135,32 +135,3 @@ def build_model(name: str, options: dict[str, Any], input_shape: tuple[int, ...]
     if not any(p.requires_grad for p in model.parameters()):
         raise InvalidArgumentError(f"the model {name!r} has no trainable parameters")
     return model
-
-
-def final_weight(model: nn.Module, name: str | None) -> Tensor:
-    """Return the weight matrix of the final dense layer.
-
-    Without a name it is the weight of the `nn.Linear` registered last, or, in a model without one, the last
-    parameter with at least two dimensions (else the last parameter).
-
-    Args:
-        model: The trainee's network.
-        name: Dotted name of a submodule with a `weight`, or None.
-
-    Raises:
-        InvalidArgumentError: There is no such layer.
-    """
-    modules = dict(model.named_modules())
-    if name is not None:
-        weight = getattr(modules.get(name), "weight", None)
-        if not isinstance(weight, nn.Parameter):
-            choices = [
-                key for key, module in modules.items() if isinstance(getattr(module, "weight", None), nn.Parameter)
-            ]
-            raise InvalidArgumentError(
-                f"final_layer={name!r} is no layer with a weight; this model has {', '.join(choices)}"
-            )
-        return weight
-    dense = [module.weight for module in modules.values() if isinstance(module, nn.Linear)]
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    return (dense or matrices or list(model.parameters()))[-1]

@@ -48,6 +48,12 @@ class Task:
             `nn.Linear` that the model registers.
         loss_ceiling: A mean training loss over an interval, or a validation loss, above this counts as
             divergence. In the unit of the loss.
+        check: Examine network, loss and optimizer once per process, before the first update
+            (`lr_gym.trainee.examination`): a few passes over a small batch. Without it they are trusted: the loss is a
+            mean over examples, the optimizer uses the learning rate, nothing is kept where no `state_dict` knows it.
+
+    Fields that are not in the first version of the package (from `check` on) are left out of `to_dict` where they have
+    their defaults: the records of earlier versions stay valid.
 
     Raises:
         InvalidArgumentError: A field has a value that makes no sense.
@@ -69,6 +75,7 @@ class Task:
     validation_size: int | None = None
     final_layer: str | None = None
     loss_ceiling: float = 100.0
+    check: bool = True
 
     def __post_init__(self) -> None:
         for field in REFERENCES:
@@ -97,6 +104,8 @@ class Task:
                 f"budget must be a multiple of decision_interval and at least twice as large: got budget="
                 f"{self.budget}, decision_interval={self.decision_interval}"
             )
+        if not isinstance(self.check, bool):
+            raise InvalidArgumentError(f"check must be True or False, got {self.check!r}")
         if not (isinstance(self.loss_ceiling, (int, float)) and 0 < self.loss_ceiling <= 1e6):
             raise InvalidArgumentError(f"loss_ceiling must lie in (0, 1e6], got {self.loss_ceiling!r}")
         object.__setattr__(self, "loss_ceiling", float(self.loss_ceiling))  # 100 and 100.0 are one task
@@ -149,7 +158,7 @@ class Task:
     def to_dict(self) -> dict[str, Any]:
         """Return the task as JSON values, a new object at every call."""
         values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return values
+        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, only_to_look_at: bool = False) -> Task:
@@ -174,3 +183,7 @@ class Task:
 
     def __hash__(self) -> int:
         return hash((self.name, self.data, self.model, self.loss, self.optimizer, self.budget, self.batch_size))
+
+
+#: Defaults of the fields that came later.
+_LATER = {"check": True}

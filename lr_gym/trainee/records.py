@@ -18,11 +18,12 @@ class Snapshot:
     tensors: list[Tensor]
     optimizer: dict[str, Any]
     batches: StreamState
-    noise: list[Tensor]
+    noise: list[Any]
     updates: int
     lr: float
     predictions: Tensor
     best: BestWeights
+    hidden: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass

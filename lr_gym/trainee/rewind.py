@@ -17,7 +17,10 @@ class RewindableRun(TrainingRun):
     """A training run that goes back and forth in time. Training on after a restore is bit-identical on the CPU."""
 
     def snapshot(self) -> Snapshot:
-        """Return everything that the future depends on: weights, buffers, optimizer, random streams, data cursor."""
+        """Return everything that the future depends on: weights, buffers, optimizer, random streams, data cursor.
+
+        Also what network, loss and optimizer keep in attributes of their own, if they do (`lr_gym.trainee.hidden`).
+        """
         return Snapshot(
             tensors=self._copy_of_tensors(),
             optimizer=copy_state(self.optimizer),
@@ -27,6 +30,7 @@ class RewindableRun(TrainingRun):
             lr=self._lr,
             predictions=self._meter.predictions,
             best=self._meter.best,
+            hidden=self._hidden.copy() if self.findings.remembers else [],
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -71,6 +75,8 @@ class RewindableRun(TrainingRun):
 
     def _write_network(self, snapshot: Snapshot) -> None:
         self._write_tensors(snapshot.tensors)
+        if self.findings.remembers:
+            self._hidden.write(snapshot.hidden)
         write_state(self.optimizer, snapshot.optimizer)
         self.optimizer.zero_grad()
 

@@ -11,17 +11,21 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lr_gym import tasks
+from lr_gym.control.final_layer import FinalLayer, named_layer, registered_last
 from lr_gym.control.measuring import BestWeights, Evaluation, Measurement, Meter
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.tasks import Data, Task
-from lr_gym.tasks.losses import build_loss, build_optimizer
-from lr_gym.tasks.models import build_model, final_weight
+from lr_gym.tasks.losses import build_loss, build_optimizer, lr_scales
+from lr_gym.tasks.models import build_model
 from lr_gym.tasks.parameter_free import averaging
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch, BatchStream
+from lr_gym.trainee.findings import Findings
+from lr_gym.trainee.hidden import Hidden
 from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
 from lr_gym.trainee.shared import unchanged
 
@@ -43,7 +47,7 @@ class TrainingRun:
         model: The network, in training mode.
         optimizer: Its optimizer.
         parameters: The trainable parameters, in the optimizer's order.
-        final_weight: Weights of the final dense layer.
+        findings: What is known about network, loss and optimizer.
         train_examples: Training examples that are used.
         updates: Updates done.
     """
@@ -57,6 +61,7 @@ class TrainingRun:
         device: torch.device | str = "cpu",
         data: Data | None = None,
         arithmetic: Arithmetic | None = None,
+        findings: Findings | None = None,
     ) -> None:
         """Build an untrained network and measure it once.
 
@@ -67,6 +72,7 @@ class TrainingRun:
             device: Where everything lives.
             data: The task's data, already on the device; loaded by name by default.
             arithmetic: Precision and layout; float32 by default.
+            findings: What is known about the task's parts; by default nothing beyond what their classes say.
 
         Raises:
             DataNotFoundError: The data set was not found.
@@ -91,27 +97,31 @@ class TrainingRun:
         self._lr = float(task.initial_lrs[0] if lr is None else lr)
         if not (math.isfinite(self._lr) and self._lr > 0):
             raise InvalidArgumentError(f"lr must be positive and finite, got {lr!r}")
-        weights_seed, order_seed, noise_seed = derived_seeds(seed, 3)
+        self.findings = findings = findings or Findings()
+        weights_seed, order_seed, noise_seed, evaluation_seed = derived_seeds(seed, 4)
+        self._noise_seeds = noise_seed, evaluation_seed
+        self._draw_from(others=findings.draws)
+        self._batches = BatchStream(*self._splits["train"], task.batch_size, order_seed)
         with isolated(weights_seed):
             model = build_model(str(task.model), dict(task.model_options), self.data.input_shape, self.data.num_outputs)
+            self._fill(model)
         self.model = self.arithmetic.lay_out(model.to(self.device)).train()
         self._forward = self.arithmetic.forward(self.model, self.device)
-        self.final_weight = final_weight(self.model, task.final_layer)
+        if findings.initialises:
+            self._initialise()
+        self._final_layer = self._find_final_layer()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._loss = build_loss(str(task.loss), dict(task.loss_options))
-        self.optimizer = build_optimizer(str(task.optimizer), dict(task.optimizer_options), self.parameters, self._lr)
-        # A user's optimizer may have groups at different rates; a controller scales them together.
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        self._lr_scales = [
-            float(rate) / float(rate.new_tensor(self._lr) if isinstance(rate, Tensor) else self._lr) for rate in rates
-        ]
+        fuse = findings.fused and not any(getattr(module, "sparse", False) is True for module in self.model.modules())
+        options = dict(task.optimizer_options)
+        self.optimizer = build_optimizer(str(task.optimizer), options, self.parameters, self._lr, fuse=fuse)
+        self._lr_scales = lr_scales(self.optimizer, self._lr, str(task.optimizer))
+        self._hidden = Hidden(self.model, self.optimizer, self._loss)
         self._averaging = averaging(self.optimizer)
         if self._averaging:
             self._averaging.train()  # before an update both weights are the same: nothing moves
         closure = inspect.signature(self.optimizer.step).parameters.get("closure")
         self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
-        self._noise = TorchStream(noise_seed, self.device)
-        self._batches = BatchStream(*self._splits["train"], task.batch_size, order_seed)
         self.updates = 0
         self._meter = Meter(self._first_evaluation(), self._copy_of_tensors)
 
@@ -122,6 +132,48 @@ class TrainingRun:
                 f"{split}_size={size} is more than the {len(y)} {split} examples of {self.task.data!r}; lower it"
             )
         return Batch(self.arithmetic.laid_out(x[:size]), y[:size])
+
+    def _draw_from(self, *, others: bool) -> None:
+        """Begin the streams of noise anew; with `others`, also those that stand for Python's and NumPy's generators."""
+        self._noise, self._noise_of_evaluation = (
+            TorchStream(seed, self.device, others=others) for seed in self._noise_seeds
+        )
+        self._start_of_evaluation = self._noise_of_evaluation.get_state()
+
+    def _fill(self, model: nn.Module) -> None:
+        """Let lazy layers make their parameters: by a forward pass over the first training batch, on the CPU."""
+        if not any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+            return
+        try:
+            with torch.no_grad():
+                model.train()(self._batches.peek(1)[0].x.cpu())
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise self._misfit(error) from error
+
+    def _initialise(self) -> None:
+        """Let the network set its parameters from the first training batch."""
+        before = self._noise.get_state()
+        with torch.no_grad(), self._computing():
+            self._forward(self._batches.peek(1)[0].x)
+        self._noise.set_state(before)
+
+    def _find_final_layer(self) -> FinalLayer:
+        if self.task.final_layer is not None:
+            return named_layer(self.model, self.task.final_layer)
+        found = self.findings.final_layer
+        return registered_last(self.model) if found is None else FinalLayer(self.model, found)
+
+    @property
+    def final_weight(self) -> Tensor:
+        """Weights of the final layer, as they are used now."""
+        return self._final_layer.weight()
+
+    def _misfit(self, error: Exception) -> InvalidArgumentError:
+        kind = "classes" if self.data.classification else "targets"
+        return InvalidArgumentError(
+            f"the model {self.task.model!r} or the loss {self.task.loss!r} does not take examples of shape "
+            f"{self.data.input_shape} with {self.data.num_outputs} {kind} of {self.task.data!r}: {reason(error)}"
+        )
 
     def _first_evaluation(self) -> Evaluation:
         """Evaluate the untrained network: where model, loss and data do not fit together, it shows here."""
@@ -135,12 +187,7 @@ class TrainingRun:
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             if isinstance(error, (torch.OutOfMemoryError, InvalidArgumentError)):
                 raise
-            kind = "classes" if self.data.classification else "targets"
-            raise InvalidArgumentError(
-                f"the model {self.task.model!r} or the loss {self.task.loss!r} does not take examples of shape "
-                f"{self.data.input_shape} with {self.data.num_outputs} {kind} of {self.task.data!r}: "
-                f"{reason(error)}"
-            ) from error
+            raise self._misfit(error) from error
         if not fits:
             targets = self._splits["validation"].y
             raise InvalidArgumentError(
@@ -205,7 +252,10 @@ class TrainingRun:
         if self._needs_closure:  # LBFGS evaluates the loss several times per update, first where it is
             return self.optimizer.step(lambda: self._loss_and_gradients((batch,)))  # type: ignore[arg-type, return-value]
         loss = self._loss_and_gradients((batch,))
-        self.optimizer.step()
+        if self.findings.needs_closure:  # sharpness-aware minimization takes the gradient at a second place
+            self.optimizer.step(lambda: self._loss_and_gradients((batch,)))  # type: ignore[arg-type, return-value]
+        else:
+            self.optimizer.step()
         return loss
 
     def _train(self, updates: int) -> list[Tensor]:
@@ -264,15 +314,38 @@ class TrainingRun:
                     parameter.copy_(value)
 
     def _evaluate(self, examples: Batch) -> Evaluation:
-        """Evaluate the weights that the model holds: see `_evaluated_weights`."""
+        """Evaluate the weights that the model holds: see `_evaluated_weights`.
+
+        What a network draws while it is evaluated comes from a stream of its own, from its beginning each time.
+        """
         chunk = EVALUATION_CHUNK if self.device.type == "cpu" else EVALUATION_CHUNK_GPU
+        self._noise_of_evaluation.set_state(self._start_of_evaluation)
         self.model.eval()
         try:
-            with unchanged(examples, self.task, self.data), torch.inference_mode(), self._computing():
+            with (
+                unchanged(examples, self.task, self.data),
+                self._network_preserved(),
+                torch.inference_mode(),
+                self._noise_of_evaluation.active(),
+                self.arithmetic.flags(self.device),
+            ):
                 predictions = torch.cat([self._forward(x) for x in torch.split(examples.x, chunk)])
                 return Evaluation(*self._scores(predictions, examples.y), predictions)
         finally:
             self.model.train()
+
+    @contextlib.contextmanager
+    def _network_preserved(self) -> Iterator[None]:
+        """Put the network back after a block, where an evaluation changes it."""
+        if not self.findings.leaves_trace:
+            yield
+            return
+        tensors, hidden = self._copy_of_tensors(), self._hidden.copy()
+        try:
+            yield
+        finally:
+            self._write_tensors(tensors)
+            self._hidden.write(hidden)
 
     def _scores(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return loss and accuracy (NaN for regression), both of shape ()."""

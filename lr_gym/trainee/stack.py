@@ -32,6 +32,9 @@ EVALUATION_ROWS = 100_000
 #: What `torch.func` raises for a network that it cannot batch.
 VMAP_ERRORS = (RuntimeError, TypeError, ValueError, NotImplementedError)
 
+#: Why a network with a memory of its own is refused.
+REMEMBERS = "it computes something else the second time: it keeps a memory outside its buffers"
+
 RunT = TypeVar("RunT", bound=RewindableRun)
 
 
@@ -58,6 +61,8 @@ class Stack(Generic[RunT]):
             raise self._refusal("stacked images have their channels first (channels_last=False)")
         if first._needs_closure:
             raise self._refusal(f"the optimizer {self.task.optimizer!r} evaluates the loss itself")
+        if first.findings.passes_remember or first.findings.draws:
+            raise self._refusal(REMEMBERS)
         try:
             self._network = copy.deepcopy(first.model)  # lends its code; weights are handed to it
         except (RuntimeError, TypeError) as error:
@@ -273,7 +278,7 @@ class Stack(Generic[RunT]):
             alike({"loss": again.loss, **again.gradients, **again.buffers}, before)
             for before, again in zip(alone[0], own_passes(self.members[0], batches[0]), strict=True)
         ):
-            raise self._refusal("it computes something else the second time: it keeps a memory outside its buffers")
+            raise self._refusal(REMEMBERS)
         rest = {name: tensor.clone() for name, tensor in self._rest.items()}
         try:
             for turn in range(2):

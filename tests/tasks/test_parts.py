@@ -11,9 +11,10 @@ import toys
 from torch import nn
 
 from lr_gym import tasks
+from lr_gym.control.final_layer import named_layer, registered_last
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
 from lr_gym.tasks.losses import LOSSES, OPTIMIZERS, build_loss, build_optimizer
-from lr_gym.tasks.models import MODELS, build_model, final_weight
+from lr_gym.tasks.models import MODELS, build_model
 from lr_gym.trainee import Trainee
 
 
@@ -69,7 +70,7 @@ def test_layers_of_an_mlp(depth: int, batch_norm: bool) -> None:
     dense = [layer for layer in model if isinstance(layer, nn.Linear)]
     sizes = [(layer.in_features, layer.out_features) for layer in dense]
     assert sizes == [(6, 5), *[(5, 5)] * (depth - 1), (5, 4)]
-    assert final_weight(model, None) is dense[-1].weight
+    assert registered_last(model).weight() is dense[-1].weight
 
 
 @pytest.mark.parametrize(
@@ -108,16 +109,16 @@ def test_users_models(model: Any, options: dict[str, Any], shape: tuple[int, int
     ids=lambda value: type(value).__name__,
 )
 def test_the_final_layer_is_found_or_named(model: Any, final: str | None, named: str | None) -> None:
-    weight = final_weight(model, None)
+    weight = registered_last(model).weight()
     if final is None:  # no layer at all
         assert weight is model.w
         return
-    assert weight is model.get_submodule(final).weight is final_weight(model, final)
-    assert final_weight(model, named) is model.get_submodule(named).weight
+    assert weight is model.get_submodule(final).weight is named_layer(model, final).weight()
+    assert named_layer(model, named).weight() is model.get_submodule(named).weight
     for wrong in ("last", "2", "", f"{final}.weight"):  # unknown, a ReLU, the model, a parameter
         if isinstance(model, nn.Sequential):
             with pytest.raises(InvalidArgumentError, match=rf"final_layer={wrong!r} is no layer.*model has .*{final}"):
-                final_weight(model, wrong)
+                named_layer(model, wrong)
 
 
 LOGITS, LABELS = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])

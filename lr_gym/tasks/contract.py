@@ -1,0 +1,84 @@
+"""Whether a loss is what a task takes it for: a mean over examples.
+
+A validation loss is taken over all examples at once, a training loss over a batch: they can be compared if the loss of
+some examples lies between the losses of their parts. A mean does, weighted or not; so does what is made of means, as
+the root of one. A sum does not; nor does a loss that compares the examples with each other, or that broadcasts
+predictions (n,) against targets (n, 1) to n x n pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lr_gym.errors import InvalidArgumentError
+
+#: Examples that are looked at, and how far beyond the losses of the parts rounding may go, in their size.
+EXAMPLES, TOLERANCE = 64, 1e-4
+
+
+def check_mean(name: str, loss: Callable[[Any, Any], Tensor], predictions: Tensor, targets: Tensor) -> None:
+    """Check that the loss of examples lies between the losses of their halves.
+
+    Two ways to halve: the first against the others; and those with small targets, and small predictions, against those
+    with large ones. Of the latter a loss of pairs sees that it pairs what does not belong together.
+
+    Args:
+        name: Of the loss, for the message.
+        loss: Of predictions and targets.
+        predictions: (examples, ...).
+        targets: (examples, ...).
+
+    Raises:
+        InvalidArgumentError: It does not.
+    """
+    count = min(len(targets), EXAMPLES) // 2 * 2
+    if count < 4:
+        return
+    predictions, targets = predictions[:count].detach(), targets[:count]
+    sorted_targets, sorted_predictions = _by_size(targets), _by_size(predictions)
+    ways = ((predictions, targets), (predictions[sorted_predictions], targets[sorted_targets]))
+    for outputs, wanted in ways:
+        whole, first, second = _losses(loss, outputs, wanted)
+        if not all(map(math.isfinite, (whole, first, second))):
+            continue
+        low, high = min(first, second), max(first, second)
+        allowed = TOLERANCE * max(abs(low), abs(high)) + 1e-6
+        if low - allowed <= whole <= high + allowed:
+            continue
+        if abs(_losses(loss, outputs, wanted)[0] - whole) > allowed:
+            return  # it draws random numbers: nobody can say
+        raise InvalidArgumentError(
+            f"the loss {name!r} of {count} examples is {whole:.4g}, of their halves {first:.4g} and {second:.4g}: it "
+            f"is no mean over examples. {_guess(predictions, targets)}"
+        )
+
+
+def _losses(loss: Callable[[Any, Any], Tensor], predictions: Tensor, targets: Tensor) -> tuple[float, float, float]:
+    half = len(targets) // 2
+    parts = (slice(None), slice(half), slice(half, None))
+    with torch.no_grad():
+        whole, first, second = (float(loss(predictions[part], targets[part])) for part in parts)
+    return whole, first, second
+
+
+def _by_size(values: Tensor) -> Tensor:
+    return values.reshape(len(values), -1).double().mean(1).argsort(stable=True)
+
+
+def _guess(predictions: Tensor, targets: Tensor) -> str:
+    pairs = predictions.ndim != targets.ndim and predictions.numel() == targets.numel()
+    shapes = f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)}"
+    if pairs:
+        return (
+            f"It pairs every example with every other: {shapes} are broadcast; let the model return what has the "
+            "targets' shape, or reshape in the loss"
+        )
+    return (
+        f"It got {shapes}. Where it adds up, divide by the number of examples; where it is to look at a batch as a "
+        "whole, as contrastive losses do, say reduction='batch': then it is evaluated in batches too"
+    )

@@ -1,0 +1,247 @@
+"""What network, loss and optimizer of a task really do: measured once per task and process, before the first update.
+
+On a trainee of its own, with small batches. What is found decides how trainees of the task are built, evaluated and
+taken back; what cannot be right is refused in one line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lr_gym.control.final_layer import making_outputs
+from lr_gym.control.measuring import Evaluation
+from lr_gym.errors import InvalidArgumentError, LRGymError, reason
+from lr_gym.tasks import Data, Task
+from lr_gym.tasks.contract import EXAMPLES, check_mean
+from lr_gym.trainee.arithmetic import Arithmetic
+from lr_gym.trainee.findings import Findings
+from lr_gym.trainee.hidden import differ, holds_tensors
+from lr_gym.trainee.randomness import global_generators
+from lr_gym.trainee.rewind import RewindableRun
+
+#: Examples of a batch at most.
+BATCH = 32
+#: Fields of a task that change nothing of what is examined.
+_OTHERS = ("name", "budget", "decision_interval", "initial_lrs", "loss_ceiling", "train_size", "validation_size")
+#: Numbers of updates after which weights are compared: an optimizer may wait for several before it moves.
+_UPDATES = (1, 2, 4, 8)
+#: The learning rate at which updates are tried is the task's that is nearest to this.
+_USUAL_LR = 1e-3
+
+_known: dict[tuple[str, str, Arithmetic, int], tuple[weakref.ref[Data], Findings]] = {}
+
+
+def examine(task: Task, data: Data, device: torch.device, arithmetic: Arithmetic) -> Findings:
+    """Return what is known about the parts of a task.
+
+    Raises:
+        InvalidArgumentError: The parts do not fit together, or one is not what a task takes it for.
+    """
+    if not task.check:
+        return Findings()
+    fields = {name: value for name, value in task.to_dict().items() if name not in _OTHERS}
+    key = (json.dumps(fields, sort_keys=True), str(device), arithmetic, id(data))
+    if key in _known and _known[key][0]() is data:
+        return _known[key][1]
+    findings = _examined(task, data, device, arithmetic)
+    _known[key] = (weakref.ref(data), findings)
+    return findings
+
+
+class _Sample(RewindableRun):
+    """A trainee to try things on. Looks at its first passes: in evaluation, then in training mode."""
+
+    def _first_evaluation(self) -> Evaluation:
+        before = _State(self)
+        super()._first_evaluation()  # says what does not fit together
+        if before.differs(self):
+            self.findings = dataclasses.replace(self.findings, leaves_trace=True)
+            before.write(self)
+        parameters = [p.detach().clone() for p in self.model.parameters()]
+        self._trying("takes no batch in training mode", self._initialise)
+        if any(differ(old, new.detach()) for old, new in zip(parameters, self.model.parameters(), strict=True)):
+            self.findings = dataclasses.replace(self.findings, initialises=True)
+        else:
+            before.write(self)
+        return super()._first_evaluation()
+
+    def passed(self) -> Tensor:
+        """Return the loss of a forward and a backward pass, and put all but what is kept in attributes back."""
+        tensors, noise = self._copy_of_tensors(), self._noise.get_state()
+        with self._computing():
+            loss = self._loss_and_gradients(self.peek_batches(1))
+        self._write_tensors(tensors)
+        self._noise.set_state(noise)
+        return loss
+
+    def _trying(self, words: str, do: Callable[[], Any]) -> Any:
+        try:
+            return do()
+        except (LRGymError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a user's parts raise
+            raise InvalidArgumentError(
+                f"the model {self.task.model!r} {words} of {self.task.batch_size} examples of {self.task.data!r}, or "
+                f"the optimizer {self.task.optimizer!r} cannot do an update: {reason(error)}"
+            ) from error
+
+
+class _State:
+    """Weights, buffers and what is kept in attributes."""
+
+    def __init__(self, run: RewindableRun) -> None:
+        self.tensors, self.hidden = run._copy_of_tensors(), run._hidden.copy()
+
+    def differs(self, run: RewindableRun) -> bool:
+        now = _State(run)
+        return differ(self.tensors, now.tensors) or differ(self.hidden, now.hidden)
+
+    def write(self, run: RewindableRun) -> None:
+        run._write_tensors(self.tensors)
+        run._hidden.write(self.hidden)
+
+
+def _examined(task: Task, data: Data, device: torch.device, arithmetic: Arithmetic) -> Findings:
+    lr = min(task.initial_lrs, key=lambda lr: abs(torch.tensor(lr / _USUAL_LR).log()))
+    size = min(task.validation_size or EXAMPLES, len(data.y["validation"]), EXAMPLES)
+    small = task.replace(batch_size=min(task.batch_size, BATCH), validation_size=size, train_size=None)
+
+    def sample(findings: Findings) -> _Sample:
+        return _Sample(small, 0, lr=lr, device=device, data=data, arithmetic=arithmetic, findings=findings)
+
+    run = sample(Findings())
+    check_mean(str(task.loss), run._loss, run._meter.predictions, run._splits["validation"].y)
+    run = _able_to_update(run, sample)
+    _look_for_memories(run)
+    _check_rewinding(run)
+    _check_lr(run, lr)
+    if task.final_layer is None:
+        run.findings = dataclasses.replace(run.findings, final_layer=_final_layer(run))
+    return dataclasses.replace(run.findings, lines=_words(run))
+
+
+def _able_to_update(run: _Sample, sample: Callable[[Findings], _Sample]) -> _Sample:
+    """Return a sample that can do an update: as it is, with a closure, or without the fused kernel."""
+    found = run.findings
+    tries = [found, dataclasses.replace(found, needs_closure=True), dataclasses.replace(found, fused=False)]
+    try:
+        run._train(1)
+        return run
+    except (LRGymError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        first = error
+    for findings in tries[1:]:
+        other = sample(findings)
+        try:
+            other._train(1)
+        except Exception:
+            continue
+        return other
+
+    def fail() -> None:
+        raise first
+
+    run._trying("cannot be trained on a batch", fail)
+    return run
+
+
+def _look_for_memories(run: _Sample) -> None:
+    """Find out whether anything is kept, or drawn, where snapshots do not look for it."""
+    before, generators = run._hidden.copy(), global_generators()
+    run._train(1)
+    after = run._hidden.copy()
+    remembers = differ(before, after) or holds_tensors(run._hidden.of(run.optimizer))
+    passes = [run.passed(), run.passed()]
+    if global_generators() != generators:
+        run.findings = dataclasses.replace(run.findings, draws=True)
+        run._draw_from(others=True)
+    trace = _State(run)
+    with run._evaluated_weights():
+        run._evaluate(run._splits["validation"])
+    leaves_trace = run.findings.leaves_trace or trace.differs(run)
+    run.findings = dataclasses.replace(
+        run.findings, remembers=remembers, passes_remember=differ(*passes), leaves_trace=leaves_trace
+    )
+
+
+def _check_rewinding(run: _Sample) -> None:
+    """Train, go back, train again: both must give the same."""
+    snapshot = run.snapshot()
+
+    def trained() -> Tensor:
+        run._train(3)
+        after = torch.cat([tensor.flatten().double() for tensor in run._copy_of_tensors()])
+        run.restore(snapshot)
+        return after
+
+    same = bool(torch.isclose(trained(), trained(), rtol=1e-4, atol=1e-7, equal_nan=True).all())
+    run.findings = dataclasses.replace(run.findings, rewinds=same)
+
+
+def _check_lr(run: _Sample, lr: float) -> None:
+    """Check that updates at twice the learning rate are other ones: the next one, or one of the next few.
+
+    Also from 1: the learning rate of some is a factor of one that they estimate, and a small one rounds away.
+    """
+    if not run.findings.rewinds:
+        return  # nothing can be compared
+    snapshot, start = run.snapshot(), _weights(run)
+    moves = False
+    for rate, updates in itertools.product((lr, 1.0), _UPDATES):
+        moved = []
+        for wanted in (rate, 2 * rate):
+            run.restore(snapshot)
+            run.lr = wanted
+            run._train(updates)
+            moved.append(_weights(run) - start)
+        run.restore(snapshot)
+        if not (all(bool(torch.isfinite(way).all()) for way in moved) and torch.equal(*moved)):
+            return
+        moves = moves or bool(moved[0].any())
+    if moves:
+        raise InvalidArgumentError(
+            f"the optimizer {run.task.optimizer!r} does not use the learning rate that it is given: at twice the "
+            "learning rate its updates are the same, and nothing that a controller decides would change anything; take "
+            "another optimizer, or other optimizer_options"
+        )
+
+
+def _weights(run: RewindableRun) -> Tensor:
+    return torch.cat([p.detach().flatten().double() for p in run.parameters])
+
+
+def _final_layer(run: _Sample) -> str | None:
+    x = run._splits["validation"].x[:2]
+    run.model.eval()
+    try:
+        with run._computing():
+            return making_outputs(run.model, lambda: run.model(x))
+    except RuntimeError:  # no gradient goes through it
+        return None
+    finally:
+        run.model.train()
+
+
+def _words(run: _Sample) -> tuple[str, ...]:
+    found, task = run.findings, run.task
+    lines = {
+        f"the model {task.model!r} sets its parameters from the first training batch": found.initialises,
+        f"the model {task.model!r}, the loss or the optimizer {task.optimizer!r} keeps something where no state_dict "
+        "knows it: snapshots hold it too": found.remembers,
+        "the global generators of Python or NumPy are drawn from: trainees have streams of their own": found.draws,
+        f"an evaluation changes the model {task.model!r}: it is put back": found.leaves_trace,
+        "a training that goes back to a snapshot goes on otherwise: nobody can look ahead": not found.rewinds,
+        f"the optimizer {task.optimizer!r} has no use for its fused kernel here": not found.fused,
+        f"the optimizer {task.optimizer!r} evaluates the loss a second time": found.needs_closure,
+        f"the final layer is {found.final_layer!r}": found.final_layer is not None,
+    }
+    return tuple(line for line, applies in lines.items() if applies)

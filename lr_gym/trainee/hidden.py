@@ -1,0 +1,188 @@
+"""What networks, losses and optimizers keep beside parameters, buffers and the optimizer's state: copies, and back.
+
+An attribute that no `state_dict` knows: the slow weights of a Lookahead, the hidden state of a recurrent network, the
+base optimizer that a wrapper holds, a counter. PyTorch's own classes keep nothing there.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_OF_MODULES = set(vars(nn.Module()))
+_OF_OPTIMIZERS = set(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0))) | {"_warned_capturable_if_run_uncaptured"}
+
+
+class _Generator:
+    """The state of a `torch.Generator`, which cannot be copied itself."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator, self.state = generator, generator.get_state()
+
+
+class Hidden:
+    """Looks after what is kept in attributes."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Any) -> None:
+        """Look for whoever may keep something.
+
+        Args:
+            model: The network.
+            optimizer: Its optimizer.
+            loss: Its loss; a plain function keeps nothing.
+        """
+        self._holders: list[tuple[Any, set[str]]] = []
+        # What is looked after elsewhere stays what it is: copies refer to the same parameters.
+        self._known: dict[int, Any] = {id(thing): thing for thing in (*model.parameters(), *model.buffers())}
+        self._known |= {id(module): module for module in model.modules()} | {id(optimizer): optimizer}
+        self._known |= {id(optimizer.param_groups): optimizer.param_groups, id(optimizer.state): optimizer.state}
+        self._known |= {id(group): group for group in optimizer.param_groups}
+        for module in model.modules():
+            self._add(module, _OF_MODULES)
+        self._add(optimizer, _OF_OPTIMIZERS)
+        if isinstance(loss, nn.Module) or hasattr(loss, "__dict__"):
+            self._add(loss, _OF_MODULES)
+
+    def _add(self, holder: Any, others: set[str]) -> None:
+        if type(holder).__module__.split(".")[0] not in ("torch", "builtins", "functools"):
+            self._holders.append((holder, others))
+
+    def copy(self) -> list[dict[str, Any]]:
+        """Return copies of everything that is kept."""
+        return [
+            {key: self._copied(value) for key, value in vars(holder).items() if key not in others}
+            for holder, others in self._holders
+        ]
+
+    def of(self, owner: Any) -> list[dict[str, Any]]:
+        """Return copies of what one of those who may keep something keeps."""
+        return [kept for (holder, _), kept in zip(self._holders, self.copy(), strict=True) if holder is owner]
+
+    def write(self, saved: list[dict[str, Any]]) -> None:
+        """Put back what `copy` returned; it stays valid."""
+        for (holder, others), values in zip(self._holders, saved, strict=True):
+            for key in [key for key in vars(holder) if key not in others and key not in values]:
+                del vars(holder)[key]
+            for key, value in values.items():
+                vars(holder)[key] = self._written(vars(holder).get(key), value)
+
+    def _copied(self, value: Any) -> Any:
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        if id(value) in self._known:
+            return value
+        if isinstance(value, Tensor):
+            return value.detach().clone()
+        if isinstance(value, torch.Generator):
+            return _Generator(value)
+        if isinstance(value, (nn.Module, torch.optim.Optimizer)):
+            return _Inner(value, {name: self._copied(part) for name, part in _parts(value)})
+        if isinstance(value, dict):
+            return _like(value, {key: self._copied(entry) for key, entry in value.items()})
+        if type(value) in (list, tuple, set):
+            return type(value)(self._copied(entry) for entry in value)
+        try:
+            return copy.deepcopy(value, dict(self._known))
+        except (TypeError, RuntimeError, ValueError, AttributeError):
+            return _Kept(value)
+
+    def _written(self, present: Any, value: Any) -> Any:
+        if isinstance(value, _Kept):
+            return value.value
+        if isinstance(value, _Generator):
+            value.generator.set_state(value.state)
+            return value.generator
+        if isinstance(value, _Inner):
+            value.write(self)
+            return value.owner
+        if isinstance(value, Tensor) and id(value) not in self._known:
+            same = isinstance(present, Tensor) and present.shape == value.shape and present.dtype == value.dtype
+            if same and not present.requires_grad and not present.is_inference():
+                return present.copy_(value)  # whoever shares it sees it
+            return value.clone()
+        if isinstance(value, dict) and id(value) not in self._known:
+            old = present if isinstance(present, dict) else {}
+            return _like(value, {key: self._written(old.get(key), entry) for key, entry in value.items()})
+        if type(value) in (list, tuple, set):
+            fits = type(present) is type(value) and len(present) == len(value)
+            places = list(present) if fits else [None] * len(value)
+            return type(value)(self._written(place, entry) for place, entry in zip(places, value, strict=True))
+        return self._copied(value)
+
+
+class _Kept:
+    """Something that cannot be copied, and is left as it is."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _Inner:
+    """A network or an optimizer that is held in an attribute: it stays the same object, and its insides go back."""
+
+    def __init__(self, owner: Any, parts: dict[str, Any]) -> None:
+        self.owner, self.parts = owner, parts
+
+    def write(self, hidden: Hidden) -> None:
+        if isinstance(self.owner, torch.optim.Optimizer):
+            self.owner.state.clear()
+            self.owner.state.update(hidden._written(None, self.parts["state"]))
+            for group, values in zip(self.owner.param_groups, self.parts["groups"], strict=True):
+                group.update(hidden._written(None, values))
+            return
+        with torch.no_grad():
+            for name, part in _parts(self.owner):
+                part.copy_(self.parts[name])
+
+
+def _parts(owner: nn.Module | torch.optim.Optimizer) -> Iterator[tuple[str, Any]]:
+    if isinstance(owner, nn.Module):
+        yield from owner.named_parameters()
+        yield from owner.named_buffers()
+    else:
+        yield "state", dict(owner.state)
+        yield "groups", [{k: v for k, v in group.items() if k != "params"} for group in owner.param_groups]
+
+
+def _like(value: dict[Any, Any], entries: dict[Any, Any]) -> dict[Any, Any]:
+    if type(value) is dict:
+        return entries
+    fresh = copy.copy(value)  # a defaultdict keeps its factory
+    fresh.clear()
+    fresh.update(entries)
+    return fresh
+
+
+def differ(a: Any, b: Any) -> bool:
+    """Return whether two copies of what is kept differ."""
+    if a is b:
+        return False
+    if type(a) is not type(b):
+        return True
+    if isinstance(a, Tensor):
+        return a.shape != b.shape or not torch.equal(a.nan_to_num(), b.nan_to_num())
+    if isinstance(a, np.ndarray):
+        return not np.array_equal(a, b)
+    if isinstance(a, Mapping):
+        return a.keys() != b.keys() or any(differ(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) != len(b) or any(differ(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, _Kept):
+        return False  # nobody can say
+    if hasattr(a, "__dict__"):
+        return differ(vars(a), vars(b))
+    return cast(bool, a != b) and not (a != a and b != b)
+
+
+def holds_tensors(value: Any) -> bool:
+    """Return whether a copy of what is kept holds tensors, of its own or in an optimizer or network within."""
+    if isinstance(value, Mapping):
+        return any(map(holds_tensors, value.values()))
+    if isinstance(value, (list, tuple, set)):
+        return any(map(holds_tensors, value))
+    return isinstance(value, (Tensor, _Inner)) and not isinstance(value, nn.Parameter)

@@ -1,0 +1,280 @@
+"""Networks, losses and optimizers as people write them: with memories, in other shapes, wrapped; importable."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+# -- losses -----------------------------------------------------------------------------------------------------------
+
+
+def focal(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary focal loss, which broadcasts logits (n, 1) against labels (n,)."""
+    p, y = torch.sigmoid(logits), labels.float()
+    return -(y * (1 - p) ** 2 * (p + 1e-8).log() + (1 - y) * p**2 * (1 - p + 1e-8).log()).mean()
+
+
+def squared(predictions: Tensor, targets: Tensor) -> Tensor:
+    return (predictions - targets).pow(2).mean()
+
+
+def added(predictions: Tensor, targets: Tensor) -> Tensor:
+    return (predictions - targets).pow(2).sum()
+
+
+def root(predictions: Tensor, targets: Tensor) -> Tensor:
+    return squared(predictions, targets).sqrt()
+
+
+def contrastive(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Every example against all others of its batch."""
+    z = F.normalize(embeddings, dim=1)
+    same = labels[:, None] == labels[None, :]
+    own = torch.eye(len(z), dtype=torch.bool)
+    logits = (z @ z.T / 0.5).masked_fill(own, -1e9)
+    log_p = logits.log_softmax(1)
+    return -(log_p * (same & ~own)).sum(1).div((same & ~own).sum(1).clamp(min=1)).mean()
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+
+class Flat(nn.Module):
+    """Returns (n,)."""
+
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(input_shape[0], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)[:, 0]
+
+
+def line(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    return nn.Linear(input_shape[0], num_outputs)
+
+
+def one_logit(input_shape: tuple[int, ...]) -> nn.Module:
+    return nn.Linear(input_shape[0], 1)
+
+
+def embedder(input_shape: tuple[int, ...]) -> nn.Module:
+    return nn.Sequential(nn.Linear(input_shape[0], 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+class Stateful(nn.Module):
+    """A recurrent network that keeps its state from batch to batch."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        super().__init__()
+        self.cell, self.head = nn.RNNCell(input_shape[0], 5), nn.Linear(5, num_outputs)
+        self.state: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None if self.state is None else self.state.mean(0, keepdim=True).expand(len(x), -1)
+        new = self.cell(x, state)
+        self.state = new.detach()
+        return self.head(new)
+
+
+class ActNorm(nn.Module):
+    """Initialised by the first batch that it sees (Kingma, Dhariwal 2018)."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.shift, self.scale = nn.Parameter(torch.zeros(features)), nn.Parameter(torch.ones(features))
+        self.register_buffer("ready", torch.tensor(False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.ready:
+            with torch.no_grad():
+                self.shift.copy_(-x.mean(0))
+                self.scale.copy_(1 / (x.std(0) + 1e-6))
+                self.ready.fill_(True)
+        return (x + self.shift) * self.scale
+
+
+def act_norm(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    return nn.Sequential(ActNorm(input_shape[0]), nn.Linear(input_shape[0], num_outputs))
+
+
+class Noisy(nn.Module):
+    """Draws random numbers while it is evaluated too: from PyTorch's, or from Python's generator."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int, python: bool = False) -> None:
+        super().__init__()
+        self.layer, self.python = nn.Linear(input_shape[0], num_outputs), python
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise = random.gauss(0, 1) if self.python else torch.randn(())
+        return self.layer(x) + 0.1 * noise * self.layer.weight.sum()
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.LazyLinear(6), nn.ReLU(), nn.LazyLinear(3))
+
+
+class Lookup(nn.Module):
+    """Sparse embeddings of tokens."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(50, 4, sparse=True)
+        self.head = nn.Linear(4, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.table(x))
+
+
+def heads(kind: str, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """Return a network whose last layer is computed from other tensors, or is not the last Linear."""
+    body, last = nn.Linear(input_shape[0], 6), nn.Linear(6, num_outputs)
+    wrap: dict[str, Callable[[nn.Module], nn.Module]] = {
+        "weight_norm": parametrizations.weight_norm,
+        "spectral_norm": parametrizations.spectral_norm,
+        "orthogonal": parametrizations.orthogonal,
+        "old weight_norm": nn.utils.weight_norm,
+        "old spectral_norm": nn.utils.spectral_norm,
+    }
+    return nn.Sequential(body, nn.Tanh(), wrap[kind](last))
+
+
+class ConvolutionalHead(nn.Module):
+    """A gate of dense layers is registered after the head, and computed after it for nobody."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        super().__init__()
+        self.head = nn.Conv1d(1, num_outputs, input_shape[0])
+        self.gate = nn.Linear(input_shape[0], input_shape[0])
+        self.unused = nn.Linear(num_outputs, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.head((x * torch.sigmoid(self.gate(x)))[:, None])[:, :, 0]
+        self.seen = self.unused(y.detach())
+        return y
+
+
+class Tied(nn.Module):
+    """The table of the tokens makes the outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.layer = nn.Embedding(7, 6), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(torch.tanh(self.layer(self.table(x).mean(1))), self.table.weight)
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
+
+
+# -- optimizers -------------------------------------------------------------------------------------------------------
+
+
+class Lookahead(torch.optim.Optimizer):
+    """Zhang et al. 2019, with slow weights and a counter in attributes."""
+
+    def __init__(self, params: Any, lr: float, every: int = 3, alpha: float = 0.5) -> None:
+        self.base = torch.optim.SGD(params, lr=lr, momentum=0.9)
+        super().__init__(self.base.param_groups, {"lr": lr})
+        self.param_groups = self.base.param_groups
+        self.every, self.alpha, self.count = every, alpha, 0
+        self.slow = [[p.detach().clone() for p in group["params"]] for group in self.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.base.step()
+        self.count += 1
+        if self.count % self.every == 0:
+            for group, slow in zip(self.param_groups, self.slow, strict=True):
+                for p, s in zip(group["params"], slow, strict=True):
+                    s.add_(p - s, alpha=self.alpha)
+                    p.copy_(s)
+
+
+class SAM(torch.optim.Optimizer):
+    """Foret et al. 2021: needs a closure, and does not say so."""
+
+    def __init__(self, params: Any, lr: float, rho: float = 0.05) -> None:
+        super().__init__(params, {"lr": lr, "rho": rho})
+        self.base_optimizer = torch.optim.SGD(self.param_groups, lr=lr, momentum=0.9)
+        self.param_groups = self.base_optimizer.param_groups
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        assert closure is not None, "Sharpness Aware Minimization requires closure, but it was not provided"
+        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        scale = 0.05 / (torch.stack([g.norm() for g in grads]).norm() + 1e-12)
+        moves = [(p, p.grad * scale) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        for p, move in moves:
+            p.add_(move)
+        with torch.enable_grad():
+            closure()
+        for p, move in moves:
+            p.sub_(move)
+        self.base_optimizer.step()
+
+
+class Deaf(torch.optim.SGD):
+    """Has a learning rate and uses another."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        given = [group["lr"] for group in self.param_groups]
+        for group in self.param_groups:
+            group["lr"] = 0.01
+        super().step()
+        for group, lr in zip(self.param_groups, given, strict=True):
+            group["lr"] = lr
+
+
+class Rateless(torch.optim.Optimizer):
+    """Has none."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        pass
+
+
+class Relative(torch.optim.SGD):
+    """Has one that is None, as Adafactor's."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, lr=lr)
+        self.param_groups[0]["lr"] = None
+
+
+class Patient(torch.optim.SGD):
+    """Moves at every fourth call: accumulates."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, lr=lr)
+        self.calls = 0
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.calls += 1
+        if self.calls % 4 == 0:
+            super().step()
+
+
+def careful(params: Any, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=lr)
+
+
+class Table(nn.Module):
+    """Nothing but a sparse table."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(50, num_outputs, sparse=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.table(x)
