@@ -38,7 +38,9 @@ BY_HAND: list[tuple[Callable[..., Any], tuple[Any, ...], Any]] = [
     (welch_p_value, ([1, 1], [1, 1]), NAN),
     (welch_p_value, ([1, 1], [2, 2]), 0),
     (welch_p_value, ([INF, INF], [2, 2]), NAN),
-    (welch_p_value, ([1, 1, 1], [1, 1, 2]), 1 - 1 / math.sqrt(2 + 1)),  # t = -1, two degrees
+    (welch_p_value, ([0.1] * 3, [0.3] * 3), 0),
+    # |t| = 1, two degrees.
+    *((welch_p_value, pair, 1 - 1 / math.sqrt(2 + 1)) for pair in [([1, 1, 1], [1, 1, 2]), ([1, 1, 2], [1, 1, 1])]),
     (holm, ([0.01, 0.04, 0.03, 0.005],), [0.03, 0.06, 0.06, 0.02]),
     (holm, ([0.3, 0.01],), [0.3, 0.02]),
     (holm, ([0.02, 0.02, 0.02],), [0.06, 0.06, 0.06]),
@@ -189,7 +191,7 @@ def test_intervals_depend_on_their_seed_alone() -> None:
         np.random.seed(1)
         first = interval(values)
         np.random.seed(2)
-        assert interval(values) == first
+        assert interval(values) == interval(values, seed=0) == first
         assert len({interval(values, seed=seed) for seed in range(5)}) > 1
 
 
@@ -214,6 +216,15 @@ def test_interquartile_mean_interval_properties(by_task: list[list[int]], seed: 
     assert min(pooled) <= low <= estimate <= high <= max(pooled)
     scaled = [[4 * x for x in random.sample(values, len(values))] for values in by_task]
     assert interquartile_mean_interval(scaled, seed) == (4 * estimate, 4 * low, 4 * high)
+
+
+def test_a_fortieth_of_the_resamples_lies_beyond_either_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting:
+        def choice(self, task: Any, shape: tuple[int, int]) -> Any:
+            return np.arange(shape[0])[:, None].repeat(shape[1], axis=1)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Counting())
+    assert interquartile_mean_interval([[5, 7]]) == (6, 50, 1949)
 
 
 @given(LOSSES, LOSSES, st.randoms())
