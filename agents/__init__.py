@@ -11,8 +11,25 @@ if __name__ == "agents":  # `import agents` in a checkout
 
     alias("agents", "lr_gym.agents")
 else:
-    from lr_gym.agents import alr, arc, autolr, greedy, kim_yu, line_search, one_cycle, schedules
-    from lr_gym.agents.base import AGENTS, FixedAgent, PeriodicAgent, make, names, register
+    from lr_gym.agents import (
+        adalrs,
+        alr,
+        arc,
+        arc_controls,
+        autolr,
+        greedy,
+        jump,
+        kim_yu,
+        line_search,
+        one_cycle,
+        playback,
+        range_cosine,
+        recipe,
+        schedules,
+        shuffled,
+        wsd,
+    )
+    from lr_gym.agents.base import AGENTS, FixedAgent, PeriodicAgent, make, names, needs, register
     from lr_gym.agents.schedules import ScheduleAgent
     from lr_gym.control import Controller, FunctionAgent
 
@@ -21,17 +38,26 @@ else:
         "FunctionAgent",
         "PeriodicAgent",
         "ScheduleAgent",
+        "adalrs",
         "alr",
         "arc",
+        "arc_controls",
         "autolr",
         "greedy",
+        "jump",
         "kim_yu",
         "line_search",
         "make",
         "names",
+        "needs",
         "one_cycle",
+        "playback",
+        "range_cosine",
+        "recipe",
         "register",
         "schedules",
+        "shuffled",
+        "wsd",
     ]
 
     def _ppo(controller: str | Path) -> Controller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -15,7 +16,10 @@ from lr_gym.registry import Registry
 from lr_gym.trainee import Trainee
 
 #: Agents that look ahead: they try what the training would do, and take it back.
-LOOKING_AHEAD = ("alr", "autolr", "kim-yu", "line-search", "one-cycle (unless peak_lr is given)")
+LOOKING_AHEAD = (
+    *("adalrs", "alr", "autolr", "kim-yu", "line-search", "range-cosine"),
+    "one-cycle (unless peak_lr is given)",
+)
 
 AGENTS: Registry[Callable[..., Agent]] = Registry("agent", "Add one with agents.register(name, factory).")
 
@@ -214,6 +218,20 @@ def make(name: str, /, **options: Any) -> Agent:
 def names() -> list[str]:
     """Return the names of all agents."""
     return sorted(AGENTS)
+
+
+def needs(name: str) -> list[str]:
+    """Return the names of the options without which an agent cannot be made, such as `controller`.
+
+    Raises:
+        UnknownNameError: There is no such agent.
+    """
+    try:
+        parameters = inspect.signature(AGENTS[name]).parameters.values()
+    except (TypeError, ValueError):  # of a class written in C, say
+        return []
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return [p.name for p in named if p.default is p.empty]
 
 
 def register(name: str, factory: Callable[..., Agent], *, replace: bool = False) -> None:

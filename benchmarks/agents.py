@@ -46,7 +46,7 @@ def measure(scale: float) -> Iterator[Row]:
     lr_gym.rollout(lr_gym.LRTrainingEnv(task), agents.make("constant"), seed=0)  # the first episode compiles
     seeds = range(max(1, round(scale * 3)))
     for name in agents.names():
-        if name == "ppo":
+        if agents.needs(name):
             continue
         shares, costs = [], []
         for seed in seeds:

@@ -86,6 +86,9 @@ AGENTS = {
     "plateau": lambda: agents.make("plateau", patience=0, threshold=0.5),
     "greedy": lambda: agents.make("greedy", patience=2),
     "arc": lambda: agents.make("arc"),
+    "recipe": lambda: agents.make("recipe", lr=0.01),
+    "jump": lambda: agents.make("jump"),
+    "arc-random": lambda: agents.make("arc-random"),
     "one-cycle": lambda: agents.make("one-cycle", peak_lr=0.02),
     "function": lambda: lambda observation: [math.sin(50 * observation[1])],
 }

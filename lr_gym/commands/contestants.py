@@ -66,8 +66,8 @@ def _agent_words(arguments: Evaluate) -> Iterator[str]:
 
 
 def all_agents() -> list[str]:
-    """Return the names of all agents but the learned, which need a file; the reference, constant, first."""
-    return sorted((name for name in agents.names() if name != "ppo"), key=lambda name: (name != "constant", name))
+    """Return the names of all agents but those that need something, as a controller; the reference, constant, first."""
+    return sorted((n for n in agents.names() if not agents.needs(n)), key=lambda name: (name != "constant", name))
 
 
 def _agent(word: str) -> Contestant:

@@ -94,7 +94,7 @@ def agent_rows() -> Rows:
             "what_it_does": _first_line(AGENTS[name]),
             "source": _source(AGENTS[name]),
             "looks_ahead": _looks_ahead(name),
-            "needs": "a controller" if "controller" in _wanted(AGENTS[name]) else None,
+            "needs": ", ".join(agents.needs(name)) or None,
         }
         for name in agents.names()
     ]
@@ -113,19 +113,9 @@ def _source(factory: Callable[..., Any]) -> str | None:
     return next((paragraph for paragraph in found if re.search(r"\b(19|20)\d\d\b", paragraph)), None)
 
 
-def _wanted(factory: Callable[..., Any]) -> list[str]:
-    """Return the names of the parameters without which an agent cannot be made."""
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # of a class written in C, say
-        return []
-    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return [p.name for p in named if p.default is p.empty]
-
-
 def _looks_ahead(name: str) -> str | None:
     """Return what an agent with default options looks ahead for."""
-    if _wanted(AGENTS[name]):
+    if agents.needs(name):
         return None
     try:
         return getattr(agents.make(name), "looks_ahead", None) or None

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from lr_gym.control.actions import ActionMap
 from lr_gym.control.measuring import BestWeights, Measurement
+from lr_gym.control.optimizer_kind import optimizer_kind
 from lr_gym.control.settings import ControlSettings
 from lr_gym.errors import EpisodeError, InvalidArgumentError, LookAheadError
 
@@ -15,9 +16,11 @@ class Training(Protocol):
 
     Attributes:
         lr: The learning rate of the next update; can be set.
+        optimizer: The `torch.optim.Optimizer`.
     """
 
     lr: float
+    optimizer: Any
 
     @property
     def updates(self) -> int:
@@ -85,6 +88,11 @@ class Watched:
     def max_lr(self) -> float:
         """Largest learning rate."""
         return self.settings.max_lr
+
+    @property
+    def optimizer_kind(self) -> str:
+        """What kind of optimizer it is, one of `lr_gym.control.optimizer_kind.KINDS`: `"adam"`, `"momentum"`, ..."""
+        return optimizer_kind(self._training.optimizer)
 
     @property
     def actions(self) -> ActionMap:

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 import tiny
 import toys
@@ -29,10 +30,16 @@ def task(data: str = "classes", **fields: Any) -> Task:
 
 
 #: Every agent as it comes, and settings that take other paths through the code.
+NEEDED: dict[str, dict[str, Any]] = {
+    "ppo": {"controller": "universal"},
+    "playback": {"rates": [0.02, 0.01, 0.005]},
+    "shuffled": {"controller": "universal", "observations": np.linspace(-1, 1, 216).reshape(2, 9, 12)},
+}
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, {"controller": "universal"} if name == "ppo" else {}) for name in agents.names()},
+    **{name: (name, NEEDED.get(name, {})) for name in agents.names()},
     "one-cycle to a peak": ("one-cycle", {"peak_lr": 0.01}),
     "one-cycle to the initial lr": ("one-cycle", {"peak_lr": "initial", "rise": 0.4, "start_factor": 5.0}),
+    "one-cycle to a usual peak": ("one-cycle", {"peak_lr": "usual", "peak_factor": 3.0}),
     "plateau on the training loss": ("plateau", {"patience": 0, "factor": 0.3, "metric": "train_loss"}),
     "greedy, smoothed": ("greedy", {"factor": 0.7, "patience": 0, "smoothing": 3, "cooldown": 2, "reset_after": 2}),
     "greedy on the validation loss": ("greedy", {"patience": 0, "metric": "val_loss"}),
@@ -55,7 +62,10 @@ ALONG = (
 )
 #: Agents that ask for nothing but what is measured in any case.
 SCHEDULES = ("constant", "linear", "step", "exponential", "cosine", "cosine-restarts", "knee", "plateau")
-FREE = {*SCHEDULES, "greedy", "arc", "ppo"}
+FREE = {*SCHEDULES, "greedy", "arc", "ppo", "wsd", "jump", "recipe", "playback", "adalrs"}
+FREE |= {"arc-raise", "arc-random", "shuffled"}
+#: They act in the env that they were trained in only.
+LEARNED = ("ppo", "shuffled")
 
 MOMENTUM = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}
 AXES = ([{"batch_size": 8}, {"batch_size": 16}], [{"optimizer": "SGD"}, {}])
@@ -83,10 +93,10 @@ CASES = [
     pytest.param(label, kind, id=f"{label}, {kind}")
     for label in AGENTS
     for kind, (_, options, _) in KINDS.items()
-    if not (label == "ppo" and options.keys() - {"max_lr"}) and not (label in ALONG and kind == "schedule-free")
+    if not (label in LEARNED and options.keys() - {"max_lr"}) and not (label in ALONG and kind == "schedule-free")
 ]
 each_agent = pytest.mark.parametrize("label", AGENTS)
-each_fixed_agent = pytest.mark.parametrize("label", [label for label in AGENTS if label != "ppo"])
+each_fixed_agent = pytest.mark.parametrize("label", [label for label in AGENTS if label not in LEARNED])
 
 
 def make(label: str) -> Any:
@@ -160,7 +170,7 @@ def test_an_agent_that_was_used(label: str) -> None:
 
 
 #: Agents that move the trainee to another state, by settings that keep them from it.
-STEADY = {"alr": {"beam": 1}, "autolr": {"rollback": "never"}}
+STEADY = {"alr": {"beam": 1}, "autolr": {"rollback": "never"}, "adalrs": {"search": 0.0}}
 
 
 @each_agent
@@ -198,7 +208,8 @@ def test_where_nobody_can_look_ahead(label: str) -> None:
     env.reset(seed=0, options={"initial_lr": 0.01})
     env.watched._look_ahead = None
     name, options = AGENTS[label]
-    ahead = name in ["alr", "autolr", "kim-yu", "line-search", "one-cycle"] and "peak_lr" not in options
+    looking = ("adalrs", "alr", "autolr", "kim-yu", "line-search", "range-cosine", "one-cycle")
+    ahead = name in looking and "peak_lr" not in options
     for agent in (make(label), pickle.loads(pickle.dumps(make(label)))):
         assert bool(agent.looks_ahead) == ahead
         if not ahead:
@@ -210,15 +221,17 @@ def test_where_nobody_can_look_ahead(label: str) -> None:
         assert str(caught.value) == (
             f"{type(agent).__name__} {agent.looks_ahead}, which needs a training that can go back to an earlier state, "
             "like that of LRTrainingEnv; in your own loop pass look_ahead=lr_gym.look_ahead(model, loss, x, y). Agents "
-            "that only watch do not need it: all except alr, autolr, kim-yu, line-search, one-cycle (unless peak_lr is "
-            "given)"
+            "that only watch do not need it: all except adalrs, alr, autolr, kim-yu, line-search, range-cosine, "
+            "one-cycle (unless peak_lr is given)"
         )
 
 
 @each_agent
 def test_an_unknown_option_is_refused(label: str) -> None:
     name, options = AGENTS[label]
-    with pytest.raises(InvalidArgumentError, match=f"^the agent '{name}' refuses the options .*'beginning': 1.*beginn"):
+    with pytest.raises(
+        InvalidArgumentError, match=f"(?s)^the agent '{name}' refuses the options .*'beginning': 1.*beginn"
+    ):
         agents.make(name, **options, beginning=1)
 
 

@@ -20,7 +20,11 @@ EVERY = "every ('epoch', or a number of updates)"
 PERIODIC = {"every": "[1, inf)"}
 #: Numbers and the interval that each lies in.
 NUMBERS: dict[str, dict[str, str]] = {
+    "adalrs": PERIODIC
+    | {"up": "(1, inf)", "down": "[1, inf)", "shrink": "(0, 1]", "search": "[0, 1]", "first": "[0, inf)"},
     "alr": PERIODIC,
+    "arc-raise": PERIODIC | {"first": "[0, inf)"},
+    "arc-random": PERIODIC | {"first": "[0, inf)"},
     "arc": PERIODIC | {"first": "[0, inf)", "min_lr": "(0, inf)", "max_lr": "(0, inf)"},
     "autolr": PERIODIC
     | {"first": "[0, inf)", "explore": "[0, 1]", "saturation": "[1, inf)", "error": "(0, inf)", "spread": "(0, 1]"}
@@ -33,7 +37,16 @@ NUMBERS: dict[str, dict[str, str]] = {
     "knee": {"explore": "[0, 1)", "warm_up": "[0, 1)"},
     "line-search": {"initial": "(0, inf)", "c": "(0, 1)", "shrink": "(0, 1)", "growth": "[1, inf)"},
     "linear": {"end_factor": "[0, 1]"},
-    "one-cycle": {"peak_lr": "(0, inf)", "rise": "(0, 1)", "start_factor": "[1, inf)", "end_factor": "[1, inf)"},
+    "jump": {"lr": "(0, inf)"},
+    "recipe": {"lr": "(0, inf)", "warm_up": "[0, 1)"},
+    "wsd": {"decay": "(0, 1]", "warm_up": "[0, 1)"},
+    "one-cycle": {
+        "peak_lr": "(0, inf)",
+        "peak_factor": "(0, inf)",
+        "rise": "(0, 1)",
+        "start_factor": "[1, inf)",
+        "end_factor": "[1, inf)",
+    },
     "plateau": {"factor": "(0, 1)", "threshold": "[0, 1)"},
     "step": {"factor": "(0, 1]"},
     "range test": {"start_lr": "(0, inf)", "end_lr": "(1e-06, inf)", "smoothing": "(0, 1]", "stop": "(1, inf]"},
@@ -45,6 +58,7 @@ NUMBERS: dict[str, dict[str, str]] = {
 WHOLE: dict[str, dict[str, int]] = {
     "alr": {"beam": 1},
     "arc": {"frequency": 1},
+    "arc-random": {"seed": 0},
     "autolr": {"superbatch": 1, "samples": 3, "direction_batches": 1, "cooldown": 0},
     "cosine-restarts": {"cycle_factor": 1},
     "greedy": {"patience": 0, "smoothing": 1, "cooldown": 0, "warm_up": 0, "reset_after": 1},
@@ -59,6 +73,7 @@ WHOLE: dict[str, dict[str, int]] = {
 }
 #: Words and all that are allowed.
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "adalrs": {"base": ("cosine", "wsd", "constant")},
     "alr": {"score": ("after", "running")},
     "arc": {"preprocessing": ("code", "paper")},
     "autolr": {"concave": ("edge", "keep"), "rollback": ("rate", "rise", "never")},
@@ -86,7 +101,10 @@ OTHERS: list[tuple[str, dict[str, Any], str]] = [
     ("autolr", {"replay": 1}, "replay must be True or False, got 1"),
     ("greedy", {"min_lr": 0.1, "max_lr": 0.1}, "max_lr must lie in (0.1, inf), got 0.1"),
     ("knee", {"explore": 0.25, "warm_up": 0.75}, "explore + warm_up must lie in [0, 1), got 1.0"),
-    ("one-cycle", {"peak_lr": "best"}, "peak_lr must be 'range-test', 'initial' or a number, got 'best'"),
+    ("one-cycle", {"peak_lr": "best"}, "peak_lr must be 'range-test', 'initial', 'usual' or a number, got 'best'"),
+    ("arc-raise", {"raises": -1}, "raises must be a whole number of at least 0 or None, got -1"),
+    ("arc-raise", {"raises": 1.5}, "raises must be a whole number of at least 0 or None, got 1.5"),
+    ("wsd", {"decay": 0.75, "warm_up": 0.5}, "decay + warm_up must lie in [0, 1], got 1.25"),
     ("one-cycle", {"peak_lr": None}, "peak_lr must lie in (0, inf), got None"),
     ("range test", {"start_lr": 0.1, "end_lr": 0.01}, "end_lr must lie in (0.1, inf), got 0.01"),
     ("ppo training", {"actor": "cnn"}, "actor must be 'mlp' or 'lstm', got 'cnn'"),

@@ -118,8 +118,9 @@ def test_agents_and_controllers(called: Called) -> None:
     assert list(rows) == agents.names()
     assert rows["constant"]["what_it_does"] == "Keep the initial learning rate."
     assert "2021" in rows["arc"]["source"]
-    assert [name for name, row in rows.items() if row["needs"]] == ["ppo"]
-    ahead = [name for name in rows if name != "ppo" and getattr(agents.make(name), "looks_ahead", "")]
+    needs = {"playback": "rates", "ppo": "controller", "shuffled": "controller, observations"}
+    assert {name: row["needs"] for name, row in rows.items() if row["needs"]} == needs
+    ahead = [name for name in rows if name not in needs and getattr(agents.make(name), "looks_ahead", "")]
     assert [name for name, row in rows.items() if row["looks_ahead"]] == ahead
     universal, unvalidated = listed(called, "controllers")["controllers"]
     assert unvalidated["observation"] == "training, 10 numbers"
