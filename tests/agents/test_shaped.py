@@ -88,7 +88,7 @@ def test_the_peaks_that_were_asked_for() -> None:
     [("jump", {}, "lr"), ("recipe", {}, "lr"), ("one-cycle", {"peak_lr": "usual"}, "peak_lr")],
 )
 def test_an_optimizer_of_which_nothing_is_known(name: str, options: dict[str, Any], option: str) -> None:
-    env = env_of(optimizer="Rprop")
+    env = env_of(optimizer="ASGD")
     env.reset(seed=0, options={"initial_lr": START})
     with pytest.raises(InvalidArgumentError, match=f"none of adam, momentum, sgd, .*; say one, as in {option}=1e-3"):
         agents.make(name, **options).reset(env)
