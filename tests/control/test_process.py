@@ -192,7 +192,7 @@ def test_a_meter_by_hand() -> None:
         assert dataclasses.astuple(got.features) == pytest.approx(dataclasses.astuple(expected))
         assert (got.val_accuracy, got.diverged) == (0.5, False)
         assert (meter.best.update, len(kept)) == (best, 2 if updates < 30 else 3)
-    ceilings = ((100.0, 100, False), (101.0, 100, True), (math.nan, 100, True), (1.0, 2, False))
+    ceilings = ((100.0, 100, False), (101.0, 100, True), (math.nan, 100, True), (1.0, 2, False), (0.0, 100, False))
     for val_loss, ceiling, diverges in ceilings:  # above the ceiling, or no number; the mean training loss is 2
         numbers[-5] = val_loss
         assert meter.measurement(numbers, updates=40, **(about | {"loss_ceiling": ceiling})).diverged == diverges

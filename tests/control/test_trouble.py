@@ -19,6 +19,7 @@ FINITE, WENT_UP, DEAD = "a loss is not finite or above 100", "the training loss 
         (Vital(1.9, 0.4), {"train_loss": 50.0, "val_loss": 1.9}, None),  # went up and came down
         (Vital(3.0, 0.4), {"train_loss": 0.1, "val_loss": 3.0}, None),  # learns by heart
         (Vital(1.9, 0.0), {"train_loss": 1.0, "val_loss": 1.9}, None),
+        (Vital(2.0, 0.4), {"train_loss": 6.0, "val_loss": 2.0}, None),  # as high as is allowed
         (Vital(2.0, 0.4), {"train_loss": 8.0, "val_loss": 2.0}, WENT_UP),
         (Vital(8.0, math.nan), {"train_loss": 8.0}, None),  # batches differ
         (Vital(30.0, math.nan), {"train_loss": 30.0}, "went up from 2 to 30"),
