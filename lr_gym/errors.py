@@ -10,6 +10,10 @@ class LRGymError(Exception):
     """Base of every error that lr_gym and agents raise on purpose."""
 
 
+class LRGymWarning(UserWarning):
+    """Something is likely not what its owner thinks. Each says what was found and what to do."""
+
+
 def reason(error: BaseException) -> str:
     """Return the first line of another library's error, or its type if it has no message."""
     lines = str(error).strip().splitlines()

@@ -278,3 +278,59 @@ class Table(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.table(x)
+
+
+# -- losses and metrics of classes ------------------------------------------------------------------------------------
+
+
+def own_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return -logits.log_softmax(1).gather(1, labels[:, None]).mean()
+
+
+def own_nll_of_probabilities(probabilities: Tensor, labels: Tensor) -> Tensor:
+    return -probabilities.gather(1, labels[:, None]).log().mean()
+
+
+def shaped_focal(logits: Tensor, labels: Tensor) -> Tensor:
+    return focal(logits[:, 0], labels)
+
+
+def ordinal(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cumulative: output j says whether the class is above j."""
+    above = (labels[:, None] > torch.arange(logits.shape[1])).float()
+    return F.binary_cross_entropy_with_logits(logits, above)
+
+
+def mean_metric(predictions: Tensor, targets: Tensor) -> Tensor:
+    return predictions.mean()
+
+
+def density(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean negative log density of a normal distribution of one width, without its constant: below zero where good."""
+    log_width = predictions.square().mean()
+    return (0.5 * ((targets - predictions) ** 2).mean(1) - 3 + 0 * log_width).mean()
+
+
+def autoencoder(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(input_shape[0], 2), nn.Linear(2, num_outputs))
+
+
+class SeriesNet(nn.Module):
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        super().__init__()
+        self.shape, self.head = input_shape, nn.Linear(input_shape[1], num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.mean(1))
+
+
+def probabilities(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(input_shape[0], num_outputs), nn.Softmax(1))
+
+
+def one_probability(input_shape: tuple[int, ...]) -> nn.Module:
+    return nn.Sequential(nn.Linear(input_shape[0], 1), nn.Sigmoid())
+
+
+def two_outputs(input_shape: tuple[int, ...]) -> nn.Module:
+    return nn.Linear(input_shape[0], 2)

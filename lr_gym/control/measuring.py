@@ -21,7 +21,7 @@ class Evaluation:
 
     Attributes:
         loss: Mean over the examples, shape ().
-        accuracy: Share of examples (or pixels) whose class is predicted, shape (); NaN for regression.
+        accuracy: Share of examples (or pixels) whose class is predicted, or another metric, shape (); NaN for none.
         predictions: The network's outputs (examples, ...), in the order of the data.
     """
 
@@ -37,7 +37,7 @@ class Measurement:
     Attributes:
         features: The raw observation.
         train_losses: Loss of every update of the interval, float32 (updates,).
-        val_accuracy: Validation accuracy; None for regression.
+        val_accuracy: Validation accuracy, or another metric; None for none.
         diverged: Whether the interval's mean training loss or the validation loss is not finite or above the
             task's ceiling.
     """
@@ -50,11 +50,12 @@ class Measurement:
 
 @dataclasses.dataclass(frozen=True)
 class BestWeights:
-    """The weights with the lowest validation loss so far; update 0 is the untrained network."""
+    """The weights with the lowest validation loss so far, or the best metric; update 0 is the untrained network."""
 
     val_loss: float
     update: int
     tensors: list[Tensor]
+    metric: float = math.nan
 
 
 class Meter:
@@ -68,17 +69,19 @@ class Meter:
         best: The weights with the lowest validation loss measured so far.
     """
 
-    def __init__(self, untrained: Evaluation, copy_weights: Callable[[], list[Tensor]]) -> None:
+    def __init__(self, untrained: Evaluation, copy_weights: Callable[[], list[Tensor]], best_by: str = "loss") -> None:
         """Begin with the untrained network.
 
         Args:
             untrained: Its evaluation on the validation examples.
             copy_weights: Returns copies of the network's weights and buffers as they are now.
+            best_by: What the best weights are chosen by: `"loss"`, the lowest, or `"metric"`, the highest.
         """
-        self._copy_weights = copy_weights
+        self._copy_weights, self._best_by = copy_weights, best_by
         self.predictions = untrained.predictions
         val_loss = float(untrained.loss)
-        self.best = BestWeights(math.inf if math.isnan(val_loss) else val_loss, 0, copy_weights())
+        metric = float(untrained.accuracy)
+        self.best = BestWeights(math.inf if math.isnan(val_loss) else val_loss, 0, copy_weights(), metric)
 
     def numbers(self, losses: Tensor, evaluation: Evaluation, final_weight: Tensor) -> Tensor:
         """Return what is measured after an interval as one tensor on the device.
@@ -127,8 +130,8 @@ class Meter:
                 f"the loss {loss!r} is negative ({min(train_loss, val_loss)}); observation and reward take "
                 "its logarithm: add a constant that keeps it at or above zero"
             )
-        if val_loss < self.best.val_loss:
-            self.best = BestWeights(val_loss, updates, self._copy_weights())
+        if self._is_best(val_loss, accuracy):
+            self.best = BestWeights(val_loss, updates, self._copy_weights(), accuracy)
         return Measurement(
             features=Features(
                 train_loss=train_loss,
@@ -144,3 +147,8 @@ class Meter:
             val_accuracy=None if math.isnan(accuracy) else accuracy,
             diverged=not (train_loss <= loss_ceiling and val_loss <= loss_ceiling),  # also where one is NaN
         )
+
+    def _is_best(self, val_loss: float, metric: float) -> bool:
+        if self._best_by == "metric" and not math.isnan(metric):
+            return math.isnan(self.best.metric) or metric > self.best.metric
+        return val_loss < self.best.val_loss

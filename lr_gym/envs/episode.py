@@ -54,6 +54,7 @@ def watch(trainee: Trainee, settings: ControlSettings) -> Watched:
 
 def info(trainee: Trainee, measurement: Measurement, settings: ControlSettings) -> dict[str, Any]:
     """Return `info` of a step: new objects, none of them the trainee's own."""
+    accuracy, metric = _named(trainee, "val", measurement.val_accuracy)
     return {
         "task": trainee.task.name,
         "updates": trainee.updates,
@@ -62,9 +63,16 @@ def info(trainee: Trainee, measurement: Measurement, settings: ControlSettings) 
         "features": {name: getattr(measurement.features, name) for name in settings.features},
         "train_losses": measurement.train_losses.copy(),
         "val_loss": measurement.features.val_loss,
-        "val_accuracy": measurement.val_accuracy,
+        "val_accuracy": accuracy,
         "diverged": measurement.diverged,
-    }
+    } | metric
+
+
+def _named(trainee: Trainee, what: str, value: float | None) -> tuple[float | None, dict[str, float | None]]:
+    """Return a metric as an accuracy, or, of another metric, None and an entry of its own, `WHAT_metric`."""
+    if trainee.scoring.measures_accuracy:
+        return value, {}
+    return None, {f"{what}_metric": value}
 
 
 def result(trainee: Trainee, last: Measurement, score_test: bool) -> dict[str, Any]:
@@ -80,16 +88,18 @@ def result(trainee: Trainee, last: Measurement, score_test: bool) -> dict[str, A
     if score_test:
         best = trainee.test_best()
         final = best if trainee.best.update == trainee.updates else trainee.test_final()
+    best_accuracy, metrics = _named(trainee, "test", best[1])
+    final_accuracy, final_metrics = _named(trainee, "final_test", final[1])
     return {
         "best_val_loss": trainee.best.val_loss,
         "best_update": trainee.best.update,
         "test_loss": best[0],
-        "test_accuracy": best[1],
+        "test_accuracy": best_accuracy,
         "final_val_loss": last.features.val_loss,
         "final_test_loss": final[0],
-        "final_test_accuracy": final[1],
+        "final_test_accuracy": final_accuracy,
         "diverged": last.diverged,
-    }
+    } | (metrics | final_metrics)
 
 
 def checked_device(device: str) -> str:

@@ -12,9 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lr_gym.errors import InvalidArgumentError, LRGymError
+from lr_gym.errors import InvalidArgumentError, LRGymError, reason
 from lr_gym.registry import Registry
 from lr_gym.tasks import sources
+from lr_gym.tasks.order import warn_of_neighbours
+from lr_gym.tasks.reading import Reading, decided
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Split = Literal["train", "validation", "test"]
@@ -33,19 +35,21 @@ class Data:
     """Examples and targets of one data set, never written to after they are made.
 
     Attributes:
-        x: Inputs by split, (examples, ...): float32 images (examples, channels, height, width) or tables
-            (examples, features), normalised with mean and standard deviation of the training split (by channel, by
-            feature); int64 for token sequences.
-        y: Targets by split: int64 class indices (examples, ...), or float32 (examples, targets), standardised
-            likewise.
-        num_outputs: Number of classes, or of regression targets.
+        x: Inputs by split, (examples, ...): float32 images (examples, channels, height, width), series (examples,
+            time, features) or tables (examples, features), normalised with mean and standard deviation of the training
+            split (by channel, by feature); int64 for token sequences.
+        y: Targets by split: int64 class indices (examples, ...), or float32 (examples, targets), real ones
+            standardised likewise.
+        num_outputs: Number of classes, or of targets of an example.
         classification: Whether the targets are classes.
+        reading: How the arrays were read, decided.
     """
 
     x: Mapping[Split, Tensor]
     y: Mapping[Split, Tensor]
     num_outputs: int
     classification: bool
+    reading: Reading = Reading()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -58,28 +62,40 @@ class Data:
         return dataclasses.replace(self, x=x, y=y)
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Data:
+    def from_arrays(cls, arrays: Arrays, reading: Reading | None = None) -> Data:
         """Split and normalise arrays.
 
         Args:
             arrays: `x_train`, `y_train`, `x_test`, `y_test` and, if the source has a validation split,
                 `x_val`, `y_val`. Images are (examples, height, width[, channels]) or (examples, channels, height,
-                width), of uint8 or float; tables are (examples, features). Integer targets are classes, float
-                targets are regressed on.
+                width), of uint8 or float; tables are (examples, features).
+            reading: What they are; by default integer targets are classes, and float targets are regressed on.
 
         Raises:
-            InvalidArgumentError: An array is missing, has a length, type or value that makes no sense.
+            InvalidArgumentError: An array is missing, has a length, type or value that makes no sense; or what it is
+                could be guessed wrongly.
         """
+        reading = reading or Reading()
+        if reading.targets == "none":
+            arrays = {**arrays, **{f"y{name[1:]}": array for name, array in arrays.items() if name.startswith("x")}}
         arrays = _checked(arrays)
-        classification = arrays["y_train"].dtype.kind in "iub"
+        reading = decided(reading, arrays)
+        classification = reading.targets == "class"
         if "x_val" not in arrays:
-            arrays = _hold_out(arrays)
+            arrays = _hold_out(arrays, reading.hold_out)
         names: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
-        x = {split: _inputs(arrays[f"x_{name}"]) for split, name in names.items()}
+        x = {split: _inputs(arrays[f"x_{name}"], reading.inputs) for split, name in names.items()}
+        if x["train"].is_floating_point() and reading.inputs != "raw":
+            x = _standardised(x, 2 if reading.inputs == "series" else 1)
+        if reading.targets == "none":
+            return cls(x, x, int(x["train"][0].numel()), classification, reading)
         y = {split: _targets(arrays[f"y_{name}"], classification) for split, name in names.items()}
         if classification:
             num_outputs = int(y["train"].max()) + 1
             for split, labels in y.items():
+                labels = labels[labels != reading.ignored] if reading.ignored is not None else labels
+                if len(labels) == 0:
+                    raise InvalidArgumentError(f"the {split} split holds no class but the one that is ignored")
                 if int(labels.min()) < 0 or int(labels.max()) >= num_outputs:
                     raise InvalidArgumentError(
                         f"the {split} labels go from {int(labels.min())} to {int(labels.max())}, those of the training "
@@ -87,10 +103,8 @@ class Data:
                     )
         else:
             num_outputs = int(y["train"].shape[1])
-            y = _standardised(y)
-        if x["train"].is_floating_point():
-            x = _standardised(x)
-        return cls(x=x, y=y, num_outputs=num_outputs, classification=classification)
+            y = _standardised(y) if reading.standardise else y
+        return cls(x=x, y=y, num_outputs=num_outputs, classification=classification, reading=reading)
 
 
 def _checked(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -102,7 +116,7 @@ def _checked(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
         raise InvalidArgumentError(
             f"a data set needs the arrays {', '.join(needed)}; {', '.join(missing)} missing, got {', '.join(arrays)}"
         )
-    checked = {name: np.asarray(arrays[name]) for name in needed}
+    checked = {name: _array(name, arrays[name]) for name in needed}
     for name, array in checked.items():
         if array.dtype.kind not in "iufb" or array.ndim < 1 or len(array) == 0:
             raise InvalidArgumentError(
@@ -130,6 +144,15 @@ def _checked(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
     return checked
 
 
+def _array(name: str, values: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"{name} must be an array, and its examples differ in shape: pad them to one length; {reason(error)}"
+        ) from error
+
+
 def _kind(name: str, array: npt.NDArray[Any]) -> str:
     """Return the kind of number, which decides how an array is read: bytes are pixels, whole numbers are tokens."""
     if name.startswith("x") and array.dtype == np.uint8:
@@ -137,27 +160,38 @@ def _kind(name: str, array: npt.NDArray[Any]) -> str:
     return "floating point" if array.dtype.kind == "f" else "whole numbers"
 
 
-def _hold_out(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """Move a fixed random part of the training examples to a validation split (files may be sorted by class)."""
+def _hold_out(arrays: dict[str, npt.NDArray[Any]], how: str) -> dict[str, npt.NDArray[Any]]:
+    """Move a part of the training examples to a validation split: a random one, because files may be sorted by class.
+
+    Args:
+        arrays: With `x_train` and `y_train`.
+        how: `"random"`: a fixed permutation; `"last"`: the last ones, for examples in the order of time.
+    """
     total = len(arrays["x_train"])
     held = min(int(total * VALIDATION_SHARE), VALIDATION_MOST)
     if held == 0:
         raise InvalidArgumentError(
             f"x_train has {total} examples; at least 5 are needed to hold out a validation split"
         )
-    order = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(total)
+    if how == "last":
+        order = np.arange(total)
+    else:
+        order = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(total)
+        warn_of_neighbours(arrays["x_train"])
     kept, out = order[: total - held], order[total - held :]
     split = {f"{letter}_val": arrays[f"{letter}_train"][out] for letter in "xy"}
     return arrays | split | {f"{letter}_train": arrays[f"{letter}_train"][kept] for letter in "xy"}
 
 
-def _inputs(array: npt.NDArray[Any]) -> Tensor:
-    """Return float32 in [0, 1] from uint8, images with channels first; other integers are tokens, left alone."""
-    if array.dtype.kind in "iu" and array.dtype != np.uint8:
+def _inputs(array: npt.NDArray[Any], kind: str) -> Tensor:
+    """Return float32 in [0, 1] from uint8, images with channels first; tokens and raw ones are left alone."""
+    if kind == "tokens" or (kind == "raw" and array.dtype.kind in "iu"):
         return torch.from_numpy(array.astype(np.int64))
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     if array.dtype == np.uint8:
         tensor = tensor / 255
+    if kind != "image":
+        return tensor
     if tensor.ndim == 3:
         tensor = tensor.unsqueeze(1)
     elif tensor.ndim == 4 and tensor.shape[-1] in (1, 3, 4) and tensor.shape[1] not in (1, 3, 4):
@@ -173,10 +207,10 @@ def _targets(array: npt.NDArray[Any], classification: bool) -> Tensor:
     return targets.unsqueeze(1) if targets.ndim == 1 else targets
 
 
-def _standardised(tensors: Mapping[Split, Tensor]) -> dict[Split, Tensor]:
-    """Subtract the training mean and divide by the training deviation, per index of dimension 1."""
+def _standardised(tensors: Mapping[Split, Tensor], own: int = 1) -> dict[Split, Tensor]:
+    """Subtract the training mean and divide by the training deviation, per index of one dimension."""
     train = tensors["train"].double()
-    others = [dim for dim in range(train.ndim) if dim != 1]
+    others = [dim for dim in range(train.ndim) if dim != own]
     mean = train.mean(others, keepdim=True)
     deviation = train.std(others, correction=0, keepdim=True)
     deviation[deviation == 0] = 1  # a constant pixel or column stays constant
@@ -184,19 +218,39 @@ def _standardised(tensors: Mapping[Split, Tensor]) -> dict[Split, Tensor]:
 
 
 @functools.lru_cache(maxsize=8)  # more than a family has
-def _load(name: str, root: str, device: str) -> Data:
-    arrays = DATA[name]() if name in DATA else sources.find(name, root)
-    return Data.from_arrays(arrays).to(torch.device(device))
+def _load(name: str, root: str, device: str) -> _Shelf:
+    return _Shelf(name, root, torch.device(device))
 
 
-def load(name: str, device: torch.device | str = "cpu") -> Data:
-    """Return the data set called `name`, read once per process and device.
+class _Shelf:
+    """A data set as it was read, in one way or several: what comes out the same is kept once."""
+
+    def __init__(self, name: str, root: str, device: torch.device) -> None:
+        self._name, self._root, self._device = name, root, device
+        self._data: dict[Reading, Data] = {}
+
+    def data(self, reading: Reading) -> Data:
+        """Return the data, read so."""
+        if reading not in self._data:
+            arrays = DATA[self._name]() if self._name in DATA else sources.find(self._name, self._root)
+            data = Data.from_arrays(arrays, reading).to(self._device)
+            self._data[reading] = self._data.setdefault(data.reading, data)
+        return self._data[reading]
+
+
+def load(name: str, device: torch.device | str = "cpu", reading: Reading | None = None) -> Data:
+    """Return the data set called `name`, read once per process, device and reading.
+
+    Args:
+        name: The data set.
+        device: Where it is to be.
+        reading: What its arrays are; by default integer targets are classes, and float targets are regressed on.
 
     Raises:
         DataNotFoundError: It is in none of the places; the message names them.
-        InvalidArgumentError: Its arrays make no sense.
+        InvalidArgumentError: Its arrays make no sense, or what they are could be guessed wrongly.
     """
-    return _load(name, str(sources.data_root()), str(torch.device(device)))
+    return _load(name, str(sources.data_root()), str(torch.device(device))).data(reading or Reading())
 
 
 def mend(name: str, data: Data) -> bool:
@@ -211,12 +265,12 @@ def mend(name: str, data: Data) -> bool:
     """
     device = data.y["train"].device
     try:
-        shared = load(name, device)
+        shared = load(name, device, data.reading)
     except LRGymError:
         return False  # it is nowhere: these were handed over
     if shared is not data:
         return False
-    fresh = _load.__wrapped__(name, str(sources.data_root()), str(device))
+    fresh = _load.__wrapped__(name, str(sources.data_root()), str(device)).data(data.reading)
     for old, new in ((data.x, fresh.x), (data.y, fresh.y)):
         for split, tensor in old.items():
             if tensor.shape != new[split].shape:

@@ -9,10 +9,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lr_gym import trust
+from lr_gym.checks import check_choice
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.registry import reference_to
+from lr_gym.tasks.metrics import METRICS
+from lr_gym.tasks.reading import HOLD_OUTS, INPUTS, TARGETS, Reading, pytorchs
 from lr_gym.trust import REFERENCES
 
+_CHOICES = {
+    "targets": TARGETS,
+    "inputs": INPUTS,
+    "hold_out": HOLD_OUTS,
+    "best_by": ("loss", "metric"),
+    "reduction": ("auto", "mean", "batch"),
+}
 _OPTIONS = ("model_options", "loss_options", "optimizer_options")
 
 
@@ -48,12 +58,28 @@ class Task:
             `nn.Linear` that the model registers.
         loss_ceiling: A mean training loss over an interval, or a validation loss, above this counts as
             divergence. In the unit of the loss.
+        targets: What the targets are: `"class"`, `"probability"` (of each class), `"labels"` (several, or one of two),
+            `"real"`, `"count"`, `"sign"`, `"none"` (the loss is given the inputs in their place). `"auto"` decides by
+            the numbers and by what the loss expects where that cannot be wrong, and asks where it could be.
+        standardise: Standardise real targets with the training split's mean and deviation; None for yes. Others never
+            are.
+        inputs: What the inputs are: `"image"`, `"series"` (examples, time, features: each feature has its own mean and
+            deviation), `"signal"` (examples, channels, time), `"table"`, `"tokens"`, `"raw"` (left as they are), or
+            `"auto"`.
+        hold_out: Where a data set has no validation split: `"random"` examples become one, or the `"last"` ones, which
+            examples in the order of time need.
+        metric: What is measured beside the loss: `"accuracy"`, `"f1"` (the mean over the classes), `"none"`, an
+            importable `metric(predictions, targets)`, the larger the better, or `"auto"`: accuracy where predictions
+            name a class.
+        best_by: What the best weights are chosen by: the validation `"loss"`, or the `"metric"`.
+        reduction: What the loss is: `"mean"` over examples; of a `"batch"` as a whole, then it is evaluated in full
+            batches of `batch_size` and a rest is left out; `"auto"`: a mean, and a loss that is none is refused.
         check: Examine network, loss and optimizer once per process, before the first update
             (`lr_gym.trainee.examination`): a few passes over a small batch. Without it they are trusted: the loss is a
             mean over examples, the optimizer uses the learning rate, nothing is kept where no `state_dict` knows it.
 
-    Fields that are not in the first version of the package (from `check` on) are left out of `to_dict` where they have
-    their defaults: the records of earlier versions stay valid.
+    Fields that are not in the first version of the package (from `targets` on) are left out of `to_dict` where they
+    have their defaults: the records of earlier versions stay valid.
 
     Raises:
         InvalidArgumentError: A field has a value that makes no sense.
@@ -75,6 +101,13 @@ class Task:
     validation_size: int | None = None
     final_layer: str | None = None
     loss_ceiling: float = 100.0
+    targets: str = "auto"
+    standardise: bool | None = None
+    inputs: str = "auto"
+    hold_out: str = "random"
+    metric: str | Callable[..., Any] = "auto"
+    best_by: str = "loss"
+    reduction: str = "auto"
     check: bool = True
 
     def __post_init__(self) -> None:
@@ -104,11 +137,40 @@ class Task:
                 f"budget must be a multiple of decision_interval and at least twice as large: got budget="
                 f"{self.budget}, decision_interval={self.decision_interval}"
             )
+        self._check_meaning()
         if not isinstance(self.check, bool):
             raise InvalidArgumentError(f"check must be True or False, got {self.check!r}")
         if not (isinstance(self.loss_ceiling, (int, float)) and 0 < self.loss_ceiling <= 1e6):
             raise InvalidArgumentError(f"loss_ceiling must lie in (0, 1e6], got {self.loss_ceiling!r}")
         object.__setattr__(self, "loss_ceiling", float(self.loss_ceiling))  # 100 and 100.0 are one task
+
+    def _check_meaning(self) -> None:
+        """Check what is said of inputs, targets, loss and metric."""
+        if not isinstance(self.metric, str):
+            object.__setattr__(self, "metric", reference_to(self.metric, "metric"))
+        for field, choices in _CHOICES.items():
+            check_choice(field, getattr(self, field), choices)
+        if not (self.metric in METRICS or (isinstance(self.metric, str) and ":" in self.metric)):
+            raise InvalidArgumentError(
+                f"metric must be one of {', '.join(map(repr, METRICS))} or an importable function, got {self.metric!r}"
+            )
+        check_choice("standardise", self.standardise, (None, True, False))
+        if self.best_by == "metric" and self.metric == "none":
+            raise InvalidArgumentError("best_by='metric' needs a metric, got metric='none'")
+
+    @property
+    def reading(self) -> Reading:
+        """How the arrays of the data set are read."""
+        loss = pytorchs(str(self.loss))
+        ignored = self.loss_options.get("ignore_index", -100 if loss in ("cross_entropy", "nll_loss") else None)
+        return Reading(
+            targets=self.targets,
+            standardise=self.standardise,
+            inputs=self.inputs,
+            hold_out=self.hold_out,
+            loss=loss or "own",
+            ignored=ignored if isinstance(ignored, int) else None,
+        )
 
     def _checked_options(self, field: str) -> dict[str, Any]:
         """Return a private copy of an options field that survives JSON unchanged."""
@@ -186,4 +248,13 @@ class Task:
 
 
 #: Defaults of the fields that came later.
-_LATER = {"check": True}
+_LATER = {
+    "targets": "auto",
+    "standardise": None,
+    "inputs": "auto",
+    "hold_out": "random",
+    "metric": "auto",
+    "best_by": "loss",
+    "reduction": "auto",
+    "check": True,
+}

@@ -21,6 +21,8 @@ from lr_gym.control.measuring import Evaluation
 from lr_gym.errors import InvalidArgumentError, LRGymError, reason
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.contract import EXAMPLES, check_mean
+from lr_gym.tasks.metrics import decision_of, measured_decision
+from lr_gym.tasks.reading import expected, pytorchs
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.findings import Findings
 from lr_gym.trainee.hidden import differ, holds_tensors
@@ -118,7 +120,7 @@ def _examined(task: Task, data: Data, device: torch.device, arithmetic: Arithmet
         return _Sample(small, 0, lr=lr, device=device, data=data, arithmetic=arithmetic, findings=findings)
 
     run = sample(Findings())
-    check_mean(str(task.loss), run._loss, run._meter.predictions, run._splits["validation"].y)
+    _check_loss(run)
     run = _able_to_update(run, sample)
     _look_for_memories(run)
     _check_rewinding(run)
@@ -126,6 +128,26 @@ def _examined(task: Task, data: Data, device: torch.device, arithmetic: Arithmet
     if task.final_layer is None:
         run.findings = dataclasses.replace(run.findings, final_layer=_final_layer(run))
     return dataclasses.replace(run.findings, lines=_words(run))
+
+
+def _check_loss(run: _Sample) -> None:
+    """Check that the loss is what the task takes it for, and find out how predictions name a class."""
+    task, predictions, targets = run.task, run._meter.predictions, run._splits["validation"].y
+    if task.reduction == "auto":
+        check_mean(str(task.loss), run._loss, predictions, targets)
+    loss, reading = pytorchs(str(task.loss)), run.data.reading
+    if loss is not None and reading.targets == "real" and expected(loss) not in ("real", None):
+        raise InvalidArgumentError(
+            f"the loss {task.loss!r} takes targets of another kind than real numbers, as which those of {task.data!r} "
+            "were read; load them by name, or with the task's reading"
+        )
+    if loss is None and run.data.classification:
+        decision = measured_decision(run._loss, predictions, run.data.num_outputs) if targets.ndim == 1 else None
+        if targets.ndim > 1:
+            decision = "argmax" if predictions.shape[1:2] == (run.data.num_outputs,) else "none"
+    else:
+        decision = decision_of(loss, reading, predictions, targets)
+    run.findings = dataclasses.replace(run.findings, decision=decision)
 
 
 def _able_to_update(run: _Sample, sample: Callable[[Findings], _Sample]) -> _Sample:
@@ -242,6 +264,8 @@ def _words(run: _Sample) -> tuple[str, ...]:
         "a training that goes back to a snapshot goes on otherwise: nobody can look ahead": not found.rewinds,
         f"the optimizer {task.optimizer!r} has no use for its fused kernel here": not found.fused,
         f"the optimizer {task.optimizer!r} evaluates the loss a second time": found.needs_closure,
+        f"predictions name a class by {found.decision}": found.decision not in (None, "none"),
         f"the final layer is {found.final_layer!r}": found.final_layer is not None,
     }
-    return tuple(line for line, applies in lines.items() if applies)
+    found_out = tuple(line for line, applies in lines.items() if applies)
+    return (run.data.reading.words(task.data), *found_out)

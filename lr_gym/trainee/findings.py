@@ -18,6 +18,7 @@ class Findings:
         passes_remember: Whether what is kept there decides what the network computes: its passes are not alike.
         draws: Whether the global generators of Python or NumPy are drawn from.
         leaves_trace: Whether an evaluation changes the network, unless it is put back.
+        decision: How predictions name a class (`lr_gym.tasks.metrics.DECISIONS`); None where it was not measured.
         rewinds: Whether a training that goes back to a snapshot goes on from there as it did before.
         fused: Whether the optimizer's fused kernel goes with this network.
         needs_closure: Whether the optimizer wants to evaluate the loss again, though its `step` does not say so.
@@ -30,6 +31,7 @@ class Findings:
     passes_remember: bool = False
     draws: bool = False
     leaves_trace: bool = False
+    decision: str | None = None
     rewinds: bool = True
     fused: bool = True
     needs_closure: bool = False

@@ -21,12 +21,14 @@ from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.losses import build_loss, build_optimizer, lr_scales
 from lr_gym.tasks.models import build_model
+from lr_gym.tasks.order import warn_of_head
 from lr_gym.tasks.parameter_free import averaging
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch, BatchStream
 from lr_gym.trainee.findings import Findings
 from lr_gym.trainee.hidden import Hidden
 from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
+from lr_gym.trainee.scoring import Scoring
 from lr_gym.trainee.shared import unchanged
 
 #: Examples per forward pass of an evaluation: bounds its memory, and on a CPU keeps a small network's activations in
@@ -48,6 +50,7 @@ class TrainingRun:
         optimizer: Its optimizer.
         parameters: The trainable parameters, in the optimizer's order.
         findings: What is known about network, loss and optimizer.
+        scoring: Loss and metric of predictions.
         train_examples: Training examples that are used.
         updates: Updates done.
     """
@@ -83,7 +86,7 @@ class TrainingRun:
         self.device = torch.device(device)
         self.arithmetic = arithmetic or Arithmetic()
         self.arithmetic.check_device(self.device)
-        self.data = tasks.load(task.data, self.device) if data is None else data
+        self.data = tasks.load(task.data, self.device, task.reading) if data is None else data
         self._splits = {
             "train": self._head("train", task.train_size),
             "validation": self._head("validation", task.validation_size),
@@ -116,6 +119,7 @@ class TrainingRun:
         options = dict(task.optimizer_options)
         self.optimizer = build_optimizer(str(task.optimizer), options, self.parameters, self._lr, fuse=fuse)
         self._lr_scales = lr_scales(self.optimizer, self._lr, str(task.optimizer))
+        self.scoring = Scoring(task, self.data, findings.decision)
         self._hidden = Hidden(self.model, self.optimizer, self._loss)
         self._averaging = averaging(self.optimizer)
         if self._averaging:
@@ -123,10 +127,12 @@ class TrainingRun:
         closure = inspect.signature(self.optimizer.step).parameters.get("closure")
         self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         self.updates = 0
-        self._meter = Meter(self._first_evaluation(), self._copy_of_tensors)
+        self._meter = Meter(self._first_evaluation(), self._copy_of_tensors, task.best_by)
 
     def _head(self, split: Literal["train", "validation", "test"], size: int | None) -> Batch:
         x, y = self.data.x[split], self.data.y[split]
+        if size is not None and self.data.classification:
+            warn_of_head(y, size, self.task.data, f"{split}_size")
         if size is not None and size > len(y):
             raise InvalidArgumentError(
                 f"{split}_size={size} is more than the {len(y)} {split} examples of {self.task.data!r}; lower it"
@@ -348,12 +354,8 @@ class TrainingRun:
             self._hidden.write(hidden)
 
     def _scores(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return loss and accuracy (NaN for regression), both of shape ()."""
-        loss = self._loss(predictions, targets)
-        if self.data.classification and predictions.ndim == targets.ndim + 1:
-            # max is faster than argmax over few classes
-            return loss, (predictions.max(1).indices == targets).float().mean()
-        return loss, torch.full_like(loss, math.nan)
+        """Return loss and metric (NaN for none), both of shape ()."""
+        return self.scoring(self._loss, predictions, targets)
 
     def test_best(self) -> tuple[float, float | None]:
         """Return loss and accuracy (None for regression) on the test examples of the best weights by validation loss.

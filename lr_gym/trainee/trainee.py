@@ -63,7 +63,7 @@ class Trainee(RewindableRun):
         """
         arithmetic, place = arithmetic or Arithmetic(), torch.device(device)
         arithmetic.check_device(place)
-        data = tasks.load(task.data, place) if data is None else data
+        data = tasks.load(task.data, place, task.reading) if data is None else data
         findings = examine(task, data, place, arithmetic)
         super().__init__(task, seed, lr=lr, device=place, data=data, arithmetic=arithmetic, findings=findings)
 

@@ -1,0 +1,173 @@
+"""What is measured of predictions beside the loss: accuracy where it means something, F1, or a function of the user's.
+
+All work on the device and under `torch.func.vmap`, and return a tensor of shape ().
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.registry import resolve_reference
+from lr_gym.tasks.reading import Reading
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+#: Names that `Task.metric` may have beside references.
+METRICS = ("auto", "accuracy", "f1", "none")
+
+#: How predictions name a class: the largest of several outputs, or one output that is above a threshold.
+DECISIONS = ("argmax", "above 0", "above 0.5", "none")
+
+
+def build_metric(name: str, reading: Reading, decision: str) -> Metric | None:
+    """Return the metric, a function of predictions and targets; None for none.
+
+    Args:
+        name: One of `METRICS`, or a reference to `metric(predictions, targets)`.
+        reading: What the targets are.
+        decision: One of `DECISIONS`.
+
+    Raises:
+        UnknownNameError: There is no such function.
+        InvalidArgumentError: Accuracy or F1 of predictions that name no class.
+    """
+    if ":" in name:
+        return _checked(resolve_reference(name, "metric"), name)
+    if name == "none" or (name == "auto" and decision == "none"):
+        return None
+    if decision == "none":
+        raise InvalidArgumentError(
+            f"metric={name!r} needs predictions that name a class, one output for each or one for two classes, and "
+            "targets that are classes, labels, probabilities or signs; say metric='none', or a function "
+            "metric(predictions, targets)"
+        )
+    score = _f1 if name == "f1" else _accuracy
+    return functools.partial(score, reading=reading, decision=decision)
+
+
+def _checked(metric: Metric, name: str) -> Metric:
+    def checked(predictions: Tensor, targets: Tensor) -> Tensor:
+        value = metric(predictions, targets)
+        if not isinstance(value, Tensor):
+            value = torch.tensor(float(value), device=predictions.device)
+        if value.ndim:
+            raise InvalidArgumentError(f"the metric {name!r} must return one number, got shape {tuple(value.shape)}")
+        return value.float()
+
+    return checked
+
+
+def decision_of(loss: str | None, reading: Reading, predictions: Tensor, targets: Tensor) -> str:
+    """Return how predictions of one of PyTorch's losses name a class.
+
+    Args:
+        loss: Its name in `torch.nn.functional`; None for another, of which nobody knows.
+        reading: What the targets are.
+        predictions: Of some examples.
+        targets: Theirs.
+    """
+    kind = reading.targets
+    if kind == "class" and predictions.ndim == targets.ndim + 1:
+        return "argmax" if loss in ("cross_entropy", "nll_loss", "multi_margin_loss") else "none"
+    if kind == "probability" and loss == "cross_entropy" and predictions.shape == targets.shape:
+        return "argmax"
+    if predictions.shape != targets.shape:
+        return "none"
+    if (kind, loss) in (
+        ("labels", "binary_cross_entropy_with_logits"),
+        ("labels", "multilabel_soft_margin_loss"),
+        ("sign", "soft_margin_loss"),
+    ):
+        return "above 0"
+    return "above 0.5" if (kind, loss) == ("labels", "binary_cross_entropy") else "none"
+
+
+def measured_decision(loss: Callable[[Tensor, Tensor], Tensor], predictions: Tensor, classes: int) -> str:
+    """Return how predictions of a loss name a class, from what the loss likes.
+
+    The loss of an example must be the smallest where the output of its class is the largest. A loss that compares
+    embeddings likes every assignment of classes to outputs alike, one of ordered classes likes the first outputs.
+
+    Args:
+        loss: The loss, of predictions and class indices.
+        predictions: Of some examples, (examples, outputs) or (examples,).
+        classes: Number of classes.
+    """
+    outputs = predictions.shape[1] if predictions.ndim == 2 else 1
+    if outputs == classes and predictions.ndim == 2:
+        eye = 5 * torch.eye(classes, device=predictions.device)
+        ways: dict[str, tuple[Tensor, ...]] = {"argmax": (eye, eye.log_softmax(1), eye.softmax(1))}
+    elif outputs == 1 and classes == 2 and predictions.ndim <= 2:
+        column = torch.tensor([-5.0, 5.0], device=predictions.device)
+        pair = column[:, None] if predictions.ndim == 2 else column
+        ways = {"above 0": (pair,), "above 0.5": (pair.sigmoid(),)}
+    else:
+        return "none"
+    for decision, shown in ways.items():
+        if any(_likes_its_own(loss, rows) for rows in shown):
+            return decision
+    return "none"
+
+
+def _likes_its_own(loss: Callable[[Tensor, Tensor], Tensor], rows: Tensor) -> bool:
+    """Return whether the loss of every class is the smallest at its own row, by far."""
+    for number in range(min(len(rows), 8)):
+        wanted = torch.full((2,), number, device=rows.device)
+        try:
+            with torch.no_grad():
+                found = [float(loss(row.expand(2, *row.shape), wanted)) for row in rows]
+        except Exception:  # it takes other predictions
+            return False
+        others = [value for other, value in enumerate(found) if other != number]
+        if not (math.isfinite(found[number]) and all(value > found[number] + 1e-3 for value in others)):
+            return False
+    return True
+
+
+def _classes(predictions: Tensor, decision: str) -> Tensor:
+    if decision == "argmax":
+        return predictions.max(1).indices  # faster than argmax over few classes
+    return predictions > (0.5 if decision == "above 0.5" else 0)
+
+
+def _wanted(targets: Tensor, reading: Reading) -> Tensor:
+    if reading.targets == "probability":
+        return targets.max(1).indices
+    if reading.targets == "labels":
+        return targets > 0.5
+    return targets > 0 if reading.targets == "sign" else targets
+
+
+def _pair(predictions: Tensor, targets: Tensor, reading: Reading, decision: str) -> tuple[Tensor, Tensor]:
+    wanted, named = _wanted(targets, reading), _classes(predictions, decision)
+    return named if named.ndim == wanted.ndim else named.reshape(wanted.shape), wanted
+
+
+def _accuracy(predictions: Tensor, targets: Tensor, *, reading: Reading, decision: str) -> Tensor:
+    """Return the share of examples (pixels, labels) that are right, of those that are not ignored."""
+    named, wanted = _pair(predictions, targets, reading, decision)
+    right = named == wanted
+    if reading.ignored is None:
+        return right.float().mean()
+    counted = wanted != reading.ignored
+    return (right & counted).sum() / counted.sum()
+
+
+def _f1(predictions: Tensor, targets: Tensor, *, reading: Reading, decision: str) -> Tensor:
+    """Return F1, the mean over the classes (labels) that occur in predictions or targets; of one output, that of it."""
+    named, wanted = _pair(predictions, targets, reading, decision)
+    if decision == "argmax":
+        numbers = torch.arange(predictions.shape[1], device=predictions.device)
+        named, wanted = named.reshape(-1, 1) == numbers, wanted.reshape(-1, 1) == numbers
+        if reading.ignored is not None:
+            named = named & (targets != reading.ignored).reshape(-1, 1)
+    else:
+        named, wanted = (part.bool().reshape(len(part), -1) for part in (named, wanted))
+    both, either = (named & wanted).sum(0), named.sum(0) + wanted.sum(0)
+    return torch.where(either > 0, 2 * both / either.clamp(min=1), 0).sum() / (either > 0).sum()
