@@ -71,6 +71,7 @@ class Watched:
         self.loss_ceiling = loss_ceiling
         self._look_ahead = look_ahead
         self._measurement: Measurement | None = None
+        self._actions: ActionMap | None = None
 
     # -- the learning rate -------------------------------------------------------------------------------------------
 
@@ -96,8 +97,15 @@ class Watched:
 
     @property
     def actions(self) -> ActionMap:
-        """The pair of functions between actions and multipliers of the learning rate."""
-        return self.settings.actions
+        """The pair of functions between actions and multipliers of the learning rate.
+
+        Can be set: in an environment with wrappers, agents say actions in the space of the outermost one.
+        """
+        return self.settings.actions if self._actions is None else self._actions
+
+    @actions.setter
+    def actions(self, actions: ActionMap) -> None:
+        self._actions = actions
 
     # -- how far it is, and how it went ------------------------------------------------------------------------------
 

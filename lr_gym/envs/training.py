@@ -291,6 +291,10 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
             info["result"] = episode.result(self.trainee, current, self._score_test)
         return observation, reward, terminated, False, info
 
+    def result(self) -> dict[str, Any]:
+        """Return `info["result"]` of the training as it is now, for an episode that a wrapper cuts off."""
+        return episode.result(self.trainee, self._process.watched.measurement, self._score_test)
+
     def render(self) -> npt.NDArray[np.uint8] | None:
         """Return a picture (480, 640, 3) of losses and learning rate so far, or None without a render mode."""
         if self.render_mode is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,8 +11,10 @@ import gymnasium
 import numpy as np
 
 from lr_gym.control.agent import as_agent, begin
+from lr_gym.control.controller import Controller
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import FileFormatError, InvalidArgumentError
+from lr_gym.evaluation.wrapped import WrappedActions, check_observations, check_reached
 from lr_gym.files import finite
 
 
@@ -152,28 +155,45 @@ def rollout(
     """Run one episode.
 
     Args:
-        env: An `LRTrainingEnv`, wrapped or not.
+        env: An `LRTrainingEnv`, wrapped or not. Actions are those of the outermost wrapper; agents that name learning
+            rates, and saved controllers, are translated (`lr_gym.evaluation.wrapped`), and masks of actions honoured.
+            An episode that a wrapper cuts off has the result of the training so far.
         agent: An agent, or a function from observation to action.
         seed: Seed of the reset; None continues the env's random stream.
         initial_lr: Initial learning rate; None draws it from the task's.
         deterministic: Passed on to the agent; without it a PPO controller samples its actions.
 
     Raises:
-        InvalidArgumentError: `env` is no `LRTrainingEnv`, `agent` is no agent, or an argument makes no sense.
+        InvalidArgumentError: `env` is no `LRTrainingEnv`, `agent` is no agent, or an argument makes no sense; or the
+            agent's actions cannot be said through the wrappers.
     """
     agent = as_agent(agent)
     trained = training_env(env, "rollout")
+    check_observations(agent, env, trained)
     observation, info = env.reset(seed=seed, options=None if initial_lr is None else {"initial_lr": initial_lr})
+    actions = WrappedActions(env, trained.actions)
+    actions.info = info
+    if changed := actions.changed:
+        trained.watched.actions = actions
+    names_lrs = env is not trained and (isinstance(agent, Controller) or hasattr(agent, "next_lr"))
     begin(agent, trained.watched, env)
     infos, rewards = [info], []
     state: Any = None
     start, terminated, truncated = np.array([True]), False, False
     while not (terminated or truncated):
-        action, state = agent.predict(observation, state, start, deterministic)
-        start = np.array([False])
+        masks = {} if (mask := actions.mask()) is None or not _takes_masks(agent) else {"action_masks": mask}
+        action, state = agent.predict(observation, state, start, deterministic, **masks)
+        if changed and isinstance(agent, Controller):
+            action = actions.to_action(trained.actions.to_multiplier(action))
+        start, before = np.array([False]), trained.watched.lr
+        wanted = actions.to_multiplier(action) if names_lrs else 1.0
         observation, reward, terminated, truncated, info = env.step(action)
+        if names_lrs:
+            check_reached(env, trained, before, wanted)
+        actions.info = info
         infos.append(info)
         rewards.append(float(reward))
+    result = info.get("result") or trained.result()  # a time limit cuts an episode off, and says nothing
     return Rollout(
         task=trained.task.to_dict(),
         seed=seed,
@@ -186,5 +206,12 @@ def rollout(
         rewards=rewards,
         extra_forward=trained.trainee.extra.forward,
         extra_backward=trained.trainee.extra.backward,
-        result=dict(info.get("result", {})),
+        result=dict(result),
     )
+
+
+def _takes_masks(agent: Any) -> bool:
+    try:
+        return "action_masks" in inspect.signature(agent.predict).parameters
+    except (TypeError, ValueError):  # of a compiled function, which says nothing
+        return False

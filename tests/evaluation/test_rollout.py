@@ -147,7 +147,7 @@ def test_wrapped_envs(env: LRTrainingEnv) -> None:
     made = gymnasium.make("lr_gym/LRTraining-v0", task=tiny.task())
     assert rollout(made, halve, seed=6) == rollout(env, halve, seed=6)
     short = rollout(TimeLimit(env, 1), halve, seed=6)
-    assert (short.updates, len(short.rewards), short.result) == ([10, 20], 1, {})
+    assert (short.updates, len(short.rewards), short.result["final_val_loss"]) == ([10, 20], 1, short.val_losses[1])
 
 
 def test_both_the_best_and_the_last_weights_are_tested(env: LRTrainingEnv) -> None:
