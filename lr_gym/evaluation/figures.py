@@ -11,6 +11,7 @@ import numpy as np
 
 from lr_gym.evaluation.groups import Group, starts
 from lr_gym.evaluation.plots import Curve, new_figure, plot_runs
+from lr_gym.evaluation.profiles import TAU_MAX, performance_profile, profile_score
 from lr_gym.evaluation.ranking import Standing
 
 if TYPE_CHECKING:
@@ -173,6 +174,29 @@ def draw_standings(standings: Sequence[Standing], yardstick: str, runs: int) -> 
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def draw_profiles(standings: Sequence[Standing]) -> Figure:
+    """Draw on which share of the pairs every agent is within a factor of the lowest loss: the higher the better.
+
+    A pair on which an agent was not run counts as one that it has lost.
+    """
+    figure = new_figure(9, 5)
+    axes = figure.subplots()
+    pairs = list(dict.fromkeys(pair for standing in standings for pair in standing.over_lowest)) or [("", math.nan)]
+    ratios = {s.agent: [s.over_lowest.get(pair, math.inf) for pair in pairs] for s in standings}
+    taus = np.geomspace(1, TAU_MAX, 301)
+    for row, (agent, shares) in enumerate(performance_profile(ratios, list(taus)).items()):
+        label = f"{_wrapped(agent)} ({profile_score(ratios[agent]):.2f})"
+        axes.step(taus, shares, where="post", color=f"C{row % 10}", ls=("-", "--", ":")[row // 10 % 3], label=label)
+    ticks = [1, 1.05, 1.1, 1.25, 1.5, 2, 3, 4]
+    axes.set(xscale="log", ylim=(0, 1.02))
+    axes.set(xlabel="factor of the lowest test loss", ylabel="share of tasks and initial lrs")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), title="score, 1 to 4")
     return figure
 
 

@@ -12,7 +12,9 @@ from scipy import stats
 
 from lr_gym.errors import UnknownNameError
 from lr_gym.evaluation.groups import Group, starts
-from lr_gym.evaluation.statistics import interquartile_mean_interval, summarise
+from lr_gym.evaluation.profiles import profile_score
+from lr_gym.evaluation.resampling import ratio_interval
+from lr_gym.evaluation.statistics import geometric_mean, interquartile_mean_interval, summarise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Standing:
         cost: Mean computation over that of plain training.
         runs: How many runs there are.
         failed: How many failed.
+        interval: Ends of the 95 % interval of the median ratio, which counts the runs, the yardstick's own runs, and
+            the choice of the tasks (`ratio_interval`).
+        over_lowest: Mean test loss of every pair over the lowest that any agent has there.
     """
 
     agent: str
@@ -43,6 +48,21 @@ class Standing:
     cost: float
     runs: int
     failed: int
+    interval: tuple[float, float] = (math.nan, math.nan)
+    over_lowest: dict[tuple[str, float], float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        """Share of the pairs on which it is within a factor tau of the lowest, mean over tau from 1 to 4.
+
+        As in the AlgoPerf benchmark (`profile_score`); 1 for who is always the lowest.
+        """
+        return profile_score(list(self.over_lowest.values()))
+
+    @property
+    def geometric_mean(self) -> float:
+        """The geometric mean of the ratios."""
+        return geometric_mean(list(self.ratios.values()))
 
     def quantile(self, q: float) -> float:
         """Return a quantile of the ratios over the pairs; 1 is the worst."""
@@ -54,23 +74,26 @@ class Standing:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "ratios"}
+        dictionaries = ("ratios", "over_lowest")
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in dictionaries}
         ratios = [{"task": task, "initial_lr": lr, "ratio": ratio} for (task, lr), ratio in self.ratios.items()]
         return values | {
             "median": self.quantile(0.5),
             "p90": self.quantile(0.9),
             "worst": self.quantile(1.0),
+            "geometric_mean": self.geometric_mean,
+            "score": self.score,
             "ratios": ratios,
         }
 
 
-def yardsticks(groups: Sequence[Group], name: str | None) -> dict[str, float]:
-    """Return for every task the mean test loss that counts as 1.
+def yardsticks(groups: Sequence[Group], name: str | None) -> dict[str, Group]:
+    """Return for every task the row whose mean test loss counts as 1.
 
     Args:
         groups: The rows of all tasks.
-        name: The agent whose mean it is; if it has several starts, its lowest mean. None for the lowest mean of any
-            agent, which also counts where the named agent has no result. Tasks without any result are left out.
+        name: The agent that sets it; of several starts the one with its lowest mean. None for the lowest mean of any
+            agent, which also counts where the agent has no result. Tasks on which nobody has one are left out.
 
     Raises:
         UnknownNameError: There is no such agent.
@@ -78,14 +101,13 @@ def yardsticks(groups: Sequence[Group], name: str | None) -> dict[str, float]:
     agents = {group.agent for group in groups}
     if name is not None and name not in agents:
         raise UnknownNameError.of("agent of the comparison", name, agents)
-    chosen: dict[str, float] = {}
-    lowest: dict[str, float] = {}
+    chosen: dict[str, Group] = {}
+    lowest: dict[str, Group] = {}
     for group in groups:
-        loss = _loss(group)
-        if math.isfinite(loss):
-            lowest[group.task] = min(loss, lowest.get(group.task, math.inf))
-            if group.agent == name:
-                chosen[group.task] = min(loss, chosen.get(group.task, math.inf))
+        if math.isfinite(loss := _loss(group)):
+            for found in (lowest, chosen) if group.agent == name else (lowest,):
+                if group.task not in found or loss < _loss(found[group.task]):
+                    found[group.task] = group
     return lowest | chosen
 
 
@@ -101,7 +123,8 @@ def standings(groups: Sequence[Group], yardstick: str | None = None) -> list[Sta
     Raises:
         UnknownNameError: The yardstick is no agent of the comparison.
     """
-    unit = yardsticks(groups, yardstick)
+    measures = yardsticks(groups, yardstick)
+    unit = {task: _loss(group) for task, group in measures.items()}
     agents = list(dict.fromkeys(group.agent for group in groups))
     by_pair: dict[tuple[str, float], dict[str, Group]] = {}
     for task in unit:
@@ -113,6 +136,8 @@ def standings(groups: Sequence[Group], yardstick: str | None = None) -> list[Sta
         losses = [_loss(group) for group in row.values()]
         for agent, rank in zip(row, stats.rankdata(losses), strict=True):
             ranks[agent].append(float(rank))
+    lowest = {pair: min(map(_loss, row.values()), default=math.inf) for pair, row in by_pair.items()}
+    values = {id(group): group.values("test_loss") for group in groups}  # one list each, by which a yardstick is known
     found = []
     for agent in agents:
         pairs = {pair: row[agent] for pair, row in by_pair.items() if agent in row}
@@ -132,6 +157,11 @@ def standings(groups: Sequence[Group], yardstick: str | None = None) -> list[Sta
                 summarise([group.cost for group in own if group.runs]).mean,
                 sum(len(group.runs) for group in own),
                 sum(len(group.failures) for group in own),
+                ratio_interval(
+                    {task: [values[id(group)] for group in own if group.task == task] for task in unit},
+                    {task: values[id(group)] for task, group in measures.items()},
+                )[1:],
+                {pair: _ratio(_loss(group), lowest[pair]) for pair, group in pairs.items()},
             )
         )
     return sorted(found, key=lambda standing: standing.quantile(0.5))

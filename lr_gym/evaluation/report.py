@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lr_gym.evaluation.figures import FEW, draw_curves, draw_standings, draw_starts
+from lr_gym.evaluation.figures import FEW, draw_curves, draw_profiles, draw_standings, draw_starts
 from lr_gym.evaluation.groups import LEGEND, Group
 from lr_gym.evaluation.ranking import Standing
 from lr_gym.evaluation.results import Results
@@ -73,6 +73,7 @@ def write_report(out: Path, results: Results) -> None:
     note = f"Median and quartiles of {runs} runs"
     figures = {
         "standings.png": draw_standings(stand, results.yardstick or "the lowest of the task", runs),
+        "profiles.png": draw_profiles(stand),
         "starts.png": draw_starts(results.by_task),
         "schedules.png": draw_curves(results.by_task, "lrs", note),
         "losses.png": draw_curves(results.by_task, "val_losses", note),
@@ -104,8 +105,10 @@ def _sections(results: Results, stand: Sequence[Standing]) -> list[Section]:
     sections: list[Section] = [
         (
             "All tasks together",
-            f"Ratio: mean test loss over that of {unit}, for every task and initial lr. IQM: interquartile mean of the "
-            "ratios of single runs, with its 95 % bootstrap interval. Improvement: probability that a run is better "
+            f"Ratio: mean test loss over that of {unit}, for every task and initial lr. 95 %: interval of the median "
+            "that counts the runs, those of the yardstick, and the choice of the tasks. IQM: interquartile mean of the "
+            "ratios of single runs, with its 95 % bootstrap interval over runs alone. Score: share of the pairs within "
+            "a factor tau of the lowest loss, mean over tau from 1 to 4. Improvement: probability that a run is better "
             f"than one of {results.reference}.",
             standing_lines(stand),
         )
@@ -154,6 +157,7 @@ pre { padding: 0.7rem; overflow-x: auto } summary { cursor: pointer; font-weight
 
 _CAPTIONS = {
     "standings.png": "How the agents stand over all tasks and initial learning rates",
+    "profiles.png": "On which share of tasks and starts each agent is within a factor of the lowest test loss",
     "starts.png": "Mean test loss by agent and initial learning rate",
     "schedules.png": "Learning rates: median and quartiles",
     "losses.png": "Validation losses: median and quartiles",
@@ -177,6 +181,7 @@ def _page(preface: str, about: Mapping[str, Any], sections: Sequence[Section], p
     parts = [
         section(*first),
         picture("standings.png"),
+        picture("profiles.png"),
         picture("starts.png"),
         *(section(*part) for part in others),
         picture("schedules.png"),

@@ -30,7 +30,7 @@ _COLUMNS = (
 )
 #: Columns that are left out at a terminal, which has no room for them: always, or if every cell holds this.
 _DULL = {"diverged": {""}, "failed": {""}, "cost": {"1.00"}} | dict.fromkeys(
-    ("p (paired)", "at the last weights", "IQM", "improvement", "runs")
+    ("p (paired)", "at the last weights", "95 %", "IQM", "score", "improvement", "runs")
 )
 
 
@@ -134,14 +134,19 @@ def detail_lines(groups: Sequence[Group]) -> Lines:
 
 def standing_lines(standings: Sequence[Standing]) -> Lines:
     """Return how agents stand over all tasks and initial lrs, the lowest median, tail and rank in bold."""
-    head = ("agent", "median", "90th percentile", "worst", "IQM", "mean rank", "improvement", "cost", "runs", "failed")
-    numbers = [[s.quantile(0.5), s.quantile(0.9), s.quantile(1.0), s.iqm[0], s.rank] for s in standings]
+    head = ("agent", "median", "95 %", "geometric mean", "90th percentile", "worst", "IQM", "mean rank", "score")
+    numbers = [
+        [s.quantile(0.5), s.geometric_mean, s.quantile(0.9), s.quantile(1.0), s.iqm[0], s.rank, -s.score]
+        for s in standings
+    ]
     best = [min(column) for column in zip(*numbers, strict=True)]
-    lines: Lines = [head]
+    lines: Lines = [(*head, "improvement", "cost", "runs", "failed")]
     for standing, row in zip(standings, numbers, strict=True):
-        texts = [f"{number:.3f}" for number in row[:4]] + [f"{row[4]:.1f}"]
-        texts[3] += f" [{standing.iqm[1]:.3f}, {standing.iqm[2]:.3f}]"
+        texts = [f"{number:.3f}" for number in row[:5]] + [f"{row[5]:.1f}", f"{-row[6]:.2f}"]
+        texts[4] += f" [{standing.iqm[1]:.3f}, {standing.iqm[2]:.3f}]"
         bold = [f"**{t}**" if number == lowest else t for t, number, lowest in zip(texts, row, best, strict=True)]
+        low, high = standing.interval
+        bold.insert(1, f"{low:.3f}, {high:.3f}")
         improvement = "" if standing.improvement is None else f"{standing.improvement:.0%}"
         counts = (str(standing.runs), str(standing.failed or ""))
         lines.append((standing.agent, *bold, improvement, f"{standing.cost:.2f}", *counts))

@@ -13,7 +13,7 @@ import tiny
 from matplotlib.colors import to_hex
 from rows import by_task, group
 
-from lr_gym.evaluation.figures import FEW, draw_curves, draw_standings, draw_starts
+from lr_gym.evaluation.figures import FEW, draw_curves, draw_profiles, draw_standings, draw_starts
 from lr_gym.evaluation.groups import Group
 from lr_gym.evaluation.ranking import Standing, standings
 
@@ -264,3 +264,31 @@ def test_standings_where_nobody_has_a_result() -> None:
     figure = draw_standings([none], "the best", 2)
     assert dots(panels(figure)[0]) == [[10.0]]
     render(figure)
+
+
+# -- profiles ----------------------------------------------------------------------------------------------------------
+
+
+def test_profiles_rise_at_the_ratios() -> None:
+    """Within no factor where it has no result, or was not run."""
+    rows = [group("good", [1.0]), group("good", [4.0], initial_lr=0.1), group("bad", [8.0]), group("other", [2.0])]
+    rows.append(group("bad", [2.0], initial_lr=0.1))
+    figure = draw_profiles(standings(rows))
+    render(figure)
+    (axes,) = panels(figure)
+    curves = {line.get_label(): np.array(line.get_xydata()) for line in axes.get_lines()}
+    assert set(curves) == {"good (0.83)", "bad (0.50)", "other (0.33)"}
+
+    def share(label: str, tau: float) -> float:
+        return float(curves[label][curves[label][:, 0] <= tau, 1][-1])
+
+    assert [share("good (0.83)", tau) for tau in (1, 1.9, 2.1, 4)] == [0.5, 0.5, 1, 1]
+    assert [share("bad (0.50)", tau) for tau in (1, 4)] == [0.5, 0.5]
+    assert [share("other (0.33)", tau) for tau in (1, 1.9, 2.1, 4)] == [0, 0, 0.5, 0.5]
+    assert legend(axes) == list(curves)
+
+
+def test_profiles_where_nobody_has_a_result() -> None:
+    figure = draw_profiles(standings([group("a", [], failed=1)]))
+    render(figure)
+    assert texts(panels(figure)[0].get_legend().get_texts()) == ["a (0.00)"]

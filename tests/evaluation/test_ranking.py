@@ -52,6 +52,10 @@ def ratios(found: dict[str, Standing]) -> dict[str, dict[tuple[str, float], floa
     return {agent: standing.ratios for agent, standing in found.items()}
 
 
+def units_of(groups: list[Group], name: str | None) -> dict[str, float]:
+    return {task: found.summary("test_loss").mean for task, found in yardsticks(groups, name).items()}
+
+
 # -- by hand -----------------------------------------------------------------------------------------------------------
 
 
@@ -59,9 +63,9 @@ def test_a_yardstick_is_the_lowest_finite_mean_of_its_starts(rows: list[Group]) 
     """One of a's has none."""
     expected = {None: (1.0, 10.0), "a": (2.0, 10.0), "b": (1.0, 20.0), "own": (2.0, 40.0)}
     for name, units in expected.items():
-        assert yardsticks(rows, name) == yardsticks(rows[::-1], name) == dict(zip(("one", "two"), units, strict=True))
+        assert units_of(rows, name) == units_of(rows[::-1], name) == dict(zip(("one", "two"), units, strict=True))
     rows = [group("a", [math.nan, 1.0]), group("a", [INF], initial_lr=0.1), group("a", [3.0], initial_lr=1e-3)]
-    assert yardsticks(rows, "a") == {"toy": 3.0}
+    assert units_of(rows, "a") == {"toy": 3.0}
 
 
 @pytest.mark.parametrize("function", [yardsticks, standings])
@@ -156,6 +160,21 @@ def test_one_agent_with_a_start_of_its_own() -> None:
     assert math.isnan(lr)  # there is no start of the comparison
 
 
+def test_profiles_and_intervals_by_hand(rows: list[Group]) -> None:
+    """The lowest of the pairs are 1, 2, 10 and 30."""
+    found = by_agent(rows, "a")
+    assert list(found["b"].over_lowest.values()) == [1, 4, 2, 1]
+    assert found["b"].score == pytest.approx((1 + 0 + 2 / 3 + 1) / 4)
+    assert found["a"].score == pytest.approx((2 / 3 + 2 / 3 + 1 + 0) / 4)
+    assert found["b"].geometric_mean == pytest.approx(12**0.25)
+    # b's runs do not vary; the yardstick's on the first task are 1 and 3, with means m of 1, 2 or 3. Both slots that
+    # task: medians of 1/m, 8/m, 1/m', 8/m'; 4.5 and 1.5 have 1.6 % each, the next is (1/2 + 8/3) / 2. Every other
+    # draw has 2.5 or less.
+    assert found["b"].interval == pytest.approx(((1 / 2 + 8 / 3) / 2, 2.5))
+    one = by_agent([group("a", [2.0, 4.0]), group("a", [3.0, 9.0], initial_lr=0.1)], "a")["a"]
+    assert one.interval[0] < 1.5 == one.quantile(0.5) < one.interval[1]  # the first pair is the yardstick: always 1
+
+
 def test_a_standing_in_json(rows: list[Group]) -> None:
     found = by_agent(rows, "a")
     values = json.loads(json.dumps(finite(found["a"].to_dict()), allow_nan=False))
@@ -163,7 +182,8 @@ def test_a_standing_in_json(rows: list[Group]) -> None:
     assert listed[0] == {"task": "one", "initial_lr": 0.1, "ratio": 1.0}
     assert [entry["ratio"] for entry in listed] == [1.0, 2.0, 1.0, None]
     expected = {"agent": "a", "rank": 2.125, "improvement": None, "cost": 1.0, "runs": 6, "failed": 2}
-    assert values == expected | {"median": 1.0, "p90": None, "worst": None, "iqm": list(found["a"].iqm)}
+    expected |= {"median": 1.0, "p90": None, "worst": None, "geometric_mean": None, "iqm": list(found["a"].iqm)}
+    assert values == expected | {"interval": finite(list(found["a"].interval)), "score": found["a"].score}
     assert found["b"].to_dict()["p90"] == pytest.approx(3.7, rel=1e-12)
 
 

@@ -25,7 +25,7 @@ from lr_gym.evaluation.tables import Lines, detail_lines, markdown, overview_lin
 from lr_gym.evaluation.tuning import Candidate, Tuned
 from lr_gym.files import finite
 
-FIGURES = ("standings.png", "starts.png", "schedules.png", "losses.png")
+FIGURES = ("standings.png", "profiles.png", "starts.png", "schedules.png", "losses.png")
 FILES = {"results.json", "table.md", "report.html", *FIGURES}
 ABOUT = {"command": "by hand --out 'a & b'", "commit": "abc <dirty>", "packages": {"torch": "2"}, "settings": [1]}
 
@@ -246,7 +246,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 def test_stars_in_names_do_not_break_the_page(tmp_path: Path, text: str) -> None:
     """What Markdown would set in bold does not have to look well."""
     page = written(tmp_path, [group(text, LOW)])
-    assert [len(row) for row in page.tables[0]] == [10, 10]
+    assert [len(row) for row in page.tables[0]] == [13, 13]
     assert "i" not in page.texts
 
 

@@ -147,16 +147,18 @@ def standing(agent: str, losses: list[float], **changes: object) -> Standing:
 
 
 def test_standings() -> None:
-    first = standing("a", [1.0, 1.5, 3.0], rank=1.24, improvement=None)
-    second = standing("b", [2.0, 1.0, math.inf], iqm=(1.125, 0.9, math.inf), failed=2, cost=2.345)
-    head = "agent | median | 90th percentile | worst | IQM | mean rank | improvement | cost | runs | failed"
-    assert standing_lines([first, second]) == table(
-        f"""
-        {head}
-        a | **1.500** | **2.700** | **3.000** | 1.250 [1.000, 1.500]     | **1.2** |     | 1.00 | 6 |
-        b | 2.000     | inf       | inf       | **1.125 [0.900, inf]**   | 1.5     | 62% | 2.35 | 6 | 2
-        """
-    )
+    lowest = {("toy", 0.0): 2.5}
+    first = standing("a", [1.0, 1.5, 3.0], rank=1.24, improvement=None, interval=(0.5, math.inf), over_lowest=lowest)
+    lowest = {("toy", 0.0): 2.5, ("toy", 1.0): 5.0}
+    second = standing("b", [2.0, 1.0, math.inf], over_lowest=lowest, iqm=(1.125, 0.9, math.inf), failed=2, cost=2.345)
+    head = "agent | median | 95 % | geometric mean | 90th percentile | worst | IQM | mean rank | score | improvement"
+    head += " | cost | runs | failed"
+    rows = [
+        "a | **1.500** | 0.500, inf | **1.651** | **2.700** | **3.000** | 1.250 [1.000, 1.500] | **1.2** | **0.50**",
+        "b | 2.000 | nan, nan | inf | inf | inf | **1.125 [0.900, inf]** | 1.5 | 0.25",
+    ]
+    ends = [" |     | 1.00 | 6 |", " | 62% | 2.35 | 6 | 2"]
+    assert standing_lines([first, second]) == table("\n".join([head, *map(str.__add__, rows, ends)]))
     assert standing_lines([]) == table(head)
 
 
@@ -170,8 +172,8 @@ def test_the_brief_leaves_out_what_says_nothing(groups: list[Group]) -> None:
         brief(standing_lines([standing("a", [1.0]), standing("b", [2.0], **changes)]))
         for changes in ({}, {"cost": 1.5, "failed": 3})
     )
-    assert plain[0] == ("agent", "median", "90th percentile", "worst", "mean rank")
-    assert [line[5:] for line in (costly[0], costly[2])] == [("cost", "failed"), ("1.50", "3")]
+    assert plain[0] == ("agent", "median", "geometric mean", "90th percentile", "worst", "mean rank")
+    assert [line[6:] for line in (costly[0], costly[2])] == [("cost", "failed"), ("1.50", "3")]
 
 
 # -- the terminal and Markdown -----------------------------------------------------------------------------------------
