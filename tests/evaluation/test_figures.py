@@ -289,6 +289,7 @@ def test_profiles_rise_at_the_ratios() -> None:
 
 
 def test_profiles_where_nobody_has_a_result() -> None:
-    figure = draw_profiles(standings([group("a", [], failed=1)]))
+    none = Standing("a", {("toy", 0.1): math.inf}, (math.nan,) * 3, 1.0, None, math.nan, 0, 2)
+    figure = draw_profiles([none])
     render(figure)
     assert texts(panels(figure)[0].get_legend().get_texts()) == ["a (0.00)"]
