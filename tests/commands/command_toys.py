@@ -26,7 +26,7 @@ ARGUMENTS = (
 #: One task, small; with the width for `mlp` alone.
 MLP = ("--task", "fashion-mnist-mini/mlp", "--runs", "2", "--workers", "1", *OVERRIDE)
 TWO_TASKS = ("--task", "fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5", "--runs", "2", *OVERRIDE[:-1])
-FIGURES = {"standings.png", "starts.png", "schedules.png", "losses.png"}
+FIGURES = {"standings.png", "profiles.png", "starts.png", "schedules.png", "losses.png"}
 FILES = {"results.json", "table.md", "report.html", "episodes", *FIGURES}
 #: An agent with an option.
 AGENT_PLUGIN = """
