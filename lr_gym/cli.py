@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import errno
 import importlib
 import json
 import math
@@ -15,12 +16,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from lr_gym import stopping
 from lr_gym.errors import InvalidArgumentError, LRGymError, Notice, reason
 
 T = TypeVar("T")
 
 #: Exit statuses: done; failed; arguments that make no sense; stopped with Ctrl-C.
 OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+#: Seconds that an episode may take, by default: a day. Some take hours; none should be waited for without end.
+TIMEOUT = 86_400.0
+#: Errors of the system about files that cannot be read or written: no fault of the program's.
+_OF_FILES = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EMFILE, errno.ENAMETOOLONG),
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -148,6 +157,17 @@ def whole_number(smallest: int) -> Callable[[str], int]:
     return convert
 
 
+def seconds(text: str) -> float:
+    """Convert to a positive number of seconds, at most a year."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 31_536_000:
+        raise InvalidArgumentError(f"must be a number of seconds above 0 and at most 31536000 (a year), got {text!r}")
+    return value
+
+
 def learning_rate(text: str) -> float:
     """Convert to a positive finite number."""
     try:
@@ -240,10 +260,19 @@ def again(parser: Parser) -> str:
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a command and exit. Errors that users can correct are one line, not a traceback."""
+    """Run a command and exit. Errors that users can correct are one line, not a traceback.
+
+    The process ends when it is told to (`lr_gym.stopping`).
+    """
+    stopping.listen()
     try:
         main()
+        sys.exit(OK)
     except LRGymError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(FAILED)
-    sys.exit(OK)
+        words = str(error)
+    except OSError as error:
+        if error.errno not in _OF_FILES:
+            raise
+        words = f"{error.filename or 'a file'} cannot be read or written: {error.strerror}"
+    print(f"error: {' '.join(words.split())}", file=sys.stderr)
+    sys.exit(FAILED)

@@ -20,6 +20,16 @@ def reason(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def described(error: BaseException) -> str:
+    """Return the type and the first line of an error of somebody else's code, whatever that does when it is asked."""
+    try:
+        words = reason(error)
+    except Exception:
+        words = "it cannot say what it is"
+    name = type(error).__name__
+    return name if words == name else f"{name}: {words}"
+
+
 class InvalidArgumentError(LRGymError, ValueError):
     """An argument has a value that makes no sense."""
 

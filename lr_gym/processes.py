@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import multiprocessing.resource_tracker
 import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-import torch
-from pebble import ProcessExpired, ProcessPool
+from pebble import CONSTS, ProcessExpired, ProcessPool
 
 from lr_gym.errors import LRGymError
 from lr_gym.registry import register_from
 
 T = TypeVar("T")
+
+#: Signals that a terminal sends to all processes of a program, and that are for its first one.
+_PARENTS = {getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)}
+#: A worker writes whole files or none: it need not be asked for long.
+CONSTS.term_timeout = 0.5
+#: Seconds beyond a call's time limit after which a pool in which nothing moves is given up.
+_STUCK_AFTER = 120.0
 
 #: Seconds between two looks at whether a pool that answers nothing still lives.
 _LOOK_EVERY = 1.0
@@ -45,18 +54,55 @@ def available_cores() -> int:
     return int(cpu_count())
 
 
+@contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Let threads and processes that a block starts be deaf to Ctrl-C from their birth: their parent decides.
+
+    Else a process that is still importing would answer with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS)
+    try:
+        # This starts one more process, once, and lets its caller hear Ctrl-C again.
+        multiprocessing.resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def prepare_worker() -> None:
-    """Make this process a worker: one torch thread, Ctrl-C left to its parent, and an end when the parent ends."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Make this process a worker: gone with its parent, deaf to Ctrl-C (its parent decides), one torch thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
 
         def follow() -> None:
             parent.join()
-            os._exit(1)  # a killed parent cannot end its workers, which would wait for work for ever
+            os._exit(1)  # a killed parent cannot ask; waiting for work that never comes would last for ever
 
         threading.Thread(target=follow, daemon=True).start()
+    for number in _PARENTS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARENTS)
+    import torch  # here: it takes seconds, in which the parent may be killed
+
+    torch.set_num_threads(1)
+
+
+def begin(pickled: bytes, *arguments: Any) -> None:
+    """Make this process a worker and call a pickled function.
+
+    What unpickling it imports may take seconds: it happens when the worker is prepared.
+
+    Args:
+        pickled: The function.
+        arguments: What it is called with.
+    """
+    prepare_worker()
+    pickle.loads(pickled)(*arguments)
 
 
 def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPool:
@@ -66,9 +112,16 @@ def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPool:
         count: How many.
         modules: Modules and files that register what the work needs (`lr_gym.registry.register_from`).
     """
-    return ProcessPool(
+    return _WorkerPool(
         count, initializer=_prepare, initargs=(tuple(modules),), context=multiprocessing.get_context("spawn")
     )
+
+
+class _WorkerPool(ProcessPool):
+    """A pool that does not wait for its work when it is left."""
+
+    def __exit__(self, *exception: object) -> None:
+        end_pool(self)
 
 
 def _prepare(modules: Sequence[str]) -> None:
@@ -80,6 +133,10 @@ def _prepare(modules: Sequence[str]) -> None:
 def end_pool(pool: ProcessPool) -> None:
     """End the processes of a pool at once, whatever they are doing. Harmless when called again."""
     pool.stop()
+    # Before the pool takes away what a process that is starting looks for: it would answer with a traceback.
+    with contextlib.suppress(AttributeError):  # a part of Pebble's that may change its name: it ends them too, later
+        for process in list(pool._pool_manager.worker_manager.workers.values()):
+            process.kill()
     pool.join()
 
 
@@ -105,11 +162,16 @@ def finished(
     """
     pending: dict[Future[T], int] = {}
     try:
-        for place, call in enumerate(calls):
-            pending[_scheduled(pool, call, timeout)] = place
+        with deaf():  # the first call starts the pool's threads and processes
+            for place, call in enumerate(calls):
+                pending[_scheduled(pool, call, timeout)] = place
+        moved = time.monotonic()
         while pending:
             done, _ = wait(pending, timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED)
-            if not (done or pool.active):
+            moved = time.monotonic() if done else moved
+            # A process that was stopped may keep the others from taking work: no call begins, and no limit ends one.
+            stuck = timeout is not None and time.monotonic() - moved > timeout + _STUCK_AFTER
+            if stuck or not (done or pool.active):
                 raise BrokenProcessPool
             for future in done:
                 if isinstance(error := future.exception(), BrokenProcessPool):

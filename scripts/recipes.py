@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import pkgutil
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -102,9 +104,13 @@ class Command:
             try:
                 printed, _ = process.communicate()
             except KeyboardInterrupt:
-                process.wait()  # the command got the same Ctrl-C and saves its work before it ends
+                # Ctrl-C goes to the command too, which saves its work; what ends this process alone does not.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
+                process.terminate()
+                process.wait()
                 raise
-        if process.returncode == cli.INTERRUPTED:
+        if process.returncode in (cli.INTERRUPTED, 128 + signal.SIGTERM):
             raise KeyboardInterrupt
         if process.returncode:
             raise LRGymError(f"the command ended with status {process.returncode}: {self}")

@@ -22,7 +22,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-from lr_gym import cli, tasks
+from lr_gym import cli, stopping, tasks
 from lr_gym.agents.arc.network import MULTIPLIERS
 from lr_gym.agents.arc.points import Point, survivors, write_points
 from lr_gym.agents.arc.problems import OPTIMIZERS, PROBLEMS, Problem
@@ -206,22 +205,19 @@ def main() -> None:
     columns = ("trainings", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     missing = [training for training in trainings if training.key not in done]
     modules = [Path(file).stem for file in arguments.plugins]
-    try:
-        with (
-            worker_pool(arguments.workers or available_cores(), modules) as pool,
-            Progress(*columns, console=console) as progress,
-        ):
-            bar = progress.add_task("trainings", total=len(trainings), completed=len(done))
-            for place, points in as_they_come(pool, [training.run for training in missing]):
-                training = missing[place]
-                record: dict[str, Any] = dataclasses.asdict(training) | {"task": training.task.to_dict()}
-                record |= {"provenance": about, "points": [point.to_dict() for point in points]}
-                write_json(folder / f"{training.key}.json", record, indent=None)
-                done[training.key] = points
-                progress.advance(bar)
-    except KeyboardInterrupt:
-        console.print(f"\nStopped. The same command with --out {out} continues.")
-        sys.exit(cli.INTERRUPTED)
+    with (
+        stopping.work(f"The same command with --out {out} continues."),
+        worker_pool(arguments.workers or available_cores(), modules) as pool,
+        Progress(*columns, console=console) as progress,
+    ):
+        bar = progress.add_task("trainings", total=len(trainings), completed=len(done))
+        for place, points in as_they_come(pool, [training.run for training in missing]):
+            training = missing[place]
+            record: dict[str, Any] = dataclasses.asdict(training) | {"task": training.task.to_dict()}
+            record |= {"provenance": about, "points": [point.to_dict() for point in points]}
+            write_json(folder / f"{training.key}.json", record, indent=None)
+            done[training.key] = points
+            progress.advance(bar)
     points = [point for training in trainings for point in done[training.key]]
     file = out / "points.jsonl.xz"
     used = {training.problem: PROBLEMS[training.problem].task.to_dict() for training in trainings}

@@ -16,7 +16,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.nn import functional
 
-from lr_gym import cli
+from lr_gym import cli, stopping
 from lr_gym.agents.arc.network import KEEP, RAISE, ARCNetwork, load_weights, save_weights
 from lr_gym.agents.arc.points import dataset, read_points
 from lr_gym.agents.arc.preprocessing import VARIANTS
@@ -268,21 +267,20 @@ def main() -> None:
     text = TextColumn("{task.description}")
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     files = [folder / f"{candidate.key}.safetensors" for candidate in candidates]
-    try:
-        with Progress(*columns, console=console) as progress:
-            trained = progress.add_task("candidates trained", total=len(candidates), completed=len(records))
-            tried = progress.add_task("episodes of the proxy task", total=None)
-            with worker_pool(workers) as pool:
-                for place, record in as_they_come(pool, [functools.partial(c.train, folder) for c in missing]):
-                    records[missing[place].key] = record
-                    progress.advance(trained)
-            episodes = cells(files, arguments.runs, arguments.seed, arguments.preprocessing)
-            progress.update(tried, total=len(episodes))
-            with Workers(workers) as runners:
-                outcomes = runners.run(episodes, out / "episodes", lambda *_: progress.advance(tried))
-    except KeyboardInterrupt:
-        console.print(f"\nStopped. The same command with --out {out} continues.")
-        sys.exit(cli.INTERRUPTED)
+    with (
+        stopping.work(f"The same command with --out {out} continues."),
+        Progress(*columns, console=console) as progress,
+    ):
+        trained = progress.add_task("candidates trained", total=len(candidates), completed=len(records))
+        tried = progress.add_task("episodes of the proxy task", total=None)
+        with worker_pool(workers) as pool:
+            for place, record in as_they_come(pool, [functools.partial(c.train, folder) for c in missing]):
+                records[missing[place].key] = record
+                progress.advance(trained)
+        episodes = cells(files, arguments.runs, arguments.seed, arguments.preprocessing)
+        progress.update(tried, total=len(episodes))
+        with Workers(workers) as runners:
+            outcomes = runners.run(episodes, out / "episodes", lambda *_: progress.advance(tried))
     results = scores(files, outcomes)
     chosen = int(np.argmax([result.mean for result in results]))
     in_order = [records[candidate.key] for candidate in candidates]

@@ -27,7 +27,7 @@ from lr_gym.agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinsta
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.control.controller import Controller, Description
 from lr_gym.control.features import LOSS_FLOOR
-from lr_gym.envs.workers import WorkerVecEnv
+from lr_gym.envs.workers import ANSWER_LIMIT, WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Cell, Contestant, Workers
 from lr_gym.tasks import Task
@@ -66,9 +66,11 @@ def _annealed(lr: float, final_factor: float, remaining: float) -> float:
 
 
 @contextlib.contextmanager
-def training_envs(config: TrainConfig, workers: int, modules: Sequence[str] = ()) -> Iterator[VecNormalize]:
+def training_envs(
+    config: TrainConfig, workers: int, modules: Sequence[str] = (), timeout: float = ANSWER_LIMIT
+) -> Iterator[VecNormalize]:
     """Start the worker processes with the run's environments, normalised, and end them afterwards."""
-    envs = WorkerVecEnv(env_makers(config, modules), workers)
+    envs = WorkerVecEnv(env_makers(config, modules), workers, timeout)
     venv = VecNormalize(envs, gamma=config.gamma, clip_obs=config.CLIP, clip_reward=config.CLIP, epsilon=config.EPSILON)
     try:
         yield venv
@@ -297,6 +299,7 @@ def train(
     console: Console,
     checkpoint: Checkpoint | None = None,
     modules: Sequence[str] = (),
+    timeout: float = ANSWER_LIMIT,
     on_start: Callable[[Algorithm], None] | None = None,
 ) -> Progression:
     """Train a controller, from the start or from a checkpoint.
@@ -311,6 +314,7 @@ def train(
         checkpoint: Where to continue.
         modules: Modules and files that register what the task needs; the workers load them
             (`lr_gym.registry.register_from`).
+        timeout: Seconds that a process may take for an answer (`WorkerVecEnv`).
         on_start: Called with the algorithm before it learns.
 
     Returns:
@@ -320,7 +324,7 @@ def train(
     if progression.iteration >= config.iterations:
         return progression
     torch.set_num_threads(1)  # the controller is small, and the workers have the cores
-    with training_envs(config, workers, modules) as venv:
+    with training_envs(config, workers, modules, timeout) as venv:
         model = make_algorithm(config, venv)
         if checkpoint is None:
             seed = config.seeds("training", 1)[0]

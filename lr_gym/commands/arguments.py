@@ -23,6 +23,16 @@ def _data() -> Any:
     return cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
 
 
+def _timeout(default: float | None) -> Any:
+    return cli.option(
+        "time limit: an episode of a comparison that takes longer has failed, and a process that trains is started "
+        "again if it takes longer for an answer" + f" (default: {cli.TIMEOUT:g}, a day)" * (default is None),
+        default,
+        type=cli.seconds,
+        metavar="SECONDS",
+    )
+
+
 def _workers() -> Any:
     return cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
 
@@ -93,6 +103,7 @@ class Train:
         choices=BACKENDS,
     )
     workers: int | None = _workers()
+    timeout: float | None = _timeout(None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +161,7 @@ class Evaluate:
     data: str | None = _data()
     device: str = cli.option("where trainees live: cpu, cuda, ...", "cpu", metavar="NAME")
     workers: int | None = _workers()
+    timeout: float = _timeout(cli.TIMEOUT)
 
 
 def _one_of_the_lists(text: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from lr_gym import cli
+from lr_gym import cli, stopping
 from lr_gym.commands.arguments import Evaluate
 from lr_gym.commands.plan import Plan, prepare
 from lr_gym.commands.screen import print_results
@@ -40,12 +40,12 @@ def run(arguments: Evaluate, parser: cli.Parser) -> None:
     except LRGymError as error:
         parser.error(str(error))
     console = Console()
-    try:
-        with Workers(arguments.workers or available_cores(), modules=plan.plugins.modules) as pool:
-            tuned, matrix, groups = _work(plan, pool, out / RECORDS, console)
-    except KeyboardInterrupt:
-        console.print(f"\nStopped. The same command with --out {out} continues.", markup=False)
-        sys.exit(cli.INTERRUPTED)
+    workers, modules = arguments.workers or available_cores(), plan.plugins.modules
+    with (
+        stopping.work(f"The same command with --out {out} continues."),
+        Workers(workers, modules=modules, timeout=arguments.timeout) as pool,
+    ):
+        tuned, matrix, groups = _work(plan, pool, out / RECORDS, console)
     if not any(group.runs for group in groups):
         raise LRGymError(f"every episode failed; the first with {groups[0].failures[0]}")
     settings = dataclasses.asdict(arguments) | {"seeds": plan.seeds}

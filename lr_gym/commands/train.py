@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from lr_gym import cli
+from lr_gym import cli, stopping
 from lr_gym.agents.ppo import checkpoint as checkpoints
 from lr_gym.agents.ppo.backend import env_makers
 from lr_gym.agents.ppo.comparison import Comparison, compare, count_cells
@@ -42,6 +41,7 @@ class Job:
         checkpoint: Where to continue; None for a new run.
         workers: Worker processes.
         plugins: Code that registers what the task needs.
+        timeout: Seconds for an episode of an evaluation, and for an answer of a process that trains.
     """
 
     config: TrainConfig
@@ -49,6 +49,7 @@ class Job:
     checkpoint: checkpoints.Checkpoint | None
     workers: int
     plugins: plugins.Plugins
+    timeout: float
 
     @property
     def of_family(self) -> bool:
@@ -73,12 +74,12 @@ def prepare(arguments: Train) -> Job:
         trust(module)
     config, out, checkpoint = _continued(arguments) if arguments.resume is not None else _new(arguments)
     workers = min(arguments.workers or available_cores(), len(env_makers(config)))
-    return Job(config, out, checkpoint, workers, loaded)
+    return Job(config, out, checkpoint, workers, loaded, arguments.timeout or cli.TIMEOUT)
 
 
 def _continued(arguments: Train) -> tuple[TrainConfig, Path, checkpoints.Checkpoint]:
     """Return settings, folder and state of a run that has begun."""
-    free = ("resume", "data", "workers", "plugins", "trust")
+    free = ("resume", "data", "workers", "plugins", "trust", "timeout")
     fixed = [f.name for f in dataclasses.fields(arguments) if f.name not in free]
     given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(arguments, name) is not None]
     if given:
@@ -118,11 +119,8 @@ def run(arguments: Train, parser: cli.Parser) -> None:
         f"decisions, {job.workers} workers{' with populations' * (config.backend == 'population')}. Results go to "
         f"{job.out}"
     )
-    try:
+    with stopping.work(f"Continue with: {cli.again(parser)} --resume {job.out}"):
         _work(job, console)
-    except KeyboardInterrupt:
-        console.print(f"\nStopped. Continue with: {cli.again(parser)} --resume {job.out}")
-        sys.exit(cli.INTERRUPTED)
 
 
 def _work(job: Job, console: Console) -> None:
@@ -133,7 +131,7 @@ def _work(job: Job, console: Console) -> None:
         if checkpoint is None
         else checkpoint.value("provenance")
     )
-    with Workers(job.workers, modules=job.plugins.modules) as pool:
+    with Workers(job.workers, modules=job.plugins.modules, timeout=job.timeout) as pool:
         progression = train(
             config,
             out,
@@ -143,6 +141,7 @@ def _work(job: Job, console: Console) -> None:
             console=console,
             checkpoint=checkpoint,
             modules=job.plugins.modules,
+            timeout=job.timeout,
         )
         if progression.best is None:
             raise LRGymError("no evaluation gave a finite validation loss; lower the initial learning rates")

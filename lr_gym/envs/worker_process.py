@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterable, Sequence
@@ -11,8 +13,8 @@ import gymnasium
 from stable_baselines3.common.env_util import is_wrapped
 
 from lr_gym.envs.blocks import Block, EnvBlock
-from lr_gym.errors import LRGymError
-from lr_gym.processes import prepare_worker
+from lr_gym.errors import LRGymError, described
+from lr_gym.processes import begin, deaf
 
 MakeEnv = Callable[[], "gymnasium.Env[Any, Any] | Block"]
 
@@ -28,8 +30,8 @@ class Here:
         """Keep a question."""
         self._question = question
 
-    def receive(self) -> tuple[str, Any]:
-        """Answer it."""
+    def receive(self, seconds: float = math.inf) -> tuple[str, Any]:
+        """Answer it, however long it takes."""
         return self._envs.answer(*self._question)
 
     def exit_code(self) -> int | None:
@@ -39,7 +41,7 @@ class Here:
     def hang_up(self) -> None:
         """Do nothing."""
 
-    def end(self) -> None:
+    def end(self, seconds: float = math.inf) -> None:
         """Close the environments."""
         self._envs.close()
 
@@ -50,16 +52,24 @@ class Process:
     def __init__(self, makers: Sequence[MakeEnv]) -> None:
         context = multiprocessing.get_context("spawn")  # forking a process with torch threads is not safe
         self._pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, makers), daemon=True)
-        self.process.start()
+        serve = pickle.dumps(functools.partial(_serve, makers))
+        self.process = context.Process(target=begin, args=(serve, theirs), daemon=True)
+        with deaf():
+            self.process.start()
         theirs.close()
 
     def send(self, question: tuple[str, Any]) -> None:
         """Ask: a command and its payload."""
         self._pipe.send(question)
 
-    def receive(self) -> tuple[str, Any]:
-        """Wait for the answer: ("ok", what was asked for) or ("error", an exception)."""
+    def receive(self, seconds: float) -> tuple[str, Any]:
+        """Wait for the answer: ("ok", what was asked for) or ("error", an exception).
+
+        Raises:
+            TimeoutError: It does not come in time.
+        """
+        if not self._pipe.poll(seconds):
+            raise TimeoutError
         answer: tuple[str, Any] = self._pipe.recv()
         return answer
 
@@ -72,11 +82,11 @@ class Process:
         """Tell the process that it is not needed any more."""
         self._pipe.close()  # a worker that finds its pipe closed returns
 
-    def end(self) -> None:
-        """Wait a short time until it has ended."""
-        self.process.join(5)
+    def end(self, seconds: float) -> None:
+        """Wait until it has ended; after so many seconds end it."""
+        self.process.join(seconds)
         if self.process.is_alive():
-            self.process.terminate()
+            self.process.kill()  # also one that was stopped
             self.process.join()
 
 
@@ -133,19 +143,37 @@ def _answer_of(block: Block, command: str, payload: Any) -> Iterable[Any]:
     return block.get_states() if command == "get_states" else block.set_states(payload)
 
 
-def _serve(pipe: Any, makers: Sequence[MakeEnv]) -> None:
+def _serve(makers: Sequence[MakeEnv], pipe: Any) -> None:
     """Answer questions until the pipe closes."""
-    prepare_worker()
     envs = _Envs(makers)
     try:
         while True:
-            try:
-                answer = envs.answer(*pipe.recv())
-            except (AttributeError, ImportError, pickle.UnpicklingError) as error:
-                answer = "error", LRGymError(f"a worker cannot read what it was sent: {error}")
-            try:
-                pipe.send(answer)
-            except (pickle.PicklingError, TypeError, AttributeError) as error:
-                pipe.send(("error", LRGymError(f"a worker's answer cannot be sent to this process: {error}")))
+            pipe.send_bytes(_pickled(_answered(envs, pipe)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         envs.close()
+
+
+def _answered(envs: _Envs, pipe: Any) -> tuple[str, Any]:
+    """Read a question and return the answer."""
+    raw = pipe.recv_bytes()
+    try:
+        question = pickle.loads(raw)
+    except Exception as error:  # whatever a class of the user's raises
+        return "error", LRGymError(f"a worker cannot read what it was sent: {described(error)}")
+    try:
+        return envs.answer(*question)
+    except BaseException as error:  # of the user's code: nobody else interrupts or ends a worker so
+        return "error", LRGymError(described(error))
+
+
+def _pickled(answer: tuple[str, Any]) -> bytes:
+    """Return an answer as bytes; one that cannot be sent, or not be read there, becomes an error that says so."""
+    kind, value = answer
+    try:
+        raw = pickle.dumps(answer)
+        if kind == "error":
+            pickle.loads(raw)
+        return raw
+    except Exception as error:  # whatever a class of the user's raises
+        words = described(value) if kind == "error" else f"a worker's answer cannot be sent: {described(error)}"
+        return pickle.dumps(("error", LRGymError(words)))

@@ -7,6 +7,7 @@ hold environments that are computed at once (`LRTrainingVectorEnv`), or step the
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,12 +16,18 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
+from lr_gym.checks import check_number
 from lr_gym.envs.blocks import Outcome
 from lr_gym.envs.worker_process import Here, MakeEnv, Process
 from lr_gym.errors import InvalidArgumentError, LRGymError, Notice
 
-#: A run is given up after this many deaths of one worker without a step in between.
-MOST_DEATHS = 3
+#: A run is given up after this many deaths of one worker: without a step in between; since one of its episodes came to
+#: its own end; and ever.
+MOST_DEATHS, MOST_WITHOUT_EPISODE, MOST_EVER = 3, 5, 25
+#: A worker that takes longer for an answer, in seconds, is ended and counts as dead: a day.
+ANSWER_LIMIT = 86_400.0
+#: Seconds that all workers together have to close their environments.
+_CLOSING = 1.0
 
 
 class WorkerDiedWarning(Notice, RuntimeWarning):
@@ -37,22 +44,27 @@ class WorkerVecEnv(VecEnv):
     `info["worker_died"]`; others begin with fresh seeds. A warning says so.
     """
 
-    def __init__(self, make_envs: Sequence[MakeEnv], workers: int) -> None:
+    def __init__(self, make_envs: Sequence[MakeEnv], workers: int, timeout: float = ANSWER_LIMIT) -> None:
         """Start the workers.
 
         Args:
             make_envs: Picklable functions that each return an environment, or several as an `LRTrainingVectorEnv`.
             workers: Number of processes, each with one torch thread; at most one for each of `make_envs` is started.
                 With 0 all environments live in this process.
+            timeout: Seconds that a process may take for an answer: an interval of the training of each of its
+                environments, or their episodes from the beginning where a run goes on.
 
         Raises:
-            InvalidArgumentError: There is no environment, or a negative number of workers.
+            InvalidArgumentError: There is no environment, a negative number of workers, or a timeout that is not above
+                0.
             LRGymError: A worker died while starting.
         """
         if not make_envs or workers < 0:
             raise InvalidArgumentError(
                 f"need at least one env, and 0 workers (this process) or more; got {len(make_envs)} and {workers}"
             )
+        check_number("timeout", timeout, 0, low_open=True)
+        self._timeout = float(timeout)
         shares = np.array_split(np.arange(len(make_envs)), max(1, min(workers, len(make_envs))))
         self._makers = [[make_envs[i] for i in share] for share in shares]
         self._workers: list[Here | Process] = []
@@ -60,6 +72,7 @@ class WorkerVecEnv(VecEnv):
         self._entropy: int | None = None
         self._running = False  # whether there are episodes that a death would cut off
         self._deaths = [0] * len(shares)  # by worker, since its last step
+        self._deaths_of_episodes = [0] * len(shares)  # since the last of its episodes that came to its own end
         self._deaths_ever = [0] * len(shares)
         #: By worker, the first observations and infos of the episodes that follow a death, until a step tells of it.
         self._reborn: dict[int, list[tuple[Any, dict[str, Any]]]] = {}
@@ -89,9 +102,12 @@ class WorkerVecEnv(VecEnv):
 
     def _answer(self, worker: int) -> Any:
         try:
-            kind, value = self._workers[worker].receive()
+            kind, value = self._workers[worker].receive(self._timeout)
         except (EOFError, ConnectionResetError) as error:
             raise _Death from error
+        except TimeoutError as error:
+            self._workers[worker].end(0)
+            raise _Death(f"did not answer for {self._timeout:g} s and was ended") from error
         if kind == "error":
             raise value
         return value
@@ -102,29 +118,29 @@ class WorkerVecEnv(VecEnv):
         All answers are read before an error is raised, so that none is left behind. A worker that dies is started and
         asked again; after a step it is left out instead, because its environments are not where they were.
         """
-        asked: dict[int, bool] = {}
+        asked: dict[int, _Death | None] = {}
         answers: dict[int, Any] = {}
         errors: list[Exception] = []
         for worker, payload in payloads.items():
             try:
                 self._ask(worker, command, payload)
-                asked[worker] = True
-            except _Death:
-                asked[worker] = False
+                asked[worker] = None
+            except _Death as death:
+                asked[worker] = death
             except Exception as error:  # a payload that cannot be pickled
                 errors.append(error)
-        for worker, alive in asked.items():
+        for worker, dead in asked.items():
             payload = payloads[worker]
             while worker not in answers:
                 try:
-                    if not alive:
-                        self._restart(worker, cuts_off=command not in ("reset", "set_states"))
+                    if dead is not None:
+                        self._restart(worker, str(dead), cuts_off=command not in ("reset", "set_states"))
                         if command == "step":
                             break
                         self._ask(worker, command, payload)
                     answers[worker] = self._answer(worker)
-                except _Death:
-                    alive = False
+                except _Death as death:
+                    dead = death
                 except Exception as error:
                     if self._closed:
                         raise
@@ -134,22 +150,30 @@ class WorkerVecEnv(VecEnv):
             raise errors[0]
         return answers
 
-    def _restart(self, worker: int, cuts_off: bool) -> None:
+    def _restart(self, worker: int, why: str, cuts_off: bool) -> None:
         """Start a dead worker again; if that cuts episodes off, begin others with fresh seeds.
+
+        Args:
+            worker: Its number.
+            why: How it died, if more is known than its exit code.
+            cuts_off: Whether its episodes are cut off.
 
         Raises:
             LRGymError: It has died too often; all workers were ended.
         """
         while True:
             code = self._workers[worker].exit_code()
-            self._deaths[worker] += 1
-            self._deaths_ever[worker] += 1
-            died = f"worker process {worker} of {len(self._workers)} died (exit code {code})"
-            if self._deaths[worker] >= MOST_DEATHS or not hasattr(self, "_shares"):
+            counts = (self._deaths, self._deaths_of_episodes, self._deaths_ever)
+            for count in counts:
+                count[worker] += 1
+            died = f"worker process {worker} of {len(self._workers)} {why or f'died (exit code {code})'}"
+            most = (MOST_DEATHS, MOST_WITHOUT_EPISODE, MOST_EVER)
+            too_often = any(count[worker] >= limit for count, limit in zip(counts, most, strict=True))
+            if too_often or not hasattr(self, "_shares"):
                 self.close()
                 raise LRGymError(
-                    f"{died}{', again and again' * (self._deaths[worker] > 1)}; if memory ran out use fewer workers, "
-                    "then continue the run with --resume"
+                    f"{died}{', again and again' * (self._deaths_ever[worker] > 1)}; if memory ran out use fewer "
+                    "workers, then continue the run with --resume"
                 )
             self._workers[worker] = Process(self._makers[worker])
             died += " and is started again"
@@ -159,7 +183,8 @@ class WorkerVecEnv(VecEnv):
                 try:
                     self._ask(worker, "reset", [(int(word), None) for word in words.generate_state(len(share))])
                     self._reborn[worker] = self._answer(worker)
-                except _Death:
+                except _Death as death:
+                    why = str(death)
                     continue
                 died += f"; {len(share)} episodes end where they were, and the run cannot be repeated exactly"
             warnings.warn(died, WorkerDiedWarning, stacklevel=2)
@@ -221,6 +246,8 @@ class WorkerVecEnv(VecEnv):
             ]
         for worker in answers.keys() - self._reborn.keys():
             self._deaths[worker] = 0
+            if any(outcome.done for outcome in answers[worker]):
+                self._deaths_of_episodes[worker] = 0
         self._reborn = {}
         outcomes = [outcome for worker in range(len(self._shares)) for outcome in answers[worker]]
         for env, outcome in enumerate(outcomes):
@@ -262,8 +289,9 @@ class WorkerVecEnv(VecEnv):
         self._closed = True
         for worker in self._workers:
             worker.hang_up()
+        deadline = time.monotonic() + _CLOSING
         for worker in self._workers:
-            worker.end()
+            worker.end(max(0.0, deadline - time.monotonic()))
 
     def _call(self, indices: VecEnvIndices, command: str, payload: Any) -> list[Any]:
         """Run a command on some environments, all workers at once, and return the answers in their order."""

@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import warnings
 from pathlib import Path
 from typing import Any
 
 from lr_gym.envs import LRTrainingEnv
+from lr_gym.errors import described
 from lr_gym.evaluation import records
 from lr_gym.evaluation.rollout import Rollout, rollout
 from lr_gym.files import write_json
@@ -153,8 +155,10 @@ class Job:
             return known
         try:
             record = self.cell.run()
-        except (Exception, SystemExit) as error:  # whatever a user's agent, model or data raise
-            return self.failed(f"{type(error).__name__}: {error}")
+        except BaseException as error:  # whatever a user's agent, model or data raise
+            if isinstance(error, KeyboardInterrupt) and multiprocessing.parent_process() is None:
+                raise  # a worker is deaf to Ctrl-C: there it is the user's code that raises it
+            return self.failed(described(error))
         if self.record is not None and self.failure is not None:
             if self.record.is_dir():
                 return self.failed(f"there is a folder in the place of its record, {self.record}; remove it")

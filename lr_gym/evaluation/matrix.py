@@ -9,7 +9,7 @@ from pathlib import Path
 from pebble import ProcessExpired, ProcessPool
 
 from lr_gym.checks import check_number, check_whole
-from lr_gym.errors import FileWriteError, InvalidArgumentError, LRGymError
+from lr_gym.errors import FileWriteError, InvalidArgumentError, LRGymError, described
 from lr_gym.evaluation.cells import Cell, Contestant, Failure, Job
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.processes import NotSendableError, WorkerDiedError, end_pool, finished, worker_pool
@@ -152,15 +152,13 @@ class Workers:
 
     def _outcome(self, job: Job, future: Future[Rollout | Failure]) -> Rollout | Failure:
         """Return what became of a job."""
-        try:
+        error = future.exception()
+        if error is None:
             return future.result()
-        except ProcessExpired:
+        if isinstance(error, FileWriteError):
+            raise error  # no other record could be written either
+        if isinstance(error, ProcessExpired):
             return job.failed("its worker process died (out of memory, or killed)")
-        except TimeoutError:
+        if isinstance(error, TimeoutError):
             return job.failed(f"it took longer than {self.timeout:g} s, and its worker process was ended")
-        except NotSendableError as error:
-            return job.failed(str(error))
-        except FileWriteError:
-            raise  # no other record could be written either
-        except Exception as error:  # of a job that cannot be unpickled
-            return job.failed(f"{type(error).__name__}: {error}")
+        return job.failed(str(error) if isinstance(error, NotSendableError) else described(error))

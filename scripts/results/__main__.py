@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from lr_gym import cli
+from lr_gym import cli, stopping
 from lr_gym.errors import LRGymError
 from scripts import recipes
 
@@ -61,11 +61,8 @@ def main() -> None:
         for command in recipes.commands(recipe, out):
             print(command)
         return
-    try:
+    with stopping.work("The same command continues."):
         recipes.run(recipe, out)
-    except KeyboardInterrupt:
-        print("\nStopped. The same command continues.")
-        sys.exit(cli.INTERRUPTED)
     print(f"Tables and figures are in {out}. The text of {page} is written by hand: compare it with them.")
 
 

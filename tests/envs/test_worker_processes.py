@@ -81,22 +81,30 @@ def test_a_process_changes_nothing_for_trainees() -> None:
 # -- the worker's end of the pipe --------------------------------------------------------------------------------------
 
 
+def read_badly() -> None:
+    raise AttributeError("Can't get attribute 'MyWrapper' on <module '__main__'>")
+
+
+class Unreadable:
+    """As a class of a notebook: it goes by its name, and the worker knows none."""
+
+    def __reduce__(self) -> Any:
+        return read_badly, ()
+
+
 class FakePipe:
     """Questions, and answers as they are sent."""
 
     def __init__(self, *questions: Any) -> None:
         self.questions, self.answers = list(questions), list[Any]()
 
-    def recv(self) -> Any:
+    def recv_bytes(self) -> bytes:
         if not self.questions:
             raise EOFError
-        question = self.questions.pop(0)
-        if isinstance(question, Exception):  # it was read, and cannot be unpickled
-            raise question
-        return question
+        return pickle.dumps(self.questions.pop(0))
 
-    def send(self, answer: Any) -> None:
-        self.answers.append(pickle.loads(pickle.dumps(answer)))
+    def send_bytes(self, answer: bytes) -> None:
+        self.answers.append(pickle.loads(answer))
 
 
 @pytest.mark.parametrize(
@@ -105,19 +113,16 @@ class FakePipe:
         ("env_method", ([0], ("complain", (), {}))),  # an exception that cannot be sent
         ("get_attr", ([0], "secret")),  # an attribute that cannot be sent
         ("get_attr", ([0], "nowhere")),
-        # As it happens with a class of a notebook: it goes by its name, and the worker knows none.
-        AttributeError("Can't get attribute 'MyWrapper' on <module '__main__'>"),
+        Unreadable(),
     ],
     ids=["exception", "attribute", "missing", "question"],
 )
 def test_a_worker_answers_until_its_pipe_closes_then_closes_its_envs(
     question: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared: list[bool] = []
-    monkeypatch.setattr(worker_process, "prepare_worker", lambda: prepared.append(True))
     monkeypatch.setattr(Dice, "secret", (number for number in range(3)), raising=False)
     pipe, closed = FakePipe(question, ("get_attr", ([0], "mood")), ("spaces", None)), Dice.closed
-    worker_process._serve(pipe, dice(3))
+    worker_process._serve(dice(3), pipe)
     assert pipe.answers[1:] == [("ok", ["good"]), ("ok", [(Dice.observation_space, Dice.action_space)])]
     assert pipe.answers[0][0] == "error"
-    assert (prepared, Dice.closed) == ([True], closed + 1)
+    assert Dice.closed == closed + 1

@@ -198,7 +198,7 @@ class Mortal(Here):
             super().send(pickle.loads(pickle.dumps(question)))
             self._pipe.append(pickle.dumps(super().receive()))
 
-    def receive(self) -> Any:
+    def receive(self, seconds: float = 0) -> Any:
         if self.dead:
             raise EOFError
         return pickle.loads(self._pipe.pop(0))

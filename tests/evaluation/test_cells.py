@@ -311,7 +311,7 @@ def test_without_a_folder_nothing_is_written(here: Workers, tmp_path: Path, monk
 def test_whatever_an_agent_raises_is_a_failure(here: Workers, error: BaseException) -> None:
     (outcome,) = here.attempt([named("raising", Raising(error))])
     assert isinstance(outcome, Failure)
-    assert outcome.error == f"{type(error).__name__}: {error}"
+    assert outcome.error == f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def test_whatever_a_model_raises_is_a_failure(here: Workers) -> None:

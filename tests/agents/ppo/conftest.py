@@ -60,7 +60,7 @@ class Mortal(Here):
             raise BrokenPipeError
         super().send(question)
 
-    def receive(self) -> tuple[str, Any]:
+    def receive(self, seconds: float = 0) -> tuple[str, Any]:
         if not self.alive:
             raise EOFError
         return super().receive()

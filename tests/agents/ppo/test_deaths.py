@@ -261,7 +261,7 @@ def test_between_its_reset_and_the_next_question(train_beside: Train, monkeypatc
     mortal: Any = type(envs._workers[0])
     receive = mortal.receive
 
-    def last_words(worker: Any) -> tuple[str, Any]:
+    def last_words(worker: Any, seconds: float) -> tuple[str, Any]:
         answer: tuple[str, Any] = receive(worker)
         worker.alive = False
         monkeypatch.setattr(mortal, "receive", receive)

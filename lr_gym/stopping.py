@@ -1,0 +1,94 @@
+"""How a program ends that is told to stop: by Ctrl-C, by SIGTERM, or because its terminal is closed.
+
+While it works, the first word lets the work be left in order, as `KeyboardInterrupt`; where that takes longer than
+`GRACE` seconds, or a second word comes, the processes it has started are killed and it ends at once. Before and after
+the work there is nothing to be left in order. The exit status is 128 plus the signal's number, 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+#: Seconds after the first word until the program ends, whatever it is at.
+GRACE = 3.0
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class _State:
+    working = False
+    heard = 0
+    words = "Stopped."
+    signal: int = signal.SIGINT
+
+
+def listen() -> None:
+    """Let this program end so. Signals that are ignored, as `nohup` has it, go on being ignored."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    # A handler in Python waits until the main thread is back from whatever it computes; this thread does not.
+    threading.Thread(target=_watch, args=(reading,), daemon=True).start()
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _hear)
+
+
+@contextlib.contextmanager
+def work(words: str) -> Iterator[None]:
+    """Let a block be left in order when the program is told to stop.
+
+    Args:
+        words: What is said then: how to go on.
+
+    Raises:
+        SystemExit: It was told to stop.
+    """
+    _State.words, _State.working = f"Stopped. {words}", True
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\n{_State.words}", flush=True)
+        sys.exit(128 + _State.signal)
+    finally:
+        _State.working = False
+
+
+def _hear(number: int, frame: FrameType | None) -> None:
+    _State.signal = number
+    if not _State.working or _State.heard > 1:
+        _leave()
+    raise KeyboardInterrupt
+
+
+def _watch(pipe: int) -> None:
+    """End the program at the second signal, or some time after the first."""
+    timer: threading.Timer | None = None
+    while True:
+        for number in os.read(pipe, 16):
+            _State.signal = number
+            _State.heard += 1
+            if timer is not None:
+                _leave()
+            timer = threading.Timer(GRACE, _leave)
+            timer.daemon = True
+            timer.start()
+
+
+def _leave() -> None:
+    """End the processes that this one has started, and then this one."""
+    for _ in range(3):  # another thread may start one
+        with contextlib.suppress(Exception):
+            for child in multiprocessing.active_children():
+                child.kill()
+    with contextlib.suppress(Exception):
+        shown = "\033[?25h" * sys.stdout.isatty()  # a progress bar hides the cursor
+        os.write(1, f"{shown}\n{_State.words}\n".encode())
+    os._exit(128 + _State.signal)
