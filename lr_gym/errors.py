@@ -21,13 +21,12 @@ def reason(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Return the type and the first line of an error of somebody else's code, whatever that does when it is asked."""
+    """Return the type and the words of an error of somebody else's code, whatever that does when it is asked."""
     try:
-        words = reason(error)
+        words = str(error).strip()
     except Exception:
         words = "it cannot say what it is"
-    name = type(error).__name__
-    return name if words == name else f"{name}: {words}"
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 class InvalidArgumentError(LRGymError, ValueError):
