@@ -83,6 +83,20 @@ class Stateful(nn.Module):
         return self.head(new)
 
 
+class Counting(nn.Module):
+    """Counts its batches by one attribute, and looks at the count by another."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(input_shape[0], num_outputs)
+        self.count = torch.zeros(())
+        self.seen = {"batches": self.count}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        return self.layer(x) * self.seen["batches"].cos()
+
+
 class ActNorm(nn.Module):
     """Initialised by the first batch that it sees (Kingma, Dhariwal 2018)."""
 

@@ -17,6 +17,7 @@ from lr_gym import LRTrainingEnv, agents, rollout
 from lr_gym.errors import InvalidArgumentError, LookAheadError
 from lr_gym.tasks import Data
 from lr_gym.trainee import Population, Trainee
+from lr_gym.trainee.hidden import differ
 
 LINE = toys.tiny_data(targets=1)
 SIGNS = Data.from_arrays({k: (v > 0).astype(int) if k[0] == "y" else v for k, v in toys.table(targets=1).items()})
@@ -94,6 +95,25 @@ def test_looking_leaves_no_trace(fields: dict[str, Any]) -> None:
     assert toys.same(plain._copy_of_tensors(), looked_at._copy_of_tensors())
     held = looked_at.snapshot()
     assert toys.same(looked_at.train(5), [looked_at.restore(held), looked_at.train(5)][1])
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: [2, one], lambda one: {"a": (one,)}])
+def test_what_differs(wrap: Any) -> None:
+    """Of what is kept, before and after: NaN is NaN."""
+    nan, zeros = float("nan"), torch.zeros(2)
+    for a, b in ((1, 1), ("a", "a"), (nan, -nan), (zeros, torch.zeros(2)), (torch.tensor(nan), torch.tensor(nan))):
+        assert not differ(wrap(a), wrap(b))
+    for a, b in ((1, 2), (1, 1.0), (nan, 1.0), (1.0, nan), (zeros, torch.zeros(3)), (zeros, torch.ones(2)), ("a", "b")):
+        assert differ(wrap(a), wrap(b))
+
+
+def test_a_tensor_of_two_attributes_stays_one() -> None:
+    trainee: Any = make(model=people.Counting)
+    with trainee.preserved():
+        trainee.train(4)
+    trainee.train(3)
+    assert trainee.model.seen["batches"] is trainee.model.count
+    assert trainee.model.count == 3
 
 
 def test_lookahead_is_zhangs() -> None:
