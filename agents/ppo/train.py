@@ -26,7 +26,7 @@ from lr_gym.agents.ppo.backend import env_makers
 from lr_gym.agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, running_statistics
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.control.controller import Controller, Description
-from lr_gym.control.features import LOSS_FLOOR
+from lr_gym.control.scale import LOSS_FLOOR
 from lr_gym.envs.workers import ANSWER_LIMIT, WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Cell, Contestant, Workers
@@ -126,6 +126,9 @@ def mean_loss(config: TrainConfig, losses: npt.NDArray[np.float64]) -> float:
     """Return the mean of losses; the geometric one for a family, whose tasks have losses of different size."""
     if isinstance(config.task, Task):
         return float(losses.mean())
+    if (losses < 0).any():  # the same of signed logarithms (lr_gym.control.scale)
+        mean = float((np.sign(losses) * np.log1p(np.abs(losses))).mean())
+        return math.copysign(math.expm1(abs(mean)), mean)
     return float(np.exp(np.log(np.maximum(losses, LOSS_FLOOR)).mean()))
 
 

@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lr_gym.control.scale import LOSS_FLOOR, log_loss
+
 
 @dataclasses.dataclass(frozen=True)
 class Features:
@@ -45,9 +47,6 @@ class Features:
 
 #: Names of the observation's entries, in order; `progress` is the eighth, beyond the paper's seven.
 NAMES = tuple(field.name for field in dataclasses.fields(Features))
-
-#: Smallest loss whose logarithm is shown; a smaller loss is shown like this one.
-LOSS_FLOOR = 1e-7
 
 #: Losses enter as natural logarithms and variances as decimal ones, clipped to these ranges.
 LOG_LOSS_BOUNDS = (math.log(LOSS_FLOOR), math.log(1e7))
@@ -97,7 +96,9 @@ def observation_bounds(
     return low.copy(), high.copy()
 
 
-def encode(features: Features, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def encode(
+    features: Features, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32], signed: bool = False
+) -> npt.NDArray[np.float32]:
     """Return the observation: logarithms of losses (natural), variances and lr (decimal), clipped to the bounds.
 
     NaN counts as its upper bound: it comes from a training that has blown up.
@@ -106,14 +107,15 @@ def encode(features: Features, low: npt.NDArray[np.float32], high: npt.NDArray[n
         features: Raw numbers.
         low: Lowest observation, as from `observation_bounds`.
         high: Highest observation; its length says whether progress is observed.
+        signed: Whether losses are below zero: their signed logarithms are shown (`lr_gym.control.scale`).
 
     Returns:
         A new float32 array of the bounds' shape.
     """
     f = features
     encoded = (
-        _log(f.train_loss),
-        _log(f.val_loss),
+        log_loss(f.train_loss, signed),
+        log_loss(f.val_loss, signed),
         log10(f.prediction_variance),
         log10(f.prediction_change_variance),
         math.inf if math.isnan(f.final_weight_mean) else f.final_weight_mean,
@@ -125,13 +127,8 @@ def encode(features: Features, low: npt.NDArray[np.float32], high: npt.NDArray[n
     return observation
 
 
-def _log(x: float) -> float:
-    """Return the natural logarithm; minus infinity for zero and below, infinity for NaN."""
-    if math.isnan(x):
-        return math.inf
-    return math.log(x) if x > 0 else -math.inf
-
-
 def log10(x: float) -> float:
     """Return the decimal logarithm; minus infinity for zero and below, infinity for NaN."""
-    return _log(x) if math.isnan(x) or x <= 0 else math.log10(x)
+    if math.isnan(x):
+        return math.inf
+    return math.log10(x) if x > 0 else -math.inf

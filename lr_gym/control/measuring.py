@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lr_gym.control.features import Features, network_features
-from lr_gym.errors import InvalidArgumentError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +106,6 @@ class Meter:
         updates: int,
         budget: int,
         loss_ceiling: float,
-        loss: str = "",
     ) -> Measurement:
         """Return the measurement from what `numbers` returned; keep the weights if they are the best so far.
 
@@ -117,19 +115,10 @@ class Meter:
             updates: Updates done.
             budget: Updates of the whole training.
             loss_ceiling: A loss above it counts as diverged.
-            loss: Name of the loss, for the message.
-
-        Raises:
-            InvalidArgumentError: The loss is negative.
         """
         train_losses = numbers[:-6]
         accuracy, val_loss, variance, change, weight_mean, weight_variance = map(float, numbers[-6:])
         train_loss = float(train_losses.mean(dtype=np.float64))
-        if min(train_loss, val_loss) < 0:
-            raise InvalidArgumentError(
-                f"the loss {loss!r} is negative ({min(train_loss, val_loss)}); observation and reward take "
-                "its logarithm: add a constant that keeps it at or above zero"
-            )
         if self._is_best(val_loss, accuracy):
             self.best = BestWeights(val_loss, updates, self._copy_weights(), accuracy)
         return Measurement(
@@ -145,10 +134,11 @@ class Meter:
             ),
             train_losses=train_losses,
             val_accuracy=None if math.isnan(accuracy) else accuracy,
-            diverged=not (train_loss <= loss_ceiling and val_loss <= loss_ceiling),  # also where one is NaN
+            # Also where one is NaN.
+            diverged=not all(-math.inf < loss <= loss_ceiling for loss in (train_loss, val_loss)),
         )
 
     def _is_best(self, val_loss: float, metric: float) -> bool:
         if self._best_by == "metric" and not math.isnan(metric):
             return math.isnan(self.best.metric) or metric > self.best.metric
-        return val_loss < self.best.val_loss
+        return -math.inf < val_loss < self.best.val_loss

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from lr_gym.control import features
 from lr_gym.control.features import Features
+from lr_gym.control.scale import log_ratio
 from lr_gym.errors import InvalidArgumentError
 
 Vector = npt.NDArray[np.float32]
@@ -59,12 +60,14 @@ class Observation(Protocol):
 
     Attributes:
         needs_validation: Whether it shows anything that is measured on validation examples.
+        signed: Whether losses are below zero, and compared by signed logarithms (`lr_gym.control.scale`).
         names: Of the entries.
         low: Lowest observation, float32 (entries,).
         high: Highest.
     """
 
     needs_validation: ClassVar[bool]
+    signed: bool
     names: tuple[str, ...]
     low: Vector
     high: Vector
@@ -85,6 +88,7 @@ class Absolute:
     """The paper's features, encoded (`lr_gym.control.features`), by default with the fraction of the budget used."""
 
     needs_validation: ClassVar[bool] = True
+    signed: bool = False
 
     def __init__(self, min_lr: float, max_lr: float, observe_progress: bool) -> None:
         self.low, self.high = features.observation_bounds(min_lr, max_lr, observe_progress)
@@ -95,7 +99,7 @@ class Absolute:
 
     def observe(self, measured: Features, train_losses: npt.NDArray[np.float32]) -> Vector:
         """Return the observation at the end of an interval."""
-        return features.encode(measured, self.low, self.high)
+        return features.encode(measured, self.low, self.high, self.signed)
 
 
 class Portable:
@@ -124,6 +128,7 @@ class Portable:
     """
 
     needs_validation: ClassVar[bool] = True
+    signed: bool = False
 
     def __init__(self, min_lr: float, max_lr: float, observe_progress: bool) -> None:
         self.names, self.low, self.high = _bounds(PORTABLE, min_lr, max_lr, observe_progress)
@@ -141,13 +146,13 @@ class Portable:
         if math.isnan(self._lr):  # the first interval
             self._train_loss, self._lr = m.train_loss, m.lr
         self._best = min(self._best, m.val_loss)  # a validation loss of NaN is never the best
-        trend, spread = _within(train_losses)
+        trend, spread = _within(train_losses, self.signed)
         entries = (
-            _ratio(m.val_loss, self._untrained),
-            _ratio(m.val_loss, self._best),
-            _ratio(m.train_loss, m.val_loss),
-            _ratio(m.val_loss, self._val_loss),
-            _ratio(m.train_loss, self._train_loss),
+            _ratio(m.val_loss, self._untrained, self.signed),
+            _ratio(m.val_loss, self._best, self.signed),
+            _ratio(m.train_loss, m.val_loss, self.signed),
+            _ratio(m.val_loss, self._val_loss, self.signed),
+            _ratio(m.train_loss, self._train_loss, self.signed),
             trend,
             spread,
             features.log10(m.prediction_variance),
@@ -183,6 +188,7 @@ class Training:
     """
 
     needs_validation: ClassVar[bool] = False
+    signed: bool = False
 
     def __init__(self, min_lr: float, max_lr: float, observe_progress: bool) -> None:
         self.names, self.low, self.high = _bounds(TRAINING, min_lr, max_lr, observe_progress)
@@ -201,13 +207,13 @@ class Training:
             self._untrained, self._train_loss, self._lr = float(train_losses[0]), loss, m.lr
         self._best = min(self._best, loss)  # a loss of NaN is never the best
         running = self._running or dict.fromkeys((3, 10), loss)
-        trend, spread = _within(train_losses)
+        trend, spread = _within(train_losses, self.signed)
         entries = (
-            _ratio(loss, self._untrained),
-            _ratio(loss, self._best),
-            _ratio(loss, self._train_loss),
-            _ratio(loss, running[3]),
-            _ratio(loss, running[10]),
+            _ratio(loss, self._untrained, self.signed),
+            _ratio(loss, self._best, self.signed),
+            _ratio(loss, self._train_loss, self.signed),
+            _ratio(loss, running[3], self.signed),
+            _ratio(loss, running[10], self.signed),
             trend,
             spread,
             math.log10(m.lr),
@@ -263,18 +269,16 @@ def _bounds(
     return tuple(bounds), low.copy(), high.copy()
 
 
-def _within(train_losses: npt.NDArray[np.float32]) -> tuple[float, float]:
+def _within(train_losses: npt.NDArray[np.float32], signed: bool) -> tuple[float, float]:
     """Return trend and spread of the training losses within an interval."""
     losses = train_losses.astype(np.float64)
     half = len(losses) // 2
     with np.errstate(all="ignore"):  # of a training that has blown up
-        trend = _ratio(float(losses[-half:].mean()), float(losses[:half].mean())) if half else 0.0
-        spread = features.log10(float(losses.std() / losses.mean()) if losses.any() else 0.0)
+        trend = _ratio(float(losses[-half:].mean()), float(losses[:half].mean()), signed) if half else 0.0
+        spread = features.log10(float(losses.std() / abs(losses.mean())) if losses.any() else 0.0)
     return trend, spread
 
 
-def _ratio(a: float, b: float) -> float:
-    """Return asinh(10 ln(a / b)) of two losses; infinity where one is not finite, and with zero counted as 1e-7."""
-    if not (math.isfinite(a) and math.isfinite(b)):
-        return math.inf
-    return math.asinh(10 * math.log(max(a, features.LOSS_FLOOR) / max(b, features.LOSS_FLOOR)))
+def _ratio(a: float, b: float, signed: bool) -> float:
+    """Return asinh(10 ln(a / b)) of two losses, or of signed logarithms; infinity where one is not finite."""
+    return math.asinh(10 * log_ratio(a, b, signed)) if math.isfinite(a) and math.isfinite(b) else math.inf

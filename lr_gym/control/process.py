@@ -83,6 +83,7 @@ class DecisionProcess:
         """
         self._training, self._watched, self._running = training, watched, False
         self._observation.begin(watched.best_val_loss)
+        self._observation.signed = watched.signed
 
     def observe(self, measurement: Measurement) -> Vector:
         """Return the observation of what was measured after an interval, and go on.
@@ -90,6 +91,7 @@ class DecisionProcess:
         An episode begins with this, after its first interval and before any decision. A caller that needs no reward and
         ends the episode itself calls it after all other intervals too.
         """
+        self._look_at_signs(measurement)
         self.watched.measurement, self._running = measurement, True
         return self._observation.observe(measurement.features, measurement.train_losses)
 
@@ -120,6 +122,7 @@ class DecisionProcess:
             InvalidArgumentError: The reward function does not return a finite number.
         """
         watched = self.watched
+        self._look_at_signs(current)
         previous = watched.measurement
         done = watched.updates + (watched.decision_interval if current is previous else 0)
         terminated = current.diverged or watched.updates >= watched.budget
@@ -145,4 +148,10 @@ class DecisionProcess:
             terminated=terminated,
             diverged=current.diverged,
             loss_ceiling=watched.loss_ceiling,
+            signed=watched.signed,
         )
+
+    def _look_at_signs(self, measurement: Measurement) -> None:
+        """From the first loss below zero on, losses are compared by signed logarithms."""
+        if min(measurement.features.train_loss, measurement.features.val_loss) < 0:
+            self.watched.signed = self._observation.signed = True

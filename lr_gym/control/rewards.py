@@ -10,13 +10,13 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from lr_gym.control.features import LOSS_FLOOR
+from lr_gym.control.scale import LOSS_FLOOR, log_loss
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
 
 
 @dataclasses.dataclass(frozen=True)
 class Transition:
-    """What a reward may depend on. All losses lie in [0, loss_ceiling].
+    """What a reward may depend on. All losses are at most loss_ceiling, and at least 0 unless `signed`.
 
     Attributes:
         previous_val_loss: Validation loss before the decision.
@@ -27,6 +27,7 @@ class Transition:
         terminated: Whether the episode ends here.
         diverged: Whether it ends because a loss was not finite or above the ceiling.
         loss_ceiling: The task's.
+        signed: Whether losses are below zero, and compared by signed logarithms (`lr_gym.control.scale`).
     """
 
     previous_val_loss: float
@@ -37,6 +38,7 @@ class Transition:
     terminated: bool
     diverged: bool
     loss_ceiling: float
+    signed: bool = False
 
 
 Reward = Callable[[Transition], float]
@@ -47,8 +49,10 @@ def log_improvement(t: Transition) -> float:
 
     Telescopes: an episode's rewards add up to log(first loss / last loss), so with gamma 1 the return is the final
     loss's logarithm, whatever the path. Divergence ends at the ceiling, which no surviving run exceeds.
-    Range: +-log(loss_ceiling / 1e-7).
+    Range: +-log(loss_ceiling / 1e-7). Where losses are below zero, likewise with sign(x) log(1 + |x|) in place of log.
     """
+    if t.signed:
+        return log_loss(t.previous_val_loss, True) - log_loss(t.val_loss, True)
     return math.log(max(t.previous_val_loss, LOSS_FLOOR)) - math.log(max(t.val_loss, LOSS_FLOOR))
 
 
@@ -56,7 +60,7 @@ def val_loss(t: Transition) -> float:
     """Return minus the validation loss (Xu et al. 2019, section 2.2; the paper leaves the sign open).
 
     A divergence is charged the ceiling for itself and for every decision that it cuts off.
-    Range: [-loss_ceiling * decisions, 0].
+    Range: [-loss_ceiling * decisions, 0] for losses that are not below zero.
     """
     if t.diverged:
         return -t.loss_ceiling * (1 + t.decisions_left)

@@ -39,6 +39,7 @@ class Watched:
         decision_interval: Updates per decision.
         updates_per_epoch: Updates that see each training example once on average.
         loss_ceiling: A loss above it counts as diverged.
+        signed: Whether losses are below zero, or were: `lr_gym.control.scale`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Watched:
         updates_per_epoch: float,
         loss_ceiling: float,
         look_ahead: Any = None,
+        signed: bool = False,
     ) -> None:
         """Watch a training.
 
@@ -62,6 +64,7 @@ class Watched:
             updates_per_epoch: Updates that see each training example once on average.
             loss_ceiling: A loss above it counts as diverged.
             look_ahead: The handle for agents that look ahead, a `lr_gym.trainee.Trainee`; None if there is none.
+            signed: Whether losses can be below zero; where one is seen, they are from then on.
         """
         self._training = training
         self.settings = settings
@@ -69,6 +72,7 @@ class Watched:
         self.decision_interval = decision_interval
         self.updates_per_epoch = updates_per_epoch
         self.loss_ceiling = loss_ceiling
+        self.signed = signed
         self._look_ahead = look_ahead
         self._measurement: Measurement | None = None
         self._actions: ActionMap | None = None

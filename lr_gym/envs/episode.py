@@ -48,6 +48,7 @@ def watch(trainee: Trainee, settings: ControlSettings) -> Watched:
         decision_interval=task.decision_interval,
         updates_per_epoch=trainee.updates_per_epoch,
         loss_ceiling=task.loss_ceiling,
+        signed=trainee.signed,
         look_ahead=trainee if trainee.findings.rewinds else None,
     )
 

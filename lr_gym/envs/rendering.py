@@ -47,11 +47,12 @@ def draw(history: History) -> npt.NDArray[np.uint8]:
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     ends = [updates for updates, _ in history.intervals]
     measured = [measurement for _, measurement in history.intervals]
+    signed = any(min(m.features.train_loss, m.features.val_loss) < 0 for m in measured)
     if measured:
         train = np.concatenate([m.train_losses for m in measured])
         losses.plot(
             np.arange(1, len(train) + 1),
-            _positive(train),
+            _shown(train, signed),
             color="tab:blue",
             alpha=0.4,
             lw=0.8,
@@ -59,21 +60,23 @@ def draw(history: History) -> npt.NDArray[np.uint8]:
         )
         losses.plot(
             ends,
-            _positive([m.features.train_loss for m in measured]),
+            _shown([m.features.train_loss for m in measured], signed),
             color="tab:blue",
             label="train, interval mean",
         )
-        losses.plot(ends, _positive([m.features.val_loss for m in measured]), color="tab:orange", label="validation")
+        losses.plot(
+            ends, _shown([m.features.val_loss for m in measured], signed), color="tab:orange", label="validation"
+        )
         losses.legend(loc="upper right", fontsize="small")
         edges = [0, *ends]
         rates.stairs([m.features.lr for m in measured], edges, baseline=None, color="tab:green", lw=1.5)
-    losses.set(yscale="log", ylabel="loss", title=history.title)
+    losses.set(yscale="symlog" if signed else "log", ylabel="loss", title=history.title)
     rates.set(yscale="log", ylabel="learning rate", xlabel="updates", xlim=(0, history.budget))
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
-def _positive(losses: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def _shown(losses: npt.ArrayLike, signed: bool) -> npt.NDArray[np.float64]:
     """Return the losses with a gap where a logarithmic axis has no place for one."""
     values = np.asarray(losses, dtype=np.float64)
-    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+    return np.where(np.isfinite(values) & (signed | (values > 0)), values, np.nan)

@@ -68,6 +68,10 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
     to log(first / final validation loss). `"val_loss"`: -val_loss (the paper's). `"final"`: -val_loss at the last
     decision, else 0. A function of a `lr_gym.control.rewards.Transition` goes too.
 
+    Losses below zero (densities, evidence bounds) are observed and rewarded as sign(x) log(1 + |x|), which is symmetric
+    and goes up with the loss: from the beginning where the task says `below_zero`, the loss is known for it or begins
+    there, else from the first one on. Nothing changes for losses that stay above zero.
+
     ## End
 
     `terminated` when the budget is used: the task is finite, there is nothing to bootstrap. Also `terminated`, with

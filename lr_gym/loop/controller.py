@@ -175,6 +175,7 @@ class LRController(LRScheduler):
             updates_per_epoch=max(1.0, epoch) if self._epoch is None else self._epoch,
             loss_ceiling=self._ceiling,
             look_ahead=self._ahead,
+            signed=self._gauge.untrained < 0,
         )
         brake = None if self._brake is None else Brake(self._brake)
         self._course = Course(self, self.agent, self._watched, brake)

@@ -110,7 +110,7 @@ class Gauge:
             loss_ceiling: A loss above it counts as diverged.
 
         Raises:
-            InvalidArgumentError: A loss is negative, or `validate` returns something else.
+            InvalidArgumentError: `validate` returns something else.
         """
         evaluation = self._evaluation()
         device = evaluation.loss.device
@@ -121,7 +121,7 @@ class Gauge:
         host = mean_over_processes(torch.cat([numbers, varies[None]])).cpu().numpy()
         self.losses, self.val_loss = [], None
         measurement = self._meter.measurement(
-            host[:-1], lr=lr, updates=updates, budget=budget, loss_ceiling=loss_ceiling, loss="of this loop"
+            host[:-1], lr=lr, updates=updates, budget=budget, loss_ceiling=loss_ceiling
         )
         self.measured = {name: getattr(measurement.features, name) for name in seen}
         self._look(measurement, float(host[-1]))

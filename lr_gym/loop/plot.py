@@ -22,7 +22,8 @@ def draw(history: list[dict[str, Any]], total_updates: int | None, path: str | P
     for name, label in (("train_loss", "training, mean of the interval"), ("val_loss", "validation")):
         losses.plot(ends, [entry[name] for entry in history], label=label)
     rates.stairs([entry["lr"] for entry in history], [0, *ends], baseline=None, color="tab:green", lw=1.5)
-    losses.set(yscale="log", ylabel="loss")
+    signed = any(min(entry["train_loss"], entry["val_loss"]) < 0 for entry in history)
+    losses.set(yscale="symlog" if signed else "log", ylabel="loss")
     losses.legend(loc="upper right", fontsize="small")
     rates.set(yscale="log", ylabel="learning rate", xlabel="updates", xlim=(0, total_updates or ends[-1]))
     if path is not None:

@@ -49,6 +49,7 @@ _CLASSES = {
     "SmoothL1Loss": "smooth_l1_loss",
     "HuberLoss": "huber_loss",
 }
+_SIGNED = ("poisson_nll_loss", "PoissonNLLLoss", "gaussian_nll_loss", "GaussianNLLLoss")
 _WORDS = {
     "class": "classes",
     "probability": "probabilities of classes",
@@ -72,6 +73,12 @@ def pytorchs(loss: str) -> str | None:
 def expected(loss: str | None) -> str | None:
     """Return the kind of targets that a loss of `torch.nn.functional` expects; None where nobody knows."""
     return next((kind for kind, names in _EXPECTS.items() if loss in names), None)
+
+
+def can_be_negative(loss: str) -> bool:
+    """Return whether a loss of PyTorch's, by name or reference, can be below zero."""
+    module, colon, name = loss.rpartition(":")
+    return (not colon or module.startswith("torch.nn")) and name in _SIGNED
 
 
 @dataclasses.dataclass(frozen=True)

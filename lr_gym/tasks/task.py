@@ -41,7 +41,7 @@ class Task:
             signature has them.
         model_options: Keyword arguments of the model.
         loss: Name of a function of `torch.nn.functional`, or an importable `loss(predictions, targets)` that
-            returns the mean over the batch. Never negative: features and rewards take its logarithm.
+            returns the mean over the batch.
         loss_options: Keyword arguments of the loss.
         optimizer: Name of a class of `torch.optim`, a registered name (`prodigy`, ...), or an importable
             `optimizer(params, lr=..., **options)`.
@@ -74,6 +74,9 @@ class Task:
         best_by: What the best weights are chosen by: the validation `"loss"`, or the `"metric"`.
         reduction: What the loss is: `"mean"` over examples; of a `"batch"` as a whole, then it is evaluated in full
             batches of `batch_size` and a rest is left out; `"auto"`: a mean, and a loss that is none is refused.
+        below_zero: Whether the loss can be below zero, as those of densities: then observation and reward take its
+            signed logarithm, sign(x) log(1 + |x|), in place of the logarithm. None: where the loss is known to, begins
+            below zero, or from when it gets there.
         check: Examine network, loss and optimizer once per process, before the first update
             (`lr_gym.trainee.examination`): a few passes over a small batch. Without it they are trusted: the loss is a
             mean over examples, the optimizer uses the learning rate, nothing is kept where no `state_dict` knows it.
@@ -108,6 +111,7 @@ class Task:
     metric: str | Callable[..., Any] = "auto"
     best_by: str = "loss"
     reduction: str = "auto"
+    below_zero: bool | None = None
     check: bool = True
 
     def __post_init__(self) -> None:
@@ -155,6 +159,7 @@ class Task:
                 f"metric must be one of {', '.join(map(repr, METRICS))} or an importable function, got {self.metric!r}"
             )
         check_choice("standardise", self.standardise, (None, True, False))
+        check_choice("below_zero", self.below_zero, (None, True, False))
         if self.best_by == "metric" and self.metric == "none":
             raise InvalidArgumentError("best_by='metric' needs a metric, got metric='none'")
 
@@ -256,5 +261,6 @@ _LATER = {
     "metric": "auto",
     "best_by": "loss",
     "reduction": "auto",
+    "below_zero": None,
     "check": True,
 }

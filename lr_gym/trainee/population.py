@@ -96,7 +96,7 @@ class Population:
             For each member what was measured; None where it is not active.
 
         Raises:
-            InvalidArgumentError: `active` has another length, or a loss is negative.
+            InvalidArgumentError: `active` has another length.
         """
         active = [True] * len(self._members) if active is None else active
         if len(active) != len(self._members):

@@ -23,6 +23,7 @@ from lr_gym.tasks.losses import build_loss, build_optimizer, lr_scales
 from lr_gym.tasks.models import build_model
 from lr_gym.tasks.order import warn_of_head
 from lr_gym.tasks.parameter_free import averaging
+from lr_gym.tasks.reading import can_be_negative
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch, BatchStream
 from lr_gym.trainee.findings import Findings
@@ -128,6 +129,7 @@ class TrainingRun:
         self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         self.updates = 0
         self._meter = Meter(self._first_evaluation(), self._copy_of_tensors, task.best_by)
+        self._begins_below_zero = self.best.val_loss < 0
 
     def _head(self, split: Literal["train", "validation", "test"], size: int | None) -> Batch:
         x, y = self.data.x[split], self.data.y[split]
@@ -227,6 +229,13 @@ class TrainingRun:
                 group["lr"] = self._lr * scale
 
     @property
+    def signed(self) -> bool:
+        """Whether losses can be below zero, as far as is known: `Task.below_zero`."""
+        if self.task.below_zero is not None:
+            return self.task.below_zero
+        return can_be_negative(str(self.task.loss)) or self._begins_below_zero
+
+    @property
     def best(self) -> BestWeights:
         """The weights with the lowest validation loss measured so far."""
         return self._meter.best
@@ -271,11 +280,7 @@ class TrainingRun:
         return losses
 
     def train_interval(self) -> Measurement:
-        """Train for one decision interval, then measure. One device synchronisation.
-
-        Raises:
-            InvalidArgumentError: The loss is negative.
-        """
+        """Train for one decision interval, then measure. One device synchronisation."""
         losses = torch.stack(self._train(self.task.decision_interval))
         with self._evaluated_weights():
             numbers = self._numbers(losses, self._evaluate(self._splits["validation"]))
@@ -294,7 +299,6 @@ class TrainingRun:
             updates=self.updates,
             budget=task.budget,
             loss_ceiling=task.loss_ceiling,
-            loss=str(task.loss),
         )
 
     # -- evaluation --------------------------------------------------------------------------------------------------

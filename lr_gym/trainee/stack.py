@@ -116,7 +116,7 @@ class Stack(Generic[RunT]):
             For each member what was measured; None where it is not active.
 
         Raises:
-            InvalidArgumentError: A loss is negative, or an optimizer puts its parameters elsewhere.
+            InvalidArgumentError: An optimizer puts its parameters elsewhere.
         """
         before = [member.updates for member in self.members]
         losses = self.train(self.task.decision_interval)

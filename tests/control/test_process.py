@@ -192,13 +192,20 @@ def test_a_meter_by_hand() -> None:
         assert dataclasses.astuple(got.features) == pytest.approx(dataclasses.astuple(expected))
         assert (got.val_accuracy, got.diverged) == (0.5, False)
         assert (meter.best.update, len(kept)) == (best, 2 if updates < 30 else 3)
-    ceilings = ((100.0, 100, False), (101.0, 100, True), (math.nan, 100, True), (1.0, 2, False), (0.0, 100, False))
+    ceilings = (
+        (100.0, 100, False),
+        (101.0, 100, True),
+        (math.nan, 100, True),
+        (1.0, 2, False),
+        (0.0, 100, False),
+        (-math.inf, 100, True),
+    )
     for val_loss, ceiling, diverges in ceilings:  # above the ceiling, or no number; the mean training loss is 2
         numbers[-5] = val_loss
         assert meter.measurement(numbers, updates=40, **(about | {"loss_ceiling": ceiling})).diverged == diverges
     numbers[-5] = -0.1
-    with pytest.raises(InvalidArgumentError, match="the loss 'mine' is negative"):
-        meter.measurement(numbers, updates=40, loss="mine", **about)
+    assert not meter.measurement(numbers, updates=40, **about).diverged
+    assert meter.best.val_loss == pytest.approx(-0.1)
     lost = Meter(Evaluation(torch.tensor(math.nan), torch.tensor(0.1), torch.zeros(2, 1)), lambda: [])
     assert lost.best.val_loss == math.inf  # any number is better
 

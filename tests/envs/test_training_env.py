@@ -312,7 +312,6 @@ def test_what_needs_a_running_episode() -> None:
             ({"reward": lambda _, value=value: value}, f"reward function returned {value!r}")
             for value in (math.nan, None)
         ),
-        ({"task": TASK.replace(loss="toys:negative_loss")}, "'toys:negative_loss' is negative"),
     ],
 )
 def test_what_shows_while_it_trains(options: dict[str, Any], message: str) -> None:

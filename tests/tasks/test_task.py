@@ -181,7 +181,7 @@ def test_every_field_can_be_overridden(field: str) -> None:
     values |= {key: {"a": 1} for key in ("model_options", "loss_options", "optimizer_options")}
     values |= {"initial_lrs": (0.5,), "final_layer": "0", "loss_ceiling": 7.0, "budget": 40}
     values |= {"targets": "count", "standardise": False, "inputs": "raw", "hold_out": "last", "check": False}
-    values |= {"metric": "f1", "best_by": "metric", "reduction": "batch"}
+    values |= {"metric": "f1", "best_by": "metric", "reduction": "batch", "below_zero": True}
     value = values.get(field, 5)
     assert getattr(tasks.get("fashion-mnist-mini/mlp", **{field: value}), field) == value
 

@@ -193,14 +193,15 @@ def test_stacks_that_are_over_are_not_computed(stack: int) -> None:
         assert toys.same(states(population, 0, 1, 4), [before[number] for number in (0, 1, 4)])
 
 
-@pytest.mark.parametrize("active", [[True, True], [False, True], [False, False]])
-def test_a_loss_below_zero_matters_only_where_training_goes_on(active: list[bool]) -> None:
-    population = make(2, 2, model="toys:FixedNet", loss="toys:negative_loss")
-    if any(active):
-        with pytest.raises(InvalidArgumentError, match="'toys:negative_loss' is negative"):
-            population.train_interval(active)
-    else:
-        assert population.train_interval(active) == [None, None]
+@pytest.mark.parametrize("stack", [1, 2])
+def test_a_member_whose_loss_is_below_zero_or_no_number_harms_nobody(stack: int) -> None:
+    population = make(2, stack, model="toys:FixedNet", loss="toys:negative_loss")
+    with torch.no_grad():
+        population.members[1].parameters[-1].fill_(torch.nan)
+    good, bad = population.train_interval()
+    assert good is not None
+    assert bad is not None
+    assert (good.features.val_loss < -1, good.diverged, bad.diverged) == (True, False, True)
 
 
 @pytest.mark.parametrize(("stack", "count"), [(1, 2), (2, 2), (2, 6), (2, 3)])

@@ -82,7 +82,6 @@ def test_evaluation_on_a_split(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"final_layer": "nowhere"}, "final_layer='nowhere'"),
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"lr": math.inf}, "lr must be positive and finite, got inf"),
-        ({"loss": "toys:negative_loss"}, "'toys:negative_loss' is negative"),
     ],
 )
 def test_parts_that_do_not_fit_together(fields: dict[str, Any], message: str) -> None:
