@@ -4,7 +4,8 @@ uv run scripts/tools/arc_summary.py DIR [DIR ...]
 
 Reads the `results.json` of eval_transfer.py and prints each agent's mean test loss over the lowest of the task: its
 geometric mean over all tasks and starts, and the worst; the same for the starts that are too small; and pairs of agents
-compared run by run (same task, start and seed) with Wilcoxon's signed-rank test.
+compared run by run (same task, start and seed). There p is of Wilcoxon's signed-rank test, in which every pair of a
+task and a start counts once, by the mean of its runs; and the same where every task counts once.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import wilcoxon
 
 from lr_gym import cli
+from lr_gym.evaluation.statistics import geometric_mean, grouped_p_value
 from lr_gym.files import read_json
 
 Rows = Sequence[dict[str, Any]]
@@ -26,11 +27,6 @@ Rows = Sequence[dict[str, Any]]
 def log_losses(row: dict[str, Any]) -> np.ndarray[Any, Any]:
     """Return the logarithm of every run's test loss; one that is not finite counts as the ceiling, 100."""
     return np.log([100.0 if run["test_loss"] is None else run["test_loss"] for run in row["results"]])
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    """Return the geometric mean; NaN if there are no values."""
-    return float(np.exp(np.mean(np.log(values)))) if values else float("nan")
 
 
 def worst(values: Sequence[float]) -> float:
@@ -64,19 +60,23 @@ def main(folders: Sequence[str]) -> None:
         numbers = [f(part) for part in (everywhere, low) for f in (geometric_mean, worst)]
         runs, diverged = sum(row["test_loss"]["n"] for row in mine), sum(row["diverged"] for row in mine)
         print(f"| {agent} | " + " | ".join(f"{number:.3f}" for number in numbers) + f" | {runs} | {diverged} |")
-    print("\n| pair | test loss, ratio (geometric mean) | lower in | p (Wilcoxon) |\n| --- | --- | --- | --- |")
+    print("\n| pair | test loss, ratio (geometric mean) | lower in | of pairs | p, pairs | p, tasks |")
+    print("| --- | --- | --- | --- | --- | --- |")
     by_key = {(row["task"], row["agent"], row["initial_lr"]): log_losses(row) for row in rows}
     for other in agents:
-        pairs = [
-            (losses, by_key[task, other, lr])
+        pairs = {
+            (task, lr): losses - by_key[task, other, lr]
             for (task, agent, lr), losses in by_key.items()
             if agent == "arc" and other != "arc" and (task, other, lr) in by_key
-        ]
+        }
         if pairs:
-            difference = np.concatenate([a - b for a, b in pairs])
-            p = wilcoxon(difference).pvalue if np.any(difference) else 1.0
+            difference = np.concatenate(list(pairs.values()))
+            of_tasks = [np.concatenate([d for (name, _), d in pairs.items() if name == task]) for task in tasks]
+            numbers = (grouped_p_value(list(pairs.values())), grouped_p_value([d for d in of_tasks if len(d)]))
             lower = f"{(difference < 0).sum()} of {len(difference)}"
-            print(f"| arc / {other} | {np.exp(difference.mean()):.3f} | {lower} | {p:.2g} |")
+            pairs_lower = f"{sum(d.mean() < 0 for d in pairs.values())} of {len(pairs)}"
+            ps = " | ".join(f"{p:.2g}" for p in numbers)
+            print(f"| arc / {other} | {np.exp(difference.mean()):.3f} | {lower} | {pairs_lower} | {ps} |")
 
 
 if __name__ == "__main__":

@@ -129,6 +129,39 @@ def test_score_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: C
         assert re.match(error, capsys.readouterr().err)
 
 
+def cells(line: str) -> list[str]:
+    """Return the cells of a line of a table, without the words beside the numbers."""
+    return [re.sub(r"[*`]| %$", "", cell.strip()).replace("%", "") for cell in line.strip("|").split("|")]
+
+
+def test_how_sure_the_page_of_unseen_tasks_is(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Its intervals, and what one run saves, are those of the committed runs."""
+    results = ROOT / "docs" / "results" / "unseen"
+    assert run(monkeypatch, "scripts/tools/how_sure.py", str(results), "universal") == 0
+    printed = [cells(line) for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    page = [cells(line) for line in results.with_suffix(".md").read_text().splitlines() if line.startswith("|")]
+    ours = [line[1:] for line in printed if line[0] == "universal"]
+    assert [line[1:] for line in page if line[1:] in ours] == ours
+    savings = [line for line in printed if line[0] in "1248"]
+    assert len(savings) == 4
+    assert [line for line in page if line in savings] == savings
+
+
+def test_the_p_values_of_the_page_of_arc(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    folder = ROOT / "docs" / "results" / "arc"
+    folders = [str(folder / name) for name in ("adam", "lenet5", "words")]
+    assert run(monkeypatch, "scripts/tools/arc_summary.py", *folders) == 0
+    printed = [cells(line) for line in capsys.readouterr().out.splitlines() if line.startswith("| arc / ")]
+    page = [cells(line) for line in folder.with_suffix(".md").read_text().splitlines() if line.startswith("|")]
+    assert len(printed) == 7
+    for _, *numbers in printed:
+        assert any(
+            [float(n) if "of" not in n else n for n in row] == [float(n) if "of" not in n else n for n in numbers]
+            for _, *row in page
+            if len(row) == len(numbers) and "of 65" in row[1]
+        )
+
+
 def test_training_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     curve = [{"episodes": 0, "val_loss": 1.0}, {"episodes": 32, "val_loss": 0.5}]
     values = {
