@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,20 @@ def _check_depth(values: Any, most: int) -> None:
         if not level:
             return
     raise ValueError(f"it has values within values, more than {most} deep")
+
+
+def checksum(values: Any, tensors: Mapping[str, Any] | None = None) -> str:
+    """Return a SHA-256 of JSON values and of tensors, 64 hexadecimal digits.
+
+    Args:
+        values: The values; numbers that are not finite are allowed.
+        tensors: PyTorch tensors on the CPU, by name.
+    """
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for name, tensor in sorted((tensors or {}).items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def finite(values: Any) -> Any:

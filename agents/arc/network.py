@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from lr_gym.errors import FileFormatError, InvalidArgumentError, reason
-from lr_gym.files import write_bytes
+from lr_gym.files import checksum, write_bytes
 from lr_gym.trainee.randomness import isolated
 
 #: What each class does to the learning rate: raise, keep, lower.
@@ -38,6 +38,12 @@ RAISE, KEEP, LOWER = range(len(MULTIPLIERS))
 DEFAULT_WEIGHTS = Path(__file__).parent / "arc.safetensors"
 #: Units of each LSTM.
 UNITS = 64
+#: Name of the checksum in a file's header; files of earlier versions have none.
+CHECKSUM = "sha256"
+#: That of the weights in the package, which are older.
+DEFAULT_CHECKSUM = "3a1207912b384ab31b243220e94608bdcaf6332bfb2cbed4619e56492bcf74f7"
+#: Bytes: a file with these 79,043 numbers has a third of a megabyte.
+LARGEST = 2**22
 
 
 class ARCNetwork(nn.Module):
@@ -102,7 +108,8 @@ def save_weights(network: ARCNetwork, path: str | Path, metadata: Mapping[str, s
         metadata: What else the file's header is to say, for example how the network was trained.
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.weights().items()}
-    write_bytes(Path(path), safetensors.torch.save(tensors, dict(metadata or {})))
+    about = dict(metadata or {})
+    write_bytes(Path(path), safetensors.torch.save(tensors, about | {CHECKSUM: checksum(about, tensors)}))
 
 
 def load_weights(path: str | Path) -> ARCNetwork:
@@ -141,10 +148,20 @@ def load_weights(path: str | Path) -> ARCNetwork:
 
 
 def _read_safetensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a file; one that we wrote has a checksum, which must fit."""
     try:
-        return safetensors.torch.load(path.read_bytes())
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has {path.stat().st_size} bytes, more than any weights of this network")
+        with safetensors.safe_open(path, framework="pt") as archive:
+            about = dict(archive.metadata() or {})
+            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise FileFormatError(f"{path} cannot be read as safetensors: {reason(error)}") from error
+    if path == DEFAULT_WEIGHTS:
+        about.setdefault(CHECKSUM, DEFAULT_CHECKSUM)
+    if CHECKSUM in about and about.pop(CHECKSUM) != checksum(about, tensors):
+        raise FileFormatError(f"{path} was changed after it was written: its checksum does not fit; copy it anew")
+    return tensors
 
 
 #: For each of our names the array in the authors' file, and the order of its axes.

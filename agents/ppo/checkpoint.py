@@ -22,12 +22,15 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from lr_gym.agents.ppo.algorithm import TwoRatePPO, TwoRateRecurrentPPO
+from lr_gym.checks import check_number, check_whole
 from lr_gym.envs.workers import WorkerVecEnv
-from lr_gym.errors import FileFormatError
-from lr_gym.files import parse_json, write_bytes
+from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError, described
+from lr_gym.files import checksum, parse_json, write_bytes
 
 FORMAT, VERSION = "lr_gym.ppo-checkpoint", 1
 FILE = Path("checkpoint") / "state.safetensors"
+#: Name of the checksum in the header; checkpoints of earlier versions have none.
+CHECKSUM = "sha256"
 
 Algorithm = TwoRatePPO | TwoRateRecurrentPPO
 
@@ -56,8 +59,9 @@ class Checkpoint:
 
     def write(self, out: Path) -> None:
         """Write the checkpoint of the run in `out` atomically."""
-        header = {"format": FORMAT, "version": str(VERSION), "values": json.dumps(self.values)}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        values = json.dumps(self.values)
+        header = {"format": FORMAT, "version": str(VERSION), "values": values, CHECKSUM: checksum(values, tensors)}
         write_bytes(out / FILE, safetensors.torch.save(tensors, metadata=header))
 
     @classmethod
@@ -75,8 +79,13 @@ class Checkpoint:
                 header = archive.metadata() or {}
                 if header.get("format") != FORMAT or header.get("version") != str(VERSION):
                     raise FileFormatError(f"{file} is no checkpoint of this version: wanted {FORMAT} {VERSION}")
+                tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+                if header.get(CHECKSUM, "") not in ("", checksum(header["values"], tensors)):
+                    raise FileFormatError(f"{file} was changed after it was written: its checksum does not fit")
                 values = parse_json(header["values"], allow_nan=True)
-                return cls(values, {name: archive.get_tensor(name) for name in archive.keys()})  # noqa: SIM118
+                if not isinstance(values, dict):
+                    raise ValueError("its values are no mapping")
+                return cls(values, tensors)
         except (safetensors.SafetensorError, ValueError, KeyError, OSError, RecursionError) as error:
             raise FileFormatError(f"{file} cannot be read as a checkpoint: {error}") from error
 
@@ -128,6 +137,7 @@ def reinstate(checkpoint: Checkpoint, model: Algorithm, venv: VecNormalize) -> N
     """
     values, tensors = checkpoint.values, checkpoint.tensors
     try:
+        _check(values, tensors, venv)
         model.policy.load_state_dict(_below(tensors, "policy"))
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _below(tensors, "optimizer").items():
@@ -152,8 +162,41 @@ def reinstate(checkpoint: Checkpoint, model: Algorithm, venv: VecNormalize) -> N
         random.setstate((values["python"][0], tuple(values["python"][1]), values["python"][2]))
         np.random.set_state((values["numpy"][0], tensors["numpy"].numpy(), *values["numpy"][1:]))
         torch.set_rng_state(tensors["torch"])
-    except (KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise FileFormatError(f"the checkpoint does not fit this version of lr_gym: {error}") from error
+    except LRGymError as error:
+        if isinstance(error, (FileFormatError, InvalidArgumentError)):
+            raise FileFormatError(f"the checkpoint does not fit this version of lr_gym: {error}") from error
+        raise  # a worker died
+    except Exception as error:  # whatever PyTorch, NumPy and the environments say of values that make no sense
+        raise FileFormatError(f"the checkpoint does not fit this version of lr_gym: {described(error)}") from error
+
+
+def _check(values: dict[str, Any], tensors: dict[str, Tensor], venv: VecNormalize) -> None:
+    """Check what nobody else would notice before it does harm: numbers that are not finite, and wrong shapes.
+
+    Raises:
+        ValueError: Something makes no sense.
+    """
+    count, entries = venv.num_envs, venv.observation_space.shape or ()
+    shapes: dict[str, tuple[int, ...]] = {
+        "last_observation": (count, *entries),
+        "last_raw_observation": (count, *entries),
+        "episode_starts": (count,),
+        "returns": (count,),
+        **{f"statistics/observation/{key}": entries for key in ("mean", "var")},
+        **{f"statistics/{name}": () for name in ("return/mean", "return/var", "return/count", "observation/count")},
+    }
+    for name, shape in shapes.items():
+        if tuple(tensors[name].shape) != shape:
+            raise ValueError(f"{name} must have the shape {shape}, got {tuple(tensors[name].shape)}")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} holds numbers that are not finite")
+        if name.endswith(("/var", "/count")) and bool((tensor < 0).any()):
+            raise ValueError(f"{name} must not be negative")
+    for name in ("num_timesteps", "n_updates"):
+        check_whole(name, values[name], 0)
+    for group in values["optimizer_groups"]:
+        check_number("the optimizer's lr", group["lr"], 0, 1e6)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

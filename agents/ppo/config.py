@@ -211,7 +211,7 @@ class TrainConfig:
             }
             with trust.reading():
                 return cls(**{**values, **parts})
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, OverflowError) as error:
             raise FileFormatError(f"not settings of this version: {error}") from error
 
 

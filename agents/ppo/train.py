@@ -25,6 +25,7 @@ from lr_gym.agents.ppo.algorithm import LstmPolicy, MlpPolicy, TwoRatePPO, TwoRa
 from lr_gym.agents.ppo.backend import env_makers
 from lr_gym.agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, running_statistics
 from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.checks import check_number, check_whole
 from lr_gym.control.controller import Controller, Description
 from lr_gym.control.scale import LOSS_FLOOR
 from lr_gym.envs.workers import ANSWER_LIMIT, WorkerVecEnv
@@ -287,9 +288,18 @@ def load_progression(checkpoint: Checkpoint) -> Progression:
     weights = {k.removeprefix("best/"): v for k, v in checkpoint.tensors.items() if k.startswith("best/")}
     try:
         controller = None if best is None else Controller(Description(**best), weights)
-        return Progression(**values, best=controller)
-    except TypeError as error:
+        progression = Progression(**values, best=controller)
+        for name in ("iteration", "lost_episodes"):
+            check_whole(name, getattr(progression, name), 0)
+        check_number("seconds", progression.seconds, 0)
+        numbers = [progression.best_score, *progression.exploring, *(entry["val_loss"] for entry in progression.curve)]
+        if not all(isinstance(number, (int, float)) for number in numbers):
+            raise ValueError("losses must be numbers")
+        for entry in progression.curve:
+            check_whole("iteration", entry["iteration"], 0)
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
         raise FileFormatError(f"the checkpoint does not fit this version of lr_gym: {error}") from error
+    return progression
 
 
 def train(

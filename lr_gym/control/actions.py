@@ -32,6 +32,10 @@ class ActionMap(Protocol):
         """Return the action whose multiplier is nearest, on a logarithmic scale."""
 
 
+#: A larger one takes the smallest learning rate of single precision beyond the largest, many times over.
+LARGEST_MULTIPLIER = 1e30
+
+
 class ContinuousActions:
     """One number in [-1, 1]: multiplier = max_multiplier ** action."""
 
@@ -46,6 +50,8 @@ class ContinuousActions:
         """
         if not (isinstance(max_multiplier, (int, float)) and math.isfinite(max_multiplier) and max_multiplier > 1):
             raise InvalidArgumentError(f"max_multiplier must be a finite number above 1, got {max_multiplier!r}")
+        if max_multiplier > LARGEST_MULTIPLIER:
+            raise InvalidArgumentError(f"max_multiplier must be at most {LARGEST_MULTIPLIER:g}, got {max_multiplier!r}")
         self.max_multiplier = float(max_multiplier)
 
     def to_multiplier(self, action: npt.ArrayLike) -> float:

@@ -26,15 +26,21 @@ from lr_gym.control.networks import ActorNetwork, tensor_shapes
 from lr_gym.control.observations import ENTRIES
 from lr_gym.control.settings import ControlSettings, observation_kind
 from lr_gym.control.watched import Watched, as_watched
-from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
-from lr_gym.files import read_json, write_bytes, write_json
+from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError, reason
+from lr_gym.files import checksum, finite, read_json, write_bytes, write_json
 
 FORMAT, VERSION = "lr_gym.ppo-controller", 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+#: Name of the checksum in the first of them. Controllers of earlier versions have none.
+CHECKSUM = "config_sha256"
 #: Controllers that come with the package, a folder each, by name.
 SHIPPED = Path(__file__).parents[1] / "agents" / "controllers"
 #: No controller of this kind is larger. A file that claims a larger one is refused before anything is allocated.
 LARGEST_HIDDEN = 4096
+#: Nor has one larger numbers: their squares would not fit into single precision.
+LARGEST = 1e30
+#: Bytes: an LSTM of `LARGEST_HIDDEN` units, twice.
+LARGEST_WEIGHTS = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +80,12 @@ class Description:
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not all(isinstance(names, list) for names in (self.features, self.low, self.high, self.mean, self.variance)):
+            raise FileFormatError("features, low, high, mean and variance must be lists")
+        if not (
+            isinstance(self.hidden_size, int) and isinstance(self.action, str) and isinstance(self.provenance, dict)
+        ):
+            raise FileFormatError("hidden_size must be a whole number, action a word and provenance a mapping")
         size = len(self.features)
         positive = (self.epsilon, self.clip, self.max_multiplier, self.min_lr, self.max_lr)
         numbers = (*self.low, *self.high, *self.mean, *self.variance, *positive)
@@ -83,8 +95,8 @@ class Description:
             raise FileFormatError(f"unknown observation {self.features!r}; this version has {ENTRIES}")
         if not {len(self.low), len(self.high), len(self.mean), len(self.variance)} == {size}:
             raise FileFormatError("features, low, high, mean and variance of the observation must have equal lengths")
-        if not all(isinstance(x, (int, float)) and np.isfinite(x) for x in numbers):
-            raise FileFormatError("bounds, normalisation and limits must be finite numbers")
+        if not all(isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) <= LARGEST for x in numbers):
+            raise FileFormatError(f"bounds, normalisation and limits must be finite numbers of at most {LARGEST:g}")
         if min(self.variance) < 0 or min(positive) <= 0:
             raise FileFormatError("variances must not be negative; epsilon, clip and limits must be positive")
         if any(low > high for low, high in zip(self.low, self.high, strict=True)):
@@ -127,6 +139,20 @@ def shipped() -> list[str]:
 def is_shipped(word: str | Path) -> bool:
     """Return whether a word means a controller of the package; a folder of that name takes precedence."""
     return not Path(word).exists() and str(word) in shipped()
+
+
+def _read_weights(file: Path) -> bytes:
+    """Return what a file of weights holds.
+
+    Raises:
+        FileFormatError: It cannot be read, or is larger than any controller's.
+    """
+    try:
+        if file.stat().st_size > LARGEST_WEIGHTS:
+            raise FileFormatError(f"{file} is too large for the weights of a controller: {file.stat().st_size} bytes")
+        return file.read_bytes()
+    except OSError as error:
+        raise FileFormatError(f"{file} cannot be read: {reason(error)}") from error
 
 
 class Controller:
@@ -227,7 +253,8 @@ class Controller:
         weights = safetensors.torch.save(self.weights)
         write_bytes(folder / WEIGHTS_FILE, weights)
         header = {"format": FORMAT, "version": VERSION, "weights_sha256": hashlib.sha256(weights).hexdigest()}
-        write_json(folder / CONFIG_FILE, header | dataclasses.asdict(self.description))
+        values = finite(header | dataclasses.asdict(self.description))
+        write_json(folder / CONFIG_FILE, {CHECKSUM: checksum(values)} | values)
 
     @classmethod
     def load(cls, folder: str | Path) -> Controller:
@@ -255,7 +282,11 @@ class Controller:
             raise FileFormatError(
                 f"{folder / CONFIG_FILE} is no controller of this version: wanted format {FORMAT!r}, version {VERSION}"
             )
-        raw = (folder / WEIGHTS_FILE).read_bytes()
+        if CHECKSUM in config and config.pop(CHECKSUM) != checksum(config):
+            raise FileFormatError(
+                f"{folder / CONFIG_FILE} was changed after it was written: its checksum does not fit; copy it anew"
+            )
+        raw = _read_weights(folder / WEIGHTS_FILE)
         if hashlib.sha256(raw).hexdigest() != config.pop("weights_sha256", None):
             raise FileFormatError(
                 f"{folder / WEIGHTS_FILE} is not the file that {CONFIG_FILE} was written for; copy both anew, or "
@@ -265,5 +296,13 @@ class Controller:
             weights = safetensors.torch.load(raw)
             description = Description(**{k: v for k, v in config.items() if k not in ("format", "version")})
             return cls(description, weights)
-        except (TypeError, ValueError, safetensors.SafetensorError, LRGymError) as error:
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            safetensors.SafetensorError,
+            LRGymError,
+        ) as error:
             raise FileFormatError(f"{folder} holds no valid controller: {error}") from error

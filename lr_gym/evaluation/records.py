@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lr_gym.errors import FileFormatError, InvalidArgumentError, Notice
 from lr_gym.evaluation.rollout import Rollout
-from lr_gym.files import read_json, write_json
+from lr_gym.files import checksum, read_json, write_json
 from lr_gym.tasks import Task
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ def write(file: Path, key: str, record: Rollout) -> None:
         FileWriteError: The file cannot be written.
     """
     values = record.to_dict() | {CELL: key}
-    write_json(file, values | {CHECKSUM: _checksum(values)}, indent=None)
+    write_json(file, values | {CHECKSUM: checksum(values)}, indent=None)
 
 
 def read(file: Path) -> Rollout:
@@ -48,8 +46,8 @@ def _read(file: Path) -> tuple[Rollout, bool]:
     values = read_json(file)
     if not isinstance(values, dict):
         raise FileFormatError(f"{file.name} is no record of an episode")
-    checksum, named = values.pop(CHECKSUM, None), CELL in values
-    if named != (checksum is not None) or (named and checksum != _checksum(values)):
+    given, named = values.pop(CHECKSUM, None), CELL in values
+    if named != (given is not None) or (named and given != checksum(values)):
         raise FileFormatError(f"{file.name} was changed after it was written: its checksum does not fit")
     if values.pop(CELL, file.stem) != file.stem:
         raise FileFormatError(f"{file.name} is the record of another episode")
@@ -88,7 +86,3 @@ def _fits(record: Rollout, cell: Cell) -> bool:
     except (FileFormatError, InvalidArgumentError):
         return False
     return (task, record.seed, record.initial_lr) == (cell.trained, cell.seed, cell.initial_lr)
-
-
-def _checksum(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

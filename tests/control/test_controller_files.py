@@ -29,7 +29,7 @@ def replace_weights(folder: Path, content: bytes) -> None:
     """Put other bytes in the place of the weights, with the hash that says they belong there."""
     (folder / "model.safetensors").write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
-    tiny.rewrite_json(folder / "config.json", lambda values: values | {"weights_sha256": digest})
+    change_config(weights_sha256=digest)(folder)
 
 
 def change_tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
@@ -42,7 +42,13 @@ def change_tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable
 
 
 def change_config(**changes: Any) -> Callable[[Path], None]:
-    return lambda folder: tiny.rewrite_json(folder / "config.json", lambda values: values | changes)
+    """Return what changes a description and takes its checksum away, which those of earlier versions do not have."""
+
+    def damage(folder: Path) -> None:
+        without("config_sha256")(folder)
+        tiny.rewrite_json(folder / "config.json", lambda values: values | changes)
+
+    return damage
 
 
 def without(field: str) -> Callable[[Path], None]:
@@ -132,6 +138,50 @@ def test_damaged_files(saved: Path) -> None:
         damage(saved)
         with pytest.raises(FileFormatError, match=message):
             pytest.fail(f"{kind}: {Controller.load(saved)}")
+
+
+EDITS: dict[str, Any] = {
+    "mean": [0.1] * 8,
+    "variance": [2.0] * 8,
+    "clip": 1.0,
+    "max_multiplier": 3.0,
+    "min_lr": 1e-6,
+    "max_lr": 1.0,
+    "action": "discrete",
+    "provenance": {"command": "another"},
+    "low": [-9.0] * 8,
+    "hidden_size": 5,
+}
+
+
+@pytest.mark.parametrize("field", EDITS)
+def test_an_edited_description(field: str, saved: Path) -> None:
+    """It would load, and act differently."""
+    tiny.rewrite_json(saved / "config.json", lambda values: values | {field: EDITS[field]})
+    with pytest.raises(
+        FileFormatError, match=r"config.json was changed after it was written: its checksum does not fit"
+    ):
+        Controller.load(saved)
+
+
+def test_what_no_controller_holds(saved: Path) -> None:
+    """Even without a checksum: names twice, depth, numbers beyond all bounds."""
+    whole = (saved / "config.json").read_text()
+    without("config_sha256")(saved)
+    plain = (saved / "config.json").read_text()
+    deep = "[" * 900 + "]" * 900
+    for text in (
+        whole[:-3] + ', "clip": 1.0}',
+        plain.replace('{"command": "by hand"}', f'{{"command": {deep}}}'),
+        *(plain.replace('"max_multiplier": 2.0', f'"max_multiplier": {x}') for x in ("1e308", "true", "1e999", "-1")),
+        plain.replace('"max_lr": 10.0', '"max_lr": 1e-9'),
+        plain.replace('"mean": [', '"mean": [1e308, ').replace('"variance": [', '"variance": [1.0, '),
+    ):
+        assert text not in (whole, plain)
+        (saved / "config.json").write_text(text)
+        with pytest.raises(FileFormatError) as caught:
+            Controller.load(saved)
+        assert len(str(caught.value)) < 500
 
 
 def test_sizes_and_fields_and_folders_that_are_none(saved: Path, tmp_path: Path) -> None:

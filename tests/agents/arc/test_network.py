@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 import toys
 
+from lr_gym.agents.arc import network as network_module
 from lr_gym.agents.arc.network import DEFAULT_WEIGHTS, MULTIPLIERS, ARCNetwork, load_weights, save_weights
 from lr_gym.agents.arc.preprocessing import encode
 from lr_gym.control.actions import DISCRETE_MULTIPLIERS
@@ -230,6 +231,27 @@ def test_bad_keras_files(tmp_path: Path) -> None:
 # -- our files ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_flipped_bit(tmp_path: Path) -> None:
+    """In weights of our own and in those of the package."""
+    shipped = tmp_path / "shipped.safetensors"
+    shipped.write_bytes(DEFAULT_WEIGHTS.read_bytes())
+    own = tmp_path / "own.safetensors"
+    save_weights(load_weights(DEFAULT_WEIGHTS), own)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network_module, "DEFAULT_WEIGHTS", shipped)
+        for path in (own, shipped):
+            whole = bytearray(path.read_bytes())
+            load_weights(path)
+            for place in (-1, -2001, -300_000):
+                damaged = bytearray(whole)
+                damaged[place] ^= 1
+                path.write_bytes(damaged)
+                with pytest.raises(
+                    FileFormatError, match="was changed after it was written: its checksum does not fit"
+                ):
+                    load_weights(path)
+
+
 def test_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that fails leaves the old file."""
     network = ARCNetwork(seed=5)
@@ -241,7 +263,7 @@ def test_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert [p.requires_grad for p in copied.parameters()] == [p.requires_grad for p in network.parameters()]
     assert logits(copied, random_curves(1)).tolist() == logits(network, random_curves(1)).tolist()
     with safetensors.safe_open(path, "pt") as file:
-        assert file.metadata() == {"trained on": "nothing", "seed": "5"}
+        assert {k: v for k, v in file.metadata().items() if k != "sha256"} == {"trained on": "nothing", "seed": "5"}
         assert {*file.keys()} == {*network.weights()}
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):

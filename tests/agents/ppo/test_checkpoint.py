@@ -147,13 +147,19 @@ def with_header(**changes: str | None) -> Callable[[Path], Any]:
 
 
 UNREADABLE, FOREIGN = "cannot be read as a checkpoint", "wanted lr_gym.ppo-checkpoint 1"
+CHANGED = "was changed after it was written: its checksum does not fit"
 DAMAGE: list[tuple[Callable[[Path], Any], str]] = [
     (lambda file: file.unlink(), "nothing to resume in .*: there is no checkpoint/state.safetensors"),
     (lambda file: file.write_bytes(b""), UNREADABLE),
     (lambda file: file.write_bytes(file.read_bytes()[:-100]), UNREADABLE),
     (lambda file: file.write_bytes(pickle.dumps({"a": 1})), UNREADABLE),
     (lambda file: file.write_bytes(b"\xff" * 1000), UNREADABLE),
-    (with_header(values="{"), UNREADABLE),
+    (with_header(values="{"), CHANGED),
+    *(
+        (with_header(values=text, sha256=None), UNREADABLE)
+        for text in ("{", "[]", "3", '{"a": 1, "a": 1}', "[" * 100_000)
+    ),
+    (lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\x01"), CHANGED),
     (with_header(format="other"), FOREIGN),
     (with_header(version="2"), FOREIGN),
     (with_header(format=None, version=None, values=None), FOREIGN),
