@@ -74,7 +74,26 @@ class ScheduleAgent(FixedAgent):
             raise InvalidArgumentError(
                 f"metric={self._metric!r} is for ReduceLROnPlateau; {type(self._scheduler).__name__} watches no loss"
             )
+        self._check_fit()
         self._steps = 0
+
+    def _check_fit(self) -> None:
+        """Check that the scheduler fits a loss and the length of the training."""
+        if getattr(self._scheduler, "mode", "min") == "max" and isinstance(
+            self._scheduler, lr_scheduler.ReduceLROnPlateau
+        ):
+            raise InvalidArgumentError(
+                f"ReduceLROnPlateau watches {self._metric}, which is better when it is lower: mode must be 'min', got "
+                "'max'"
+            )
+        total = getattr(self._scheduler, "total_steps", None)
+        watched = self.watched
+        needed = 0 if watched.endless else watched.budget - watched.decision_interval
+        if isinstance(self._scheduler, lr_scheduler.OneCycleLR) and isinstance(total, int) and total < needed:
+            raise InvalidArgumentError(
+                f"OneCycleLR was made for {total} updates, and the training has {watched.budget}: make it with "
+                "total_steps=watched.budget, in a factory with a parameter 'watched'"
+            )
 
     def _build(self, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
         wanted = inspect.signature(self._factory).parameters
@@ -95,7 +114,12 @@ class ScheduleAgent(FixedAgent):
             self._scheduler.step(getattr(self.watched.measurement.features, self._metric))
         else:
             while self._steps < self.watched.updates:
-                self._scheduler.step()
+                try:
+                    self._scheduler.step()
+                except (TypeError, ValueError, IndexError) as error:
+                    raise InvalidArgumentError(
+                        f"{type(self._scheduler).__name__} fails at update {self._steps + 1}: {reason(error)}"
+                    ) from error
                 self._steps += 1
         return float(self._scheduler.get_last_lr()[0])
 

@@ -152,7 +152,7 @@ class LoopTrainee(Trainee):
 
     def _train(self, updates: int) -> list[Tensor]:
         with self._computing():
-            return [self._update(batch) for batch in self._batches.take(updates)]  # the clock counts them itself
+            return [self._update([batch]) for batch in self._batches.take(updates)]  # the clock counts them itself
 
     def _forward(self, x: Tensor) -> Tensor:
         return predictions_of(self.model(x), self._outputs)

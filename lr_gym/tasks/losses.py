@@ -57,7 +57,12 @@ def build_loss(name: str, options: dict[str, Any]) -> Loss:
 
 
 def build_optimizer(
-    name: str, options: dict[str, Any], parameters: Iterable[nn.Parameter], lr: float, *, fuse: bool = True
+    name: str,
+    options: dict[str, Any],
+    parameters: Iterable[nn.Parameter] | list[dict[str, Any]],
+    lr: float,
+    *,
+    fuse: bool = True,
 ) -> torch.optim.Optimizer:
     """Return the optimizer, with PyTorch's fused kernel where the class has one.
 
@@ -67,7 +72,7 @@ def build_optimizer(
     Args:
         name: A registered name, a class of `torch.optim`, or a reference `"module:attribute"`.
         options: Keyword arguments beyond the learning rate.
-        parameters: What it updates.
+        parameters: What it updates: parameters, or groups of them.
         lr: Initial learning rate.
         fuse: Whether fused kernels go with these parameters; they take no sparse gradients.
 
@@ -76,7 +81,8 @@ def build_optimizer(
         InvalidArgumentError: It refuses the options, or its package is not installed.
     """
     optimizer = _lookup(OPTIMIZERS, name, torch.optim, ("Adam", "AdamW", "SGD", "RMSprop"))
-    parameters = [parameter for parameter in parameters if parameter.requires_grad]
+    given: list[Any] = [part for part in parameters if isinstance(part, dict) or part.requires_grad]
+    flat: list[nn.Parameter] = [p for part in given for p in (part["params"] if isinstance(part, dict) else [part])]
     options = dict(options)
     if "lr" in options:
         raise InvalidArgumentError(
@@ -85,15 +91,15 @@ def build_optimizer(
     try:
         accepted = inspect.signature(optimizer).parameters
         if fuse and "fused" in accepted and not options.keys() & {"fused", "foreach", "differentiable"}:
-            options["fused"] = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
-        on_gpu = all(p.device.type == "cuda" for p in parameters)
+            options["fused"] = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in flat)
+        on_gpu = all(p.device.type == "cuda" for p in flat)
         if on_gpu and "capturable" in accepted:
             options.setdefault("capturable", True)  # its counters live on the GPU
         if on_gpu and (options.get("fused") or options.get("capturable")):
             # As a tensor there, a captured update (lr_gym.trainee.graph) sees it change.
-            built = optimizer(parameters, lr=torch.tensor(lr, device=parameters[0].device), **options)
+            built = optimizer(given, lr=torch.tensor(lr, device=flat[0].device), **options)
         else:
-            built = optimizer(parameters, lr=lr, **options)
+            built = optimizer(given, lr=lr, **options)
     except InvalidArgumentError:  # it already says what is wrong
         raise
     except (TypeError, ValueError, RuntimeError) as error:

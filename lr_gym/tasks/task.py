@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lr_gym import trust
-from lr_gym.checks import check_choice
+from lr_gym.checks import check_choice, check_number, check_whole
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.registry import reference_to
+from lr_gym.tasks.groups import checked_frozen, checked_groups
 from lr_gym.tasks.metrics import METRICS
 from lr_gym.tasks.reading import HOLD_OUTS, INPUTS, TARGETS, Reading, pytorchs
 from lr_gym.trust import REFERENCES
@@ -23,7 +24,7 @@ _CHOICES = {
     "best_by": ("loss", "metric"),
     "reduction": ("auto", "mean", "batch"),
 }
-_OPTIONS = ("model_options", "loss_options", "optimizer_options")
+_OPTIONS = ("model_options", "loss_options", "optimizer_options", "groups", "frozen")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,15 @@ class Task:
         below_zero: Whether the loss can be below zero, as those of densities: then observation and reward take its
             signed logarithm, sign(x) log(1 + |x|), in place of the logarithm. None: where the loss is known to, begins
             below zero, or from when it gets there.
+        clip_norm: Clip the norm of the gradients, all parameters together, to this; None for not.
+        clip_value: Clip each gradient's entries to this; None for not.
+        accumulate: Mini-batches of `batch_size` whose mean gradient an update takes.
+        ema: Evaluate an exponential moving average of the weights, with this decay per update, in [0, 1); it begins
+            with the weights after the first update. Validation, test and best weights are the average's. None for not.
+        groups: Options of the optimizer by shell pattern of parameter names, as `{"*.bias": {"weight_decay": 0.0}}`;
+            `lr_ratio` is a group's learning rate over the others', which a controller scales together.
+        frozen: Parameters that are not trained, by shell pattern: from which update on, and until which (None for
+            ever), as `{"body.*": [0, 100]}`, which frees them after 100 updates.
         check: Examine network, loss and optimizer once per process, before the first update
             (`lr_gym.trainee.examination`): a few passes over a small batch. Without it they are trusted: the loss is a
             mean over examples, the optimizer uses the learning rate, nothing is kept where no `state_dict` knows it.
@@ -112,6 +122,12 @@ class Task:
     best_by: str = "loss"
     reduction: str = "auto"
     below_zero: bool | None = None
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    accumulate: int = 1
+    ema: float | None = None
+    groups: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    frozen: Mapping[str, Sequence[int | None]] = dataclasses.field(default_factory=dict)
     check: bool = True
 
     def __post_init__(self) -> None:
@@ -142,6 +158,7 @@ class Task:
                 f"{self.budget}, decision_interval={self.decision_interval}"
             )
         self._check_meaning()
+        self._check_loop()
         if not isinstance(self.check, bool):
             raise InvalidArgumentError(f"check must be True or False, got {self.check!r}")
         if not (isinstance(self.loss_ceiling, (int, float)) and 0 < self.loss_ceiling <= 1e6):
@@ -162,6 +179,17 @@ class Task:
         check_choice("below_zero", self.below_zero, (None, True, False))
         if self.best_by == "metric" and self.metric == "none":
             raise InvalidArgumentError("best_by='metric' needs a metric, got metric='none'")
+
+    def _check_loop(self) -> None:
+        """Check what is said of updates beyond the optimizer."""
+        for field in ("clip_norm", "clip_value"):
+            if (value := getattr(self, field)) is not None:
+                check_number(field, value, 0, low_open=True, high_open=True)
+        check_whole("accumulate", self.accumulate)
+        if self.ema is not None:
+            check_number("ema", self.ema, 0, 1, high_open=True)
+        checked_groups(self.groups)
+        checked_frozen(self.frozen)
 
     @property
     def reading(self) -> Reading:
@@ -253,7 +281,7 @@ class Task:
 
 
 #: Defaults of the fields that came later.
-_LATER = {
+_LATER: dict[str, Any] = {
     "targets": "auto",
     "standardise": None,
     "inputs": "auto",
@@ -262,5 +290,11 @@ _LATER = {
     "best_by": "loss",
     "reduction": "auto",
     "below_zero": None,
+    "clip_norm": None,
+    "clip_value": None,
+    "accumulate": 1,
+    "ema": None,
+    "groups": {},
+    "frozen": {},
     "check": True,
 }

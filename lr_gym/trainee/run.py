@@ -19,6 +19,7 @@ from lr_gym.control.final_layer import FinalLayer, named_layer, registered_last
 from lr_gym.control.measuring import BestWeights, Evaluation, Measurement, Meter
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.tasks import Data, Task
+from lr_gym.tasks.groups import Frozen, optimizer_groups
 from lr_gym.tasks.losses import build_loss, build_optimizer, lr_scales
 from lr_gym.tasks.models import build_model
 from lr_gym.tasks.order import warn_of_head
@@ -37,6 +38,10 @@ from lr_gym.trainee.shared import unchanged
 EVALUATION_CHUNK, EVALUATION_CHUNK_GPU = 500, 5000
 
 
+#: Key of the average of a parameter in the optimizer's state.
+AVERAGE = "lr_gym_average"
+
+
 class TrainingRun:
     """A network in training: what the environment drives.
 
@@ -49,9 +54,10 @@ class TrainingRun:
         arithmetic: Precision and layout.
         model: The network, in training mode.
         optimizer: Its optimizer.
-        parameters: The trainable parameters, in the optimizer's order.
+        parameters: The trainable parameters, in the network's order.
         findings: What is known about network, loss and optimizer.
         scoring: Loss and metric of predictions.
+        frozen: Parameters that are not trained for a while.
         train_examples: Training examples that are used.
         updates: Updates done.
     """
@@ -114,15 +120,20 @@ class TrainingRun:
         if findings.initialises:
             self._initialise()
         self._final_layer = self._find_final_layer()
+        self.frozen = Frozen(self.model, task.frozen)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._loss = build_loss(str(task.loss), dict(task.loss_options))
-        fuse = findings.fused and not any(getattr(module, "sparse", False) is True for module in self.model.modules())
+        sparse = any(getattr(module, "sparse", False) is True for module in self.model.modules())
+        fuse = findings.fused and not (sparse or self.frozen.changes)  # it takes all gradients or none, and dense ones
         options = dict(task.optimizer_options)
-        self.optimizer = build_optimizer(str(task.optimizer), options, self.parameters, self._lr, fuse=fuse)
+        groups = optimizer_groups(self.model, task.groups, self._lr) if task.groups else self.parameters
+        self.optimizer = build_optimizer(str(task.optimizer), options, groups, self._lr, fuse=fuse)
         self._lr_scales = lr_scales(self.optimizer, self._lr, str(task.optimizer))
         self.scoring = Scoring(task, self.data, findings.decision)
         self._hidden = Hidden(self.model, self.optimizer, self._loss)
         self._averaging = averaging(self.optimizer)
+        if self._averaging and task.ema is not None:
+            raise InvalidArgumentError(f"the optimizer {task.optimizer!r} averages weights itself: leave ema=None")
         if self._averaging:
             self._averaging.train()  # before an update both weights are the same: nothing moves
         closure = inspect.signature(self.optimizer.step).parameters.get("closure")
@@ -248,7 +259,7 @@ class TrainingRun:
     @property
     def updates_per_epoch(self) -> float:
         """Updates that see each training example once on average."""
-        return self.train_examples / self.task.batch_size
+        return self.train_examples / (self.task.batch_size * self.task.accumulate)
 
     def _loss_and_gradients(self, batches: Sequence[Batch]) -> Tensor:
         """Leave the gradients of the mean loss over some batches in the parameters, and return that loss."""
@@ -262,20 +273,56 @@ class TrainingRun:
             losses.append(loss.detach())
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
-    def _update(self, batch: Batch) -> Tensor:
-        """Do one update, and return the loss before it."""
-        if self._needs_closure:  # LBFGS evaluates the loss several times per update, first where it is
-            return self.optimizer.step(lambda: self._loss_and_gradients((batch,)))  # type: ignore[arg-type, return-value]
-        loss = self._loss_and_gradients((batch,))
-        if self.findings.needs_closure:  # sharpness-aware minimization takes the gradient at a second place
-            self.optimizer.step(lambda: self._loss_and_gradients((batch,)))  # type: ignore[arg-type, return-value]
-        else:
-            self.optimizer.step()
+    def _clip(self) -> None:
+        """Clip the gradients, as the task says."""
+        if self.task.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.task.clip_norm)
+        if self.task.clip_value is not None:
+            nn.utils.clip_grad_value_(self.parameters, self.task.clip_value)
+
+    def _clipped(self, batches: Sequence[Batch]) -> Tensor:
+        loss = self._loss_and_gradients(batches)
+        self._clip()
         return loss
 
+    def _update(self, batches: Sequence[Batch]) -> Tensor:
+        """Do one update, and return the loss before it."""
+        if self._needs_closure:  # LBFGS evaluates the loss several times per update, first where it is
+            loss: Tensor = self.optimizer.step(lambda: self._clipped(batches))  # type: ignore
+        else:
+            loss = self._clipped(batches)
+            self._step(batches)
+        self._average()
+        return loss
+
+    def _step(self, batches: Sequence[Batch]) -> None:
+        """Let the optimizer step where the gradients are there."""
+        if self.findings.needs_closure:  # sharpness-aware minimization takes the gradient at a second place
+            self.optimizer.step(lambda: self._clipped(batches))  # type: ignore[arg-type, return-value]
+        else:
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the average of the weights, which begins with those after the first update."""
+        if self.task.ema is None:
+            return
+        for parameter in self.parameters:
+            # It is kept in the optimizer's state, so that snapshots and stacks hold it; and nothing is put there before
+            # the optimizer has, which would take it for its own.
+            if (average := self.optimizer.state.get(parameter, {}).get(AVERAGE)) is not None:
+                average.lerp_(parameter, 1 - self.task.ema)
+            elif parameter.grad is not None:
+                self.optimizer.state[parameter][AVERAGE] = parameter.detach().clone()
+
     def _train(self, updates: int) -> list[Tensor]:
+        losses, size = [], self.task.accumulate
         with self._computing():
-            losses = [self._update(batch) for batch in self._batches.take(updates)]
+            batches = self._batches.take(updates * size)
+            for number in range(updates):
+                if self.frozen.changes:
+                    self.frozen.apply(self.updates + number)
+                losses.append(self._update([next(batches) for _ in range(size)]))
         self.updates += updates
         return losses
 
@@ -305,20 +352,26 @@ class TrainingRun:
 
     @contextlib.contextmanager
     def _evaluated_weights(self) -> Iterator[None]:
-        """Let a block see the weights that are to be evaluated, where the optimizer trains at others (schedule-free).
+        """Let a block see the weights that are to be evaluated: an average, where the task or the optimizer has one.
 
         Afterwards copies of the training weights are put back. The optimizer's own way back rounds, so that an
         evaluation would change the training.
         """
-        if self._averaging is None:
+        if self._averaging is None and self.task.ema is None:
             yield
             return
         trained = [parameter.detach().clone() for parameter in self.parameters]
-        self._averaging.eval()
+        if self._averaging is not None:
+            self._averaging.eval()
+        else:
+            with torch.no_grad():
+                for parameter in self.parameters:
+                    parameter.copy_(self.optimizer.state.get(parameter, {}).get(AVERAGE, parameter))
         try:
             yield
         finally:
-            self._averaging.train()
+            if self._averaging is not None:
+                self._averaging.train()
             with torch.no_grad():
                 for parameter, value in zip(self.parameters, trained, strict=True):
                     parameter.copy_(value)

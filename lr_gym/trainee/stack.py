@@ -59,8 +59,10 @@ class Stack(Generic[RunT]):
         self.task, self.data, self.device = first.task, first.data, first.device
         if first.arithmetic.channels_last:
             raise self._refusal("stacked images have their channels first (channels_last=False)")
-        if first._needs_closure:
+        if first._needs_closure or first.findings.needs_closure:
             raise self._refusal(f"the optimizer {self.task.optimizer!r} evaluates the loss itself")
+        if first.frozen.changes:
+            raise self._refusal("parameters are frozen or freed on the way (frozen=...)")
         if first.findings.passes_remember or first.findings.draws:
             raise self._refusal(REMEMBERS)
         try:
@@ -151,8 +153,9 @@ class Stack(Generic[RunT]):
         Raises:
             InvalidArgumentError: An optimizer puts its parameters elsewhere.
         """
-        drawn = torch.stack([member._batches.take_indices(updates) for member in self.members])
-        indices = drawn.view(len(self.members), updates, -1).transpose(0, 1)
+        batches = updates * self.task.accumulate
+        drawn = torch.stack([member._batches.take_indices(batches) for member in self.members])
+        indices = drawn.view(len(self.members), batches, -1).transpose(0, 1)
         with self.members[0].arithmetic.flags(self.device):
             losses = self._updates(indices) if self._graph is None else self._graph(indices)
         for number, member in enumerate(self.members):
@@ -168,21 +171,31 @@ class Stack(Generic[RunT]):
         """Do some updates, and return the losses before each.
 
         Args:
-            indices: Training examples of each update and member, (updates, members, batch).
+            indices: Training examples of each mini-batch and member, (mini-batches, members, batch).
 
         Returns:
             (updates, members).
         """
-        x, y = self.members[0]._splits["train"]
-        losses = []
-        for chosen in indices:
-            shape, flat = chosen.shape, chosen.reshape(-1)
-            inputs = x.index_select(0, flat).view(*shape, *x.shape[1:])
-            targets = y.index_select(0, flat).view(*shape, *y.shape[1:])
-            loss, gradients = self._gradients(self._forward, self._rest, inputs, targets)
+        size, losses = self.task.accumulate, []
+        for start in range(0, len(indices), size):
+            passes = [self._passed(chosen) for chosen in indices[start : start + size]]
+            loss, gradients = passes[0]
+            for more, others in passes[1:]:
+                loss = loss + more
+                gradients = {name: gradient + others[name] for name, gradient in gradients.items()}
+            if size > 1:
+                loss, gradients = loss / size, {name: gradient / size for name, gradient in gradients.items()}
             self._optimize(gradients)
             losses.append(loss)
         return torch.stack(losses)
+
+    def _passed(self, chosen: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return every member's loss and gradients on its examples, whose indices are (members, batch)."""
+        x, y = self.members[0]._splits["train"]
+        shape, flat = chosen.shape, chosen.reshape(-1)
+        inputs = x.index_select(0, flat).view(*shape, *x.shape[1:])
+        targets = y.index_select(0, flat).view(*shape, *y.shape[1:])
+        return self._gradients(self._forward, self._rest, inputs, targets)
 
     def _gradients(
         self, forward: Callable[..., Tensor], rest: dict[str, Tensor], x: Tensor, y: Tensor
@@ -213,7 +226,9 @@ class Stack(Generic[RunT]):
         for member, own, parameters in zip(self.members, slices, self._parameters, strict=True):
             for name, gradient in zip(gradients, own, strict=True):
                 parameters[name].grad = gradient
+            member._clip()
             member.optimizer.step()
+            member._average()
 
     def _settle(self) -> bool:
         """Move the optimizers' tensors and learning rates to their places in the stack, unless they are there.

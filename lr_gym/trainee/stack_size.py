@@ -40,7 +40,8 @@ def stack_size(trainee: RewindableRun, count: int) -> int:
         return count
     layers = [module for module in trainee.model.modules() if not list(module.children())]
     dense = all(isinstance(layer, CPU_LAYERS) for layer in layers)
-    return min(count, CPU_STACK) if dense and _work(trainee) <= CPU_WORK and not trainee._needs_closure else 1
+    closes = trainee._needs_closure or trainee.findings.needs_closure
+    return min(count, CPU_STACK) if dense and _work(trainee) <= CPU_WORK and not closes else 1
 
 
 def _work(trainee: RewindableRun) -> int:

@@ -100,7 +100,7 @@ class Trainee(RewindableRun):
     def evaluate(self, split: Literal["train", "validation"] = "validation") -> Evaluation:
         """Return loss, accuracy and predictions on a split, in evaluation mode. Not synchronised."""
         examples = self._splits[split]
-        self.extra.forward += len(examples.y) / self.task.batch_size
+        self.extra.forward += len(examples.y) / (self.task.batch_size * self.task.accumulate)
         with self._evaluated_weights():
             return self._evaluate(examples)
 
@@ -119,8 +119,8 @@ class Trainee(RewindableRun):
                 "the learning rate; train branches instead, or pass a direction of your own to probe(direction=...)"
             )
         batches = self._checked(batches)
-        self.extra.forward += len(batches)
-        self.extra.backward += len(batches)
+        self.extra.forward += len(batches) / self.task.accumulate
+        self.extra.backward += len(batches) / self.task.accumulate
         with self.preserved(), self._computing():
             before, noise = [p.detach().clone() for p in self.parameters], self._noise.get_state()
             self.lr = 1.0
@@ -128,9 +128,10 @@ class Trainee(RewindableRun):
             gradient = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.parameters]
             if self._needs_closure:  # it evaluates the loss itself, first as it was just evaluated
                 self._noise.set_state(noise)
-                self.optimizer.step(lambda: self._loss_and_gradients(batches))  # type: ignore[arg-type, return-value]
+                self.optimizer.step(lambda: self._clipped(batches))  # type: ignore[arg-type, return-value]
             else:
-                self.optimizer.step()
+                self._clip()
+                self._step(batches)
             update = [old - new.detach() for old, new in zip(before, self.parameters, strict=True)]
         return Directions(float(loss), gradient, update)
 
@@ -223,7 +224,7 @@ class Trainee(RewindableRun):
 
         candidates = vmap(loss, in_dims=(0, None, None), randomness="same")
         losses = torch.stack([candidates({**moved, **buffers}, *batch) for batch in batches])
-        self.extra.forward += len(batches) * len(lrs)
+        self.extra.forward += len(batches) * len(lrs) / self.task.accumulate
         mean: npt.NDArray[np.float64] = losses.double().mean(0).cpu().numpy()
         return mean
 
@@ -280,7 +281,7 @@ class Trainee(RewindableRun):
     def _checked(self, batches: Sequence[Batch] | None) -> Sequence[Batch]:
         if batches is not None and len(batches) == 0:
             raise InvalidArgumentError("batches must be one or more mini-batches, got none")
-        return self.peek_batches(1) if batches is None else batches
+        return self.peek_batches(self.task.accumulate) if batches is None else batches
 
     @contextlib.contextmanager
     def _weights_preserved(self) -> Iterator[None]:
@@ -294,5 +295,5 @@ class Trainee(RewindableRun):
             self._noise.set_state(noise)
 
     def _mean_loss(self, batches: Sequence[Batch]) -> Tensor:
-        self.extra.forward += len(batches)
+        self.extra.forward += len(batches) / self.task.accumulate
         return torch.stack([self._loss(self._forward(b.x), b.y) for b in batches]).double().mean()

@@ -45,6 +45,7 @@ def multiples(
         train_size=8,
         validation_size=4,
         model_options={"width": 1},
+        check=False,  # which would take losses from the lists
     )
     record = rollout(
         LRTrainingEnv(task, **(dict(GreedyAgent.env_options) | env_options)), agent, seed=0, initial_lr=initial_lr

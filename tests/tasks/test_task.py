@@ -182,6 +182,7 @@ def test_every_field_can_be_overridden(field: str) -> None:
     values |= {"initial_lrs": (0.5,), "final_layer": "0", "loss_ceiling": 7.0, "budget": 40}
     values |= {"targets": "count", "standardise": False, "inputs": "raw", "hold_out": "last", "check": False}
     values |= {"metric": "f1", "best_by": "metric", "reduction": "batch", "below_zero": True}
+    values |= {"ema": 0.9, "groups": {"*.bias": {"lr_ratio": 2}}, "frozen": {"*": [3, None]}}
     value = values.get(field, 5)
     assert getattr(tasks.get("fashion-mnist-mini/mlp", **{field: value}), field) == value
 
