@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from lr_gym import stopping
-from lr_gym.errors import InvalidArgumentError, LRGymError, Notice, reason
+from lr_gym.errors import InvalidArgumentError, LRGymError, LRGymWarning, reason
 
 T = TypeVar("T")
 
@@ -241,11 +241,11 @@ def notices_on(console: Any) -> Iterator[None]:
         console: A `rich.console.Console`.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("always", Notice)  # not once per place: each counts
+        warnings.simplefilter("always", LRGymWarning)  # not once per place: each counts
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
-            if issubclass(category, Notice):
+            if issubclass(category, LRGymWarning):
                 console.print(str(message), style="yellow", markup=False, soft_wrap=True)
             else:
                 usual(message, category, *where, **options)

@@ -79,5 +79,5 @@ class FileFormatError(LRGymError):
     """A controller, checkpoint or result file is damaged, foreign, or of another version."""
 
 
-class Notice(UserWarning):
+class Notice(LRGymWarning):
     """Something went wrong that was mended, and that people should know of; commands show it in a line."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lr_gym.errors import InvalidArgumentError, LRGymError, reason
+from lr_gym.errors import InvalidArgumentError, LRGymError, described, reason
 from lr_gym.registry import Registry
 from lr_gym.tasks import sources
 from lr_gym.tasks.order import warn_of_neighbours
@@ -28,6 +28,8 @@ DATA: Registry[Callable[[], Arrays]] = Registry("data set")
 VALIDATION_SHARE, VALIDATION_MOST = 0.2, 10_000
 #: Seeds the permutation that chooses them. A constant: every task, env and machine has the same split.
 SPLIT_SEED = 0
+#: Larger numbers have no square in single precision.
+LARGEST = 1e18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +87,20 @@ class Data:
             arrays = _hold_out(arrays, reading.hold_out)
         names: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
         x = {split: _inputs(arrays[f"x_{name}"], reading.inputs) for split, name in names.items()}
+        _check_converted("x", x)
         if x["train"].is_floating_point() and reading.inputs != "raw":
             x = _standardised(x, 2 if reading.inputs == "series" else 1)
         if reading.targets == "none":
             return cls(x, x, int(x["train"][0].numel()), classification, reading)
         y = {split: _targets(arrays[f"y_{name}"], classification) for split, name in names.items()}
+        _check_converted("y", y)
         if classification:
             num_outputs = int(y["train"].max()) + 1
+            if num_outputs == 1:
+                raise InvalidArgumentError(
+                    "all training labels are 0: one class, whose loss is always 0; give labels of two classes or "
+                    "more, or targets of floating point to regress on"
+                )
             for split, labels in y.items():
                 labels = labels[labels != reading.ignored] if reading.ignored is not None else labels
                 if len(labels) == 0:
@@ -151,6 +160,19 @@ def _array(name: str, values: Any) -> npt.NDArray[Any]:
         raise InvalidArgumentError(
             f"{name} must be an array, and its examples differ in shape: pad them to one length; {reason(error)}"
         ) from error
+
+
+def _check_converted(letter: str, tensors: Mapping[Split, Tensor]) -> None:
+    """Check that numbers survive what is done to them: single precision has none beyond 3.4e38.
+
+    Squares of them must exist too, for deviations and losses.
+    """
+    for split, tensor in tensors.items():
+        if tensor.is_floating_point() and not float(tensor.abs().max()) <= LARGEST:
+            raise InvalidArgumentError(
+                f"the {split} {'inputs' if letter == 'x' else 'targets'} hold numbers beyond {LARGEST:g}, for which "
+                "single precision is too small; divide them by a constant"
+            )
 
 
 def _kind(name: str, array: npt.NDArray[Any]) -> str:
@@ -222,6 +244,26 @@ def _load(name: str, root: str, device: str) -> _Shelf:
     return _Shelf(name, root, torch.device(device))
 
 
+def _made(name: str) -> Arrays:
+    """Return what a user's loader returns.
+
+    Raises:
+        InvalidArgumentError: It fails, or returns something else than arrays.
+    """
+    try:
+        arrays = DATA[name]()
+    except LRGymError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever somebody else's code raises
+        raise InvalidArgumentError(f"the loader of the data set {name!r} fails with {described(error)}") from error
+    if not isinstance(arrays, Mapping):
+        raise InvalidArgumentError(
+            f"the loader of the data set {name!r} must return a mapping of arrays (x_train, y_train, ...), got "
+            f"{type(arrays).__name__}"
+        )
+    return arrays
+
+
 class _Shelf:
     """A data set as it was read, in one way or several: what comes out the same is kept once."""
 
@@ -232,8 +274,11 @@ class _Shelf:
     def data(self, reading: Reading) -> Data:
         """Return the data, read so."""
         if reading not in self._data:
-            arrays = DATA[self._name]() if self._name in DATA else sources.find(self._name, self._root)
-            data = Data.from_arrays(arrays, reading).to(self._device)
+            arrays = _made(self._name) if self._name in DATA else sources.find(self._name, self._root)
+            try:
+                data = Data.from_arrays(arrays, reading).to(self._device)
+            except InvalidArgumentError as error:
+                raise InvalidArgumentError(f"the data set {self._name!r}: {error}") from error
             self._data[reading] = self._data.setdefault(data.reading, data)
         return self._data[reading]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gzip
+import math
 import os
 import zipfile
 import zlib
@@ -31,6 +32,8 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 #: torchvision's class of each full data set.
 TORCHVISION = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST", "cifar10": "CIFAR10"}
 BUILT_IN = (MINI, *TORCHVISION)
+#: Names of files have 255 bytes.
+LONGEST_NAME = 200
 
 #: Published names of the files of MNIST and of data sets in its format.
 _IDX = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
@@ -116,6 +119,11 @@ def find(name: str, root: str | Path) -> dict[str, Array]:
         DataNotFoundError: It is nowhere; the message names every place.
         InvalidArgumentError: A file was found and cannot be read.
     """
+    if len(name) > LONGEST_NAME or any(mark in name for mark in "/\\\0") or name in ("", ".", ".."):
+        raise InvalidArgumentError(
+            f"the name of a data set is that of a file NAME.npz in the folder of data sets: at most {LONGEST_NAME} "
+            f"characters, none of them / or \\; got {name[:60]!r}{'...' * (len(name) > 60)}"
+        )
     looked = places(name, root)
     for place in looked:
         found = place.read() if place.there else None
@@ -167,9 +175,32 @@ def _from_torchvision(name: str, root: Path, *, download: bool) -> dict[str, Arr
 def _read_npz(file: Path) -> dict[str, Array]:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            for member in archive.zip.infolist():
+                if member.filename.endswith(".npy"):
+                    _check_size(archive.zip, member)
             return {key: archive[key] for key in archive.files}
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except MemoryError as error:
+        raise InvalidArgumentError(f"{file} holds more than fits into memory") from error
+    except Exception as error:  # whatever NumPy, zipfile and zlib say of files that are damaged or something else
         raise InvalidArgumentError(f"{file} is not an .npz file of plain arrays: {reason(error)}") from error
+
+
+def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Check, before memory is asked for, that an array has the size that its header promises, and fits into memory.
+
+    Raises:
+        ValueError: It has not.
+        MemoryError: It does not.
+    """
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise ValueError(f"{member.filename} promises an array of shape {shape} and has {member.file_size} bytes")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    if member.file_size > memory:
+        raise MemoryError
 
 
 def read_idx_images(folder: Path) -> tuple[Array, Array, Array, Array]:

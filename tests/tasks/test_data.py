@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import pickle
 import struct
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.error import URLError
 
 import numpy as np
@@ -119,8 +121,8 @@ def test_a_validation_split_is_held_out(total: int) -> None:
     arrays = {"x_train": np.arange(total)[:, None], "y_train": np.arange(total) % 2}  # tokens: each carries its number
     arrays |= {"x_test": arrays["x_train"][:4], "y_test": arrays["y_train"][:4]}
     if total < 10:
-        arrays["y_train"] = np.zeros(total, dtype=int)  # so that no class is missing in what is left
-        arrays["y_test"] = np.zeros(4, dtype=int)
+        arrays["y_train"] = np.ones(total, dtype=int)  # so that no class is missing in what is left
+        arrays["y_test"] = np.ones(4, dtype=int)
     first, second = Data.from_arrays(arrays), Data.from_arrays(arrays)
     kept, held = first.x["train"].flatten(), first.x["validation"].flatten()
     assert sorted([*kept.tolist(), *held.tolist()]) == list(range(total))
@@ -455,3 +457,69 @@ def test_labels_can_be_learned_but_not_without_an_error(data: str, least: float,
     accuracy = trainee.train_interval().val_accuracy
     assert accuracy is not None
     assert least < accuracy < most
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def none() -> None:
+    return None
+
+
+def leaving() -> NoReturn:
+    raise SystemExit(3)
+
+
+def huge(value: float) -> Callable[[], dict[str, Any]]:
+    return lambda: toys.table() | {"x_train": np.full((60, 4), value)}
+
+
+@pytest.mark.parametrize(
+    ("loader", "words"),
+    [
+        (none, "the loader of the data set 'faulty' must return a mapping of arrays .* got NoneType"),
+        (leaving, "the loader of the data set 'faulty' fails with SystemExit: 3"),
+        (lambda: 1 / 0, "the loader of the data set 'faulty' fails with ZeroDivisionError: division by zero"),
+        (lambda: {}, "the data set 'faulty': a data set needs the arrays x_train"),
+        (huge(1e300), "the data set 'faulty': the train inputs hold numbers beyond 1e.18, for which single precision"),
+        (huge(1e30), "the data set 'faulty': the train inputs hold numbers beyond"),
+        (lambda: toys.table(targets=1) | {"y_test": np.full((12, 1), -1e200)}, "the test targets hold numbers beyond"),
+        (lambda: toys.images(classes=1), "the data set 'faulty': all training labels are 0: one class"),
+        (
+            lambda: toys.images() | {"x_train": np.empty(60, object)},
+            "'faulty': x_train must be a non-empty array of nu",
+        ),
+        (lambda: toys.images() | {"y_train": np.full(60, 2**63, np.uint64)}, "the data set 'faulty': the train labels"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
+def test_faulty_loaders(loader: Any, words: str) -> None:
+    tasks.register_data("faulty", loader)
+    try:
+        with pytest.raises(InvalidArgumentError, match=words):
+            tasks.load("faulty")
+    finally:
+        del data_module.DATA._things["faulty"]
+
+
+@pytest.mark.parametrize("name", ["../data/good", "/tmp/good", "a" * 300, "a\\b", "..", "a\0b", ""])
+def test_names_that_leave_the_folder_of_data_sets(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^the name of a data set is that of a file NAME.npz") as caught:
+        tasks.load(name)
+    assert len(str(caught.value)) < 300
+
+
+def test_an_archive_that_promises_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is not even asked for."""
+    monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (2**37, 1)})
+    for name, content in (
+        ("promising", header.getvalue() + bytes(64)),
+        ("cut", header.getvalue()[:20]),
+        ("none", b"x"),
+    ):
+        with zipfile.ZipFile(tmp_path / f"{name}.npz", "w") as archive:
+            archive.writestr("x_train.npy", content)
+        with pytest.raises(InvalidArgumentError, match=rf"{name}.npz is not an .npz file of plain arrays: "):
+            tasks.load(name)
