@@ -80,7 +80,7 @@ def taken_up(
 
 #: Agents of every kind that only watch.
 AGENTS = {
-    "universal": lambda: agents.make("ppo", controller="universal"),
+    "universal": lambda: agents.make("ppo", controller="universal-v1"),
     "lstm": lambda: tiny.controller("lstm"),
     "cosine": lambda: agents.make("cosine"),
     "plateau": lambda: agents.make("plateau", patience=0, threshold=0.5),

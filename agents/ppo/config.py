@@ -11,6 +11,7 @@ import numpy as np
 
 from lr_gym import trust
 from lr_gym.checks import check_choice, check_number, check_whole
+from lr_gym.control.precautions import Precautions
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee.arithmetic import PRECISIONS
@@ -44,6 +45,9 @@ class TrainConfig:
         observation: `"absolute"`, `"portable"`, or `"training"` (training losses only).
         observe_progress: Observe the fraction of the budget used.
         max_multiplier: Largest multiplier of one decision.
+        start: Where trainings start, `"given"` or `"probe"`; see `lr_gym.control.precautions`, for the next two also.
+        restore: Whether intervals that break a training are taken back.
+        brake: How many times the learning rate of the largest fall is allowed; None for any.
         device: Where the trainees live; the controller, which is tiny, stays on the CPU.
         precision: Of their forward and backward passes: `"float32"`, `"tf32"` or `"bfloat16"`.
         backend: `"workers"`: trainees are computed one after another; `"population"`: many at once (`agents.ppo.
@@ -79,6 +83,9 @@ class TrainConfig:
     observation: str = "absolute"
     observe_progress: bool = True
     max_multiplier: float = 2.0
+    start: str = "given"
+    restore: bool = False
+    brake: float | None = None
     device: str = "cpu"
     precision: str = "float32"
     backend: str = "workers"
@@ -121,6 +128,7 @@ class TrainConfig:
         )
         for name in (*whole, "tuning_runs", "final_runs"):
             check_whole(name, getattr(self, name))
+        Precautions(self.start, self.restore, self.brake)  # refuses what makes no sense
         for name, (low, high) in _RANGES.items():
             check_number(name, getattr(self, name), low, high)
         check_whole("seed", self.seed, 0)
@@ -165,7 +173,7 @@ class TrainConfig:
             "max_multiplier": self.max_multiplier,
             "device": self.device,
             "precision": self.precision,
-        }
+        } | Precautions(self.start, self.restore, self.brake).to_dict()
 
     @property
     def training_options(self) -> dict[str, Any]:

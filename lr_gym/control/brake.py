@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from lr_gym.checks import check_number
+from lr_gym.control.measuring import Measurement
 
 #: On the package's test tasks, factors of 3 and of 10 changed nothing: the brake is for trainings that run away.
 FACTOR = 10.0
@@ -23,19 +26,22 @@ class Brake:
 
     Attributes:
         factor: How many times the learning rate of the largest fall is allowed.
+        cap: A bound from elsewhere, as the edge of the untrained network.
     """
 
     def __init__(self, factor: float = FACTOR) -> None:
         """Begin with a training that has not done an interval.
 
         Args:
-            factor: How many times the learning rate of the largest fall is allowed; at least 1.
+            factor: How many times the learning rate of the largest fall is allowed; at least 1, infinite for no such
+                bound.
 
         Raises:
             InvalidArgumentError: The factor is less than 1.
         """
-        check_number("brake", factor, 1, high_open=True)
+        check_number("brake", factor, 1)
         self.factor = float(factor)
+        self.cap = math.inf
         self._loss = math.nan
         self._largest = 0.0
         self._broken = math.inf
@@ -43,8 +49,22 @@ class Brake:
 
     @property
     def limit(self) -> float:
-        """The largest learning rate allowed now; infinite until the loss has fallen."""
-        return min(self._fallen, self._broken)
+        """The largest learning rate allowed now; infinite until something is known."""
+        return min(self._fallen, self._broken, self.cap)
+
+    def look(self, measurement: Measurement) -> None:
+        """Take note of what was measured after an interval.
+
+        The validation loss is always of the same examples. Where there is none, the mean of the training losses is
+        uncertain by its standard error, and the difference of two by the root of two more.
+        """
+        features, losses = measurement.features, measurement.train_losses.astype(np.float64)
+        if not math.isnan(features.val_loss):
+            self.observe(features.lr, features.val_loss)
+            return
+        with np.errstate(all="ignore"):  # of a training that has blown up
+            noise = 3 * math.sqrt(2) * float(losses.std()) / math.sqrt(len(losses))
+        self.observe(features.lr, features.train_loss, noise if math.isfinite(noise) else math.inf)
 
     def observe(self, lr: float, loss: float, noise: float = 0.0) -> None:
         """Take note of an interval.

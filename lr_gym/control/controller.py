@@ -24,6 +24,7 @@ from torch import Tensor
 from lr_gym.control.actions import DISCRETE_MULTIPLIERS
 from lr_gym.control.networks import ActorNetwork, tensor_shapes
 from lr_gym.control.observations import ENTRIES
+from lr_gym.control.precautions import Precautions, split
 from lr_gym.control.settings import ControlSettings, observation_kind
 from lr_gym.control.watched import Watched, as_watched
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError, reason
@@ -35,6 +36,8 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 CHECKSUM = "config_sha256"
 #: Controllers that come with the package, a folder each, by name.
 SHIPPED = Path(__file__).parents[1] / "agents" / "controllers"
+#: Fields of a description that came later: files without them mean the defaults.
+LATER = ("start", "restore", "brake")
 #: No controller of this kind is larger. A file that claims a larger one is refused before anything is allocated.
 LARGEST_HIDDEN = 4096
 #: Nor has one larger numbers: their squares would not fit into single precision.
@@ -62,6 +65,9 @@ class Description:
         epsilon: See `variance`.
         clip: The normalised observation is clipped to +-clip.
         provenance: Task, reward, seed, episodes, commit, command and package versions of the training.
+        start: Where a training starts, as `lr_gym.control.precautions.Precautions` has it.
+        restore: Whether intervals that break a training are taken back, likewise.
+        brake: How many times the learning rate of the largest fall is allowed, likewise.
     """
 
     actor: str
@@ -78,6 +84,9 @@ class Description:
     epsilon: float
     clip: float
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    start: str = "given"
+    restore: bool = False
+    brake: float | None = None
 
     def __post_init__(self) -> None:
         if not all(isinstance(names, list) for names in (self.features, self.low, self.high, self.mean, self.variance)):
@@ -101,7 +110,13 @@ class Description:
             raise FileFormatError("variances must not be negative; epsilon, clip and limits must be positive")
         if any(low > high for low, high in zip(self.low, self.high, strict=True)):
             raise FileFormatError("no lowest observation may be above the highest")
-        _ = self.settings  # refuses what makes no sense
+        _ = self.settings, self.precautions  # refuse what makes no sense
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; precautions where they are not the defaults: older files have none."""
+        later = {field.name: field.default for field in dataclasses.fields(self) if field.name in LATER}
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if name not in later or value != later[name]}
 
     def env_options(self) -> dict[str, Any]:
         """Return the keyword arguments of `LRTrainingEnv` that this controller needs."""
@@ -112,7 +127,16 @@ class Description:
             "observe_progress": "progress" in self.features,
             "min_lr": self.min_lr,
             "max_lr": self.max_lr,
-        }
+        } | self.precautions.to_dict()
+
+    @property
+    def precautions(self) -> Precautions:
+        """How a training that it drives is kept from harm.
+
+        Raises:
+            InvalidArgumentError: The file holds precautions that make no sense.
+        """
+        return Precautions(self.start, self.restore, self.brake)
 
     @property
     def settings(self) -> ControlSettings:
@@ -121,7 +145,7 @@ class Description:
         Raises:
             InvalidArgumentError: The file holds settings that make no sense.
         """
-        return ControlSettings(**self.env_options())
+        return split(self.env_options())[0]
 
     @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -202,7 +226,8 @@ class Controller:
         Raises:
             InvalidArgumentError: Observation or action differ; the message says how to make the env.
         """
-        actual, wanted = as_watched(watched, "a controller").settings.to_dict(), self.description.env_options()
+        actual = as_watched(watched, "a controller").settings.to_dict()
+        wanted = self.description.settings.to_dict()
         different = {key: value for key, value in wanted.items() if actual[key] != value}
         if different:
             raise InvalidArgumentError(
@@ -243,7 +268,7 @@ class Controller:
     @property
     def fingerprint(self) -> str:
         """Hash of weights and normalisation: the same for two controllers that act the same."""
-        described = {k: v for k, v in dataclasses.asdict(self.description).items() if k != "provenance"}
+        described = {k: v for k, v in self.description.to_dict().items() if k != "provenance"}
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
         digest.update(safetensors.torch.save(self.weights))
         return digest.hexdigest()
@@ -253,7 +278,7 @@ class Controller:
         weights = safetensors.torch.save(self.weights)
         write_bytes(folder / WEIGHTS_FILE, weights)
         header = {"format": FORMAT, "version": VERSION, "weights_sha256": hashlib.sha256(weights).hexdigest()}
-        values = finite(header | dataclasses.asdict(self.description))
+        values = finite(header | self.description.to_dict())
         write_json(folder / CONFIG_FILE, {CHECKSUM: checksum(values)} | values)
 
     @classmethod

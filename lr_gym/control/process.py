@@ -15,12 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lr_gym.control.brake import Brake
 from lr_gym.control.measuring import Measurement
 from lr_gym.control.observations import Vector
 from lr_gym.control.rewards import Reward, Transition
 from lr_gym.control.settings import ControlSettings
 from lr_gym.control.watched import Training, Watched
 from lr_gym.errors import EpisodeError, InvalidArgumentError
+
+#: A learning rate that has broken a training is divided by this.
+BACK_OFF = 10.0
 
 
 class Conclusion(NamedTuple):
@@ -42,6 +46,7 @@ class DecisionProcess:
 
     Attributes:
         settings: What is observed, what actions mean, and the bounds of the learning rate.
+        brake: Bounds the learning rate by what was seen of the episode so far.
     """
 
     def __init__(self, settings: ControlSettings, reward: Reward | None = None) -> None:
@@ -57,6 +62,7 @@ class DecisionProcess:
         self._training: Training | None = None
         self._watched: Watched | None = None
         self._running = False
+        self.brake = Brake(math.inf)
 
     @property
     def watched(self) -> Watched:
@@ -74,13 +80,15 @@ class DecisionProcess:
         """Whether there is an episode that has not ended."""
         return self._running
 
-    def begin(self, training: Training, watched: Watched) -> None:
+    def begin(self, training: Training, watched: Watched, brake: Brake | None = None) -> None:
         """Begin an episode. The caller trains the first interval, then calls `observe`.
 
         Args:
             training: Whose learning rate is decided; untrained.
             watched: The same as agents see it.
+            brake: Bounds the learning rate by what was seen so far; None for the settings' bounds alone.
         """
+        self.brake = Brake(math.inf) if brake is None else brake
         self._training, self._watched, self._running = training, watched, False
         self._observation.begin(watched.best_val_loss)
         self._observation.signed = watched.signed
@@ -93,6 +101,7 @@ class DecisionProcess:
         """
         self._look_at_signs(measurement)
         self.watched.measurement, self._running = measurement, True
+        self.brake.look(measurement)
         return self._observation.observe(measurement.features, measurement.train_losses)
 
     def decide(self, action: Any) -> bool:
@@ -109,8 +118,22 @@ class DecisionProcess:
         if not self._running or self._training is None:
             raise EpisodeError("the episode has ended or none was started; call env.reset() before env.step()")
         multiplier = self.settings.actions.to_multiplier(action)
-        self._training.lr = self.settings.bounded(self._training.lr * multiplier)
-        return not self.watched.measurement.diverged
+        self._training.lr = min(self.settings.bounded(self._training.lr * multiplier), self.brake.limit)
+        watched = self.watched
+        return not watched.measurement.diverged and (watched.endless or watched.updates < watched.budget)
+
+    def take_back(self, broken: Measurement) -> None:
+        """Go on from an interval that has broken the training and was undone: at a tenth of its learning rate.
+
+        Nothing is observed of it, and nothing decided: the caller trains the interval again.
+
+        Args:
+            broken: What was measured after it.
+        """
+        if self._training is not None:
+            lr = broken.features.lr
+            self._training.lr = self.settings.bounded(lr / BACK_OFF)
+            self.brake.breaks(lr)
 
     def conclude(self, current: Measurement) -> Conclusion:
         """Return what the interval comes to.

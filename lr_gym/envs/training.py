@@ -14,11 +14,13 @@ from lr_gym import tasks
 from lr_gym.control.actions import ContinuousActions, DiscreteActions
 from lr_gym.control.measuring import Measurement
 from lr_gym.control.observations import Vector
+from lr_gym.control.precautions import Precautions
 from lr_gym.control.process import DecisionProcess
 from lr_gym.control.rewards import Reward, make_reward
 from lr_gym.control.settings import ControlSettings
 from lr_gym.control.watched import Watched
 from lr_gym.envs import episode
+from lr_gym.envs.care import Care
 from lr_gym.envs.episode import ResetNeededError
 from lr_gym.envs.rendering import History, draw
 from lr_gym.envs.spaces import action_space, observation_space
@@ -111,6 +113,9 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         score_test: Score the test data at the end of an episode. Without it `test_loss`, `test_accuracy`,
             `final_test_loss` and `final_test_accuracy` are None: training and tuning must not see test data, and
             scoring many of them takes a good part of the time.
+        start: `"given"`, or `"probe"`: looked for before the first update (`lr_gym.control.precautions`).
+        restore: Take back intervals that break the training.
+        brake: Times the learning rate of the largest fall of the loss that are allowed; None for any.
         render_mode: `"rgb_array"` or None; `"human"` through `gymnasium.make` (it wraps the env in a pygame window).
 
     Raises:
@@ -143,9 +148,13 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         precision: str = "float32",
         channels_last: bool = False,
         score_test: bool = True,
+        start: str = "given",
+        restore: bool = False,
+        brake: float | None = None,
         render_mode: str | None = None,
     ) -> None:
         self.settings = ControlSettings(observation, action, max_multiplier, observe_progress, min_lr, max_lr)
+        self.precautions = Precautions(start, restore, brake)
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise InvalidArgumentError(
                 f"render_mode must be None or 'rgb_array', got {render_mode!r}; 'human' needs gymnasium.make, which "
@@ -165,6 +174,7 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         self.action_space = action_space(self.settings.actions)
         self.observation_space = observation_space(self.settings.make_observation())
         self._trainee: Trainee | None = None
+        self._care: Care | None = None
         self._history = History()
 
     @property
@@ -188,8 +198,8 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         return self.settings.max_lr
 
     def env_options(self) -> dict[str, Any]:
-        """Return the keyword arguments that decide what is observed and what actions mean."""
-        return self.settings.to_dict()
+        """Return the keyword arguments that decide what is observed, what actions mean, and what precautions hold."""
+        return self.settings.to_dict() | self.precautions.to_dict()
 
     def check_lr(self, lr: float, what: str) -> None:
         """Check that a learning rate is within the env's bounds: `ControlSettings.check_lr`."""
@@ -243,8 +253,9 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         self.check_lr(lr, f"the initial lr of the task {task.name!r}")
         trainee = Trainee(task, trainee_seed, lr=lr, device=self.device, arithmetic=self._arithmetic)
         self._trainee, self._history = trainee, History(budget=task.budget, title=task.name)
-        self._process.begin(trainee, episode.watch(trainee, self.settings))
-        first = trainee.train_interval()
+        self._process.begin(trainee, episode.watch(trainee, self.settings), self.precautions.make_brake())
+        self._care = Care(self.precautions, trainee, self._process)
+        first = self.mended(trainee.train_interval())
         self._history.add(trainee.updates, first)
         return self._process.observe(first), episode.info(trainee, first, self.settings)
 
@@ -270,7 +281,15 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
             InvalidArgumentError: The action is not a number of the action space.
         """
         trains = self.decide(action)
-        return self.conclude(self.trainee.train_interval() if trains else self.measurement)
+        return self.conclude(self.mended(self.trainee.train_interval()) if trains else self.measurement)
+
+    def mended(self, measurement: Measurement) -> Measurement:
+        """Return what there is to `conclude` after an interval: with `restore`, intervals that break are trained again.
+
+        Args:
+            measurement: What was measured after the interval.
+        """
+        return measurement if self._care is None else self._care.mended(measurement)
 
     def decide(self, action: Any) -> bool:
         """Do the first half of a step: see `DecisionProcess.decide`. The caller trains, then calls `conclude`."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from lr_gym.checks import check_whole
+from lr_gym.control.measuring import Measurement
 from lr_gym.envs.blocks import Outcome
 from lr_gym.envs.replay import EpisodeHistory
 from lr_gym.envs.training import LRTrainingEnv
@@ -212,15 +213,18 @@ class LRTrainingVectorEnv(SyncVectorEnv):
                 raise EpisodeError(f"environment {number} was reset on its own; reset the vector environment")
         for env, action in zip(self.envs, actions, strict=True):
             env.actions.to_multiplier(action)  # refuses a wrong one before any learning rate is changed
-        measured = population.train_interval(
-            [env.decide(action) for env, action in zip(self.envs, actions, strict=True)]
-        )
+        measured = self._train([env.decide(action) for env, action in zip(self.envs, actions, strict=True)])
         outcomes = []
         for number, (env, measurement) in enumerate(zip(self.envs, measured, strict=True)):
             step = env.conclude(env.measurement if measurement is None else measurement)
             self._histories[number].took(actions[number])
             outcomes.append(Outcome(*step, self._begin(number) if step[2] else None))
         return outcomes
+
+    def _train(self, active: Sequence[bool]) -> list[Measurement | None]:
+        """Train the active trainees for an interval; those that it breaks go back, and on alone."""
+        measured = self.population.train_interval(active)
+        return [None if now is None else env.mended(now) for env, now in zip(self.envs, measured, strict=True)]
 
     def _begin(self, number: int) -> tuple[Any, dict[str, Any]]:
         """Begin another episode in one environment."""
@@ -255,7 +259,7 @@ class LRTrainingVectorEnv(SyncVectorEnv):
             taking = [number for number, length in enumerate(lengths) if length >= left]
             for number in taking:
                 self.envs[number].decide(actions[number][-left])
-            measured = self.population.train_interval([number in taking for number in range(self.num_envs)])
+            measured = self._train([number in taking for number in range(self.num_envs)])
             for number in taking:
                 env, measurement = self.envs[number], measured[number]
                 observations[number] = env.conclude(env.measurement if measurement is None else measurement)[0]

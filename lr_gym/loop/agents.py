@@ -10,6 +10,7 @@ import numpy as np
 from lr_gym.control import ControlSettings, as_agent
 from lr_gym.control.agent import Agent
 from lr_gym.control.controller import Controller, is_shipped, shipped
+from lr_gym.control.precautions import split
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
 from lr_gym.registry import resolve_reference
 
@@ -27,7 +28,7 @@ def find_agent(thing: Any) -> tuple[Agent, ControlSettings]:
         UnknownNameError: There is no agent of this name.
     """
     agent = as_agent(_named(thing) if isinstance(thing, (str, Path)) else thing)
-    settings = ControlSettings(**getattr(agent, "env_options", {}))
+    settings, _ = split(getattr(agent, "env_options", {}))
     wanted, shown = getattr(getattr(agent, "observation_space", None), "shape", None), settings.make_observation()
     if wanted is not None and tuple(wanted) != np.shape(shown.low):
         raise InvalidArgumentError(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lr_gym.checks import check_number, check_whole
+from lr_gym.checks import check_choice, check_number, check_whole
 from lr_gym.control import ControlSettings
 from lr_gym.control.agent import Agent
-from lr_gym.control.brake import FACTOR, Brake
+from lr_gym.control.brake import FACTOR
 from lr_gym.control.controller import Controller
 from lr_gym.control.final_layer import FinalLayer, making_outputs, named_layer, registered_last
+from lr_gym.control.precautions import STARTS
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.loop.agents import looks_at_validation, observes_progress
 from lr_gym.loop.groups import unwrapped
@@ -132,19 +134,49 @@ def known_model(model: nn.Module | None, validate: Any, **needing: bool) -> nn.M
     return model
 
 
-def brake_factor(brake: bool | float, agent: Agent) -> float | None:
-    """Return the factor of the brake, or None where there is none.
+def brake_factor(brake: bool | float, agent: Agent, looks_for_start: bool) -> float:
+    """Return the factor of the brake, infinite where there is none.
 
     Args:
         brake: A factor; True for the default, which holds back saved controllers only; False for none.
         agent: The agent that it is to hold back.
+        looks_for_start: Whether the training starts where its edge says. A controller that was made for this may have a
+            factor of its own, which is too small for a climb from far below.
 
     Raises:
         InvalidArgumentError: The factor is less than 1.
     """
     if isinstance(brake, bool):
-        return FACTOR if brake and isinstance(agent, Controller) else None
-    return Brake(brake).factor
+        if not (brake and isinstance(agent, Controller)):
+            return math.inf
+        own = agent.description.brake
+        return own if looks_for_start and own is not None else FACTOR
+    check_number("brake", brake, 1, high_open=True)
+    return float(brake)
+
+
+def looks_for_start(start: str | None, agent: Agent, validate: Any, restore: bool) -> bool:
+    """Return whether the start of a training is to be looked for.
+
+    Args:
+        start: What its owner says; None for what a saved controller was made for.
+        agent: Who decides.
+        validate: What evaluates.
+        restore: Whether weights may be touched, and are kept.
+
+    Raises:
+        InvalidArgumentError: It is to be looked for, and cannot.
+    """
+    if start is None:
+        wanted = isinstance(agent, Controller) and agent.description.start == "probe"
+        return wanted and restore and validate is not None
+    check_choice("start", start, STARTS)
+    if start == "probe" and not (restore and validate is not None):
+        raise InvalidArgumentError(
+            "start='probe' tries the first update at other learning rates, and so needs restore=True, which allows "
+            "to touch the weights, and validate="
+        )
+    return start == "probe"
 
 
 def observed_weight(

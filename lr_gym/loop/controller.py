@@ -23,17 +23,19 @@ from lr_gym.control import Watched, begin
 from lr_gym.control.brake import Brake
 from lr_gym.control.controller import Controller
 from lr_gym.control.measuring import BestWeights
+from lr_gym.control.process import BACK_OFF
 from lr_gym.control.trouble import trouble
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.loop import agents, arguments, state
 from lr_gym.loop.ahead import LookAhead, LoopTrainee
 from lr_gym.loop.clock import Clock
-from lr_gym.loop.course import BACK_OFF, Course, Interval
+from lr_gym.loop.course import Course, Interval
 from lr_gym.loop.gauge import Gauge, Validate
 from lr_gym.loop.groups import Groups
 from lr_gym.loop.losses import as_loss
 from lr_gym.loop.notices import Notices
 from lr_gym.loop.plot import draw
+from lr_gym.loop.start import FIRST_LR, Start, has_moved
 from lr_gym.loop.weights import Weights
 
 #: The number in place of a length that is not known: to the agent, the training is at its beginning for ever.
@@ -84,6 +86,7 @@ class LRController(LRScheduler):
         max_lr: float | None = None,
         brake: bool | float = True,
         restore: bool = False,
+        start: str | None = None,
         keep_best: bool = False,
         look_ahead: LookAhead | None = None,
         loss_ceiling: float = 1e4,
@@ -115,6 +118,10 @@ class LRController(LRScheduler):
                 the training loss goes up and nothing is learned; the outputs no longer depend on the input). Weights
                 and the optimizer's state are then those of the interval's beginning, and the learning rate is a tenth
                 of the interval's. This keeps copies.
+            start: `"given"`: from the optimizer's learning rate. `"probe"`: after the first update, try it at other
+                learning rates; do it over at a hundredth of the largest that does no harm, and never go above that one
+                (`lr_gym.control.edge`). So the optimizer's learning rate does not matter. Needs `restore` and
+                `validate`. By default as the controller was made: `universal` looks for its start where it may.
             keep_best: Keep a copy of the model's state with the lowest validation loss, for `best_state_dict`.
             look_ahead: What agents that look ahead try updates on: `lr_gym.look_ahead(model, loss, inputs, targets)`.
             loss_ceiling: A loss above it counts as diverged.
@@ -136,7 +143,8 @@ class LRController(LRScheduler):
         if updates_per_epoch is not None:
             check_number("updates_per_epoch", updates_per_epoch, 0, low_open=True)
         self._ceiling, self._epoch = float(loss_ceiling), updates_per_epoch
-        self._brake = arguments.brake_factor(brake, self.agent)
+        self._looks_for_start = arguments.looks_for_start(start, self.agent, validate, restore)
+        self._brake = arguments.brake_factor(brake, self.agent, self._looks_for_start)
         self._decisions, length = arguments.intervals(self.agent, total_updates, decisions, decision_interval)
         self._groups = Groups(optimizers)
         self.base_lrs = [float(group["initial_lr"]) for group in self._groups.groups]
@@ -165,6 +173,10 @@ class LRController(LRScheduler):
         self._last_loss: Callable[[], Any] = lambda: None  # the last one handed over, if it is still there
         self._notices = Notices()
         self._start_lr = lr
+        self._edge: float | None = None
+        self._has_start = not self._looks_for_start
+        if self._looks_for_start:
+            self.lr = FIRST_LR
         total = self._clock.total
         epoch = self._clock.length * 5 if total is None else total / 10
         self._watched = Watched(
@@ -177,8 +189,7 @@ class LRController(LRScheduler):
             look_ahead=self._ahead,
             signed=self._gauge.untrained < 0,
         )
-        brake = None if self._brake is None else Brake(self._brake)
-        self._course = Course(self, self.agent, self._watched, brake)
+        self._course = Course(self, self.agent, self._watched, Brake(self._brake))
         self._copy = self._weights.copy() if self._restore and self._weights is not None else None
 
     # -- what is trained, as the core sees it ------------------------------------------------------------------------
@@ -267,6 +278,8 @@ class LRController(LRScheduler):
             self._gauge.val_loss = float(as_loss(val_loss, "val_loss"))
         clock = self._clock
         if clock.updates > self._seen:
+            if not self._has_start:
+                self._look_for_start()
             self._seen = clock.updates
             if self._pending:
                 losses, self._pending = self._pending, []
@@ -283,6 +296,26 @@ class LRController(LRScheduler):
     def _is_counted(self, loss: Any) -> bool:
         """Return whether this very loss was counted at the last update: Accelerate calls `step` once per process."""
         return self._clock.updates == self._seen and not self._pending and self._last_loss() is loss
+
+    def _look_for_start(self) -> None:
+        """Do the first update over from a better start."""
+        assert self._weights is not None  # start="probe" needs restore
+        assert self._copy is not None
+        assert self._gauge.validate is not None
+        model = self._weights.model
+        untrained = self._copy.tensors[: len(list(model.parameters()))]
+        if not has_moved(model, untrained):
+            return  # the update was left out
+        self._has_start = True
+        if self.updates - self._seen > 1:
+            self._notices.start_unknown(self.updates, self._start_lr)
+            self.lr = self._start_lr
+            return
+        found = Start(model, untrained, self.lr, self._gauge.validate, self._settings)
+        self.lr = found.lr
+        self._start_lr, self._edge = self.lr, found.edge
+        if found.edge is not None:
+            self._course.cap(found.edge)
 
     # -- the end of an interval --------------------------------------------------------------------------------------
 
@@ -320,6 +353,11 @@ class LRController(LRScheduler):
         self._clock.next_interval()
         self._seen = self.updates
         return decided
+
+    @property
+    def edge(self) -> float | None:
+        """The largest learning rate at which the first update did no harm; None where nobody knows."""
+        return self._edge
 
     # -- what happened -----------------------------------------------------------------------------------------------
 
@@ -368,6 +406,8 @@ class LRController(LRScheduler):
             "lr": self.lr,
             "initial_lr": self._groups.initial_lr,
             "start_lr": self._start_lr,
+            "edge": self._edge,
+            "has_start": self._has_start,
             "pending": [loss.clone() for loss in self._pending],
             "gauge": state.of_gauge(self._gauge),
             "intervals": [state.of_interval(interval) for interval in self._course.intervals],
@@ -411,7 +451,10 @@ class LRController(LRScheduler):
         self._groups.initial_lr = saved["initial_lr"]
         state.begin_gauge(saved["gauge"], self._gauge)
         self._begin(saved["start_lr"])
-        self.lr = self._start_lr
+        self._edge, self._has_start = saved["edge"], saved["has_start"]
+        self.lr = self._start_lr if self._has_start else FIRST_LR
+        if self._edge is not None:
+            self._course.cap(self._edge)
         for interval in saved["intervals"]:
             self._clock.go_to(interval.updates)
             self._gauge.note(interval.measurement, interval.updates)

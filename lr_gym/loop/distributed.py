@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
@@ -30,3 +30,16 @@ def whole(tensor: Tensor) -> Tensor:
     """Return a tensor with all its shards."""
     gathered: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     return gathered
+
+
+def local(tensor: Any) -> Tensor:
+    """Return this process's part of a tensor."""
+    part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor
+    return part
+
+
+def reshard(model: nn.Module) -> None:
+    """Let a network that was evaluated go back to its shards: FSDP2 leaves the outermost one whole after a forward."""
+    for module in model.modules():
+        if callable(again := getattr(module, "reshard", None)):
+            again()

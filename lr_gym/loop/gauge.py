@@ -23,6 +23,7 @@ class Gauge:
     """Collects losses without waiting for the device, and measures an interval with one synchronisation.
 
     Attributes:
+        validate: How validation examples are evaluated; None where there are none.
         losses: One per update of the running interval.
         val_loss: A validation loss that somebody else has measured since the last interval.
         untrained: Validation loss of the untrained network; NaN where there is none.
@@ -49,7 +50,7 @@ class Gauge:
         Raises:
             InvalidArgumentError: `validate` returns something else.
         """
-        self._validate, self._final_weight, self._copy_weights = validate, final_weight, copy_weights
+        self.validate, self._final_weight, self._copy_weights = validate, final_weight, copy_weights
         self._device = device
         self.losses: list[Tensor] = []
         self.val_loss: float | None = None
@@ -96,7 +97,7 @@ class Gauge:
 
     def waits(self) -> bool:
         """Return whether there is no validation loss."""
-        return self._validate is None and self.val_loss is None
+        return self.validate is None and self.val_loss is None
 
     def measure(self, *, lr: float, updates: int, budget: int, loss_ceiling: float) -> Measurement:
         """Measure the interval that has ended; begin the next one. One device synchronisation.
@@ -135,14 +136,14 @@ class Gauge:
                 self.start = Vital(float(losses[0]), math.nan)
             self.now = Vital(float(losses[-math.ceil(len(losses) / 4) :].mean()), math.nan)
         else:
-            self.now = Vital(measurement.features.val_loss, varies if self._validate else math.nan)
+            self.now = Vital(measurement.features.val_loss, varies if self.validate else math.nan)
 
     def _evaluation(self) -> Evaluation:
-        if self._validate is None:
+        if self.validate is None:
             loss = torch.tensor(math.nan if self.val_loss is None else self.val_loss, device=self._device)
             outputs = torch.zeros(1, 1, device=self._device)
         else:
-            loss, outputs = _pair(self._validate())
+            loss, outputs = _pair(self.validate())
         return Evaluation(loss, torch.full_like(loss, math.nan), outputs)
 
     def _weight(self, device: torch.device) -> Tensor:

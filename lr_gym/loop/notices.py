@@ -34,6 +34,14 @@ class Notices:
             f"{next_lr:g}",
         )
 
+    def start_unknown(self, updates: int, lr: float) -> None:
+        """Say that the start was not looked for."""
+        self._say(
+            "start unknown",
+            f"{updates} updates were done before the first call of step: the start was not looked for, and stays "
+            f"{lr:g}; call step(loss) after every update",
+        )
+
     def somebody_else(self, found: float, lr: float) -> None:
         """Say that the learning rate was set by somebody else."""
         self._say(

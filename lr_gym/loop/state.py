@@ -15,7 +15,7 @@ from lr_gym.loop.course import Interval
 from lr_gym.loop.gauge import Gauge
 from lr_gym.loop.weights import Copy
 
-FORMAT, VERSION = "lr_gym.own-loop", 2
+FORMAT, VERSION = "lr_gym.own-loop", 3
 
 
 def of_interval(interval: Interval) -> dict[str, Any]:
@@ -97,6 +97,8 @@ def checked(state: Any) -> dict[str, Any]:
             "lr",
             "initial_lr",
             "start_lr",
+            "edge",
+            "has_start",
             "pending",
             "gauge",
         )

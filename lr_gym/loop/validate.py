@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lr_gym.checks import check_whole
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.loop.distributed import is_sharded
+from lr_gym.loop.distributed import is_sharded, reshard
 
 #: Examples per forward pass. As many as in the environment, so that own loops repeat its results bit for bit.
 CHUNK, CHUNK_GPU = 500, 5000
@@ -49,8 +49,33 @@ class Validation:
         chunk = CHUNK if device.type == "cpu" else CHUNK_GPU
         with evaluating(self.model), quiet:
             pieces = [self._forward(x.to(device, non_blocking=True)) for x in torch.split(self.inputs, chunk)]
-            predictions = torch.cat(pieces)
-            loss = self._loss(predictions, self.targets.to(device, non_blocking=True))
+            scored = self._scored(torch.cat(pieces))
+        if is_sharded(first):
+            reshard(self.model)
+        return scored
+
+    def in_training_mode(self, examples: int) -> tuple[Tensor, Tensor]:
+        """Return the same on the first examples, as the network's modules are now; buffers may change.
+
+        Noise is always the same, and is drawn from generators that are put back.
+
+        Args:
+            examples: At most so many.
+        """
+        first = next(self.model.parameters(), None)
+        device = self.inputs.device if first is None else first.device
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.no_grad():
+            torch.manual_seed(0)
+            scored = self._scored(self._forward(self.inputs[:examples].to(device)))
+        if is_sharded(first):
+            reshard(self.model)
+        return scored
+
+    def _scored(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of the predictions of the first examples, and them."""
+        targets = self.targets[: len(predictions)].to(predictions.device, non_blocking=True)
+        loss = self._loss(predictions, targets)
         if not isinstance(loss, Tensor) or loss.ndim > 0:
             raise InvalidArgumentError(
                 "the loss must return the mean over the examples, a tensor without dimensions; got "

@@ -20,10 +20,14 @@ class Copy(NamedTuple):
 
 
 class Weights:
-    """A network and its optimizers, which can be copied and written."""
+    """A network and its optimizers, which can be copied and written.
+
+    Attributes:
+        model: The network.
+    """
 
     def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
-        self._model, self._optimizers = model, optimizers
+        self.model, self._optimizers = model, optimizers
 
     def copy(self) -> Copy:
         """Return copies of all, on their device."""
@@ -47,7 +51,7 @@ class Weights:
         return dict(zip(self._state(), tensors, strict=True))
 
     def _tensors(self) -> list[Tensor]:
-        return [*self._model.parameters(), *self._model.buffers()]
+        return [*self.model.parameters(), *self.model.buffers()]
 
     def _state(self) -> dict[str, Tensor]:
-        return {name: value for name, value in self._model.state_dict().items() if isinstance(value, Tensor)}
+        return {name: value for name, value in self.model.state_dict().items() if isinstance(value, Tensor)}

@@ -252,6 +252,15 @@ class TrainingRun:
         return self._meter.best
 
     @property
+    def predictions(self) -> Tensor:
+        """The outputs on the validation examples at the last measurement, (examples, ...)."""
+        return self._meter.predictions
+
+    @predictions.setter
+    def predictions(self, predictions: Tensor) -> None:
+        self._meter.predictions = predictions
+
+    @property
     def epoch(self) -> float:
         """Epochs done."""
         return self.updates / self.updates_per_epoch

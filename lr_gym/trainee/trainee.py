@@ -16,6 +16,7 @@ from torch.func import functional_call, vmap
 from lr_gym import tasks
 from lr_gym.checks import check_whole
 from lr_gym.control.measuring import Evaluation
+from lr_gym.control.trouble import Vital, variation
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.parameter_free import has_direction
@@ -154,6 +155,26 @@ class Trainee(RewindableRun):
         batches = self._checked(batches)
         with self._weights_preserved():
             return float(self._mean_loss(batches))
+
+    def vital(self, lr: float, batches: Sequence[Batch], direction: Sequence[Tensor]) -> Vital:
+        """Return loss and variation of the outputs after an update, in training mode. Leaves no trace.
+
+        Args:
+            lr: Its learning rate; 0 for the network as it is.
+            batches: Where loss and outputs are taken.
+            direction: The update direction d, one tensor per parameter: the network is looked at at theta - lr * d.
+
+        Raises:
+            InvalidArgumentError: There are no batches.
+        """
+        batches = self._checked(batches)
+        self.extra.forward += len(batches)
+        with self._weights_preserved():
+            for parameter, d in zip(self.parameters, direction, strict=True):
+                parameter.sub_(d, alpha=lr)
+            outputs = [self._forward(batch.x) for batch in batches]
+            loss = torch.stack([self._loss(o, b.y) for o, b in zip(outputs, batches, strict=True)]).mean()
+            return Vital(*torch.stack([loss, variation(torch.cat(outputs))]).double().tolist())
 
     def probe(
         self,

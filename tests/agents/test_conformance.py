@@ -31,9 +31,9 @@ def task(data: str = "classes", **fields: Any) -> Task:
 
 #: Every agent as it comes, and settings that take other paths through the code.
 NEEDED: dict[str, dict[str, Any]] = {
-    "ppo": {"controller": "universal"},
+    "ppo": {"controller": "universal-v1"},
     "playback": {"rates": [0.02, 0.01, 0.005]},
-    "shuffled": {"controller": "universal", "observations": np.linspace(-1, 1, 216).reshape(2, 9, 12)},
+    "shuffled": {"controller": "universal-v1", "observations": np.linspace(-1, 1, 216).reshape(2, 9, 12)},
 }
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, NEEDED.get(name, {})) for name in agents.names()},

@@ -63,7 +63,7 @@ def test_what_has_broken_a_training_is_never_allowed_again() -> None:
     assert walk(brake, (1.0, 3.0), (1.0, 1.0)) == pytest.approx([0.1, 0.1])
 
 
-@pytest.mark.parametrize("factor", [0.5, -1, math.nan, math.inf, "10"])
+@pytest.mark.parametrize("factor", [0.5, -1, math.nan, "10"])
 def test_factors_that_make_no_sense(factor: float) -> None:
     with pytest.raises(InvalidArgumentError, match="brake must"):
         Brake(factor)

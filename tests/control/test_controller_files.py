@@ -14,7 +14,7 @@ import safetensors.torch
 import tiny
 import torch
 
-from lr_gym.control.controller import Controller
+from lr_gym.control.controller import LATER, Controller
 from lr_gym.errors import FileFormatError
 
 
@@ -187,7 +187,7 @@ def test_what_no_controller_holds(saved: Path) -> None:
 def test_sizes_and_fields_and_folders_that_are_none(saved: Path, tmp_path: Path) -> None:
     whole = (saved / "config.json").read_bytes()
     bad = [change_config(hidden_size=size) for size in (10**9, 4097, 0, -4, 4.5, "4", None, [4], 10**400)]
-    required = {f.name for f in dataclasses.fields(tiny.description())} - {"provenance"}
+    required = {f.name for f in dataclasses.fields(tiny.description())} - {"provenance", *LATER}
     bad += [without(field) for field in required | {"format", "version", "weights_sha256"}]
     for damage in bad:
         (saved / "config.json").write_bytes(whole)

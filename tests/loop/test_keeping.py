@@ -30,7 +30,9 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 def test_a_start_that_breaks_the_network_is_undone(optimizer: str, share: float) -> None:
     """From a thousand times too large: back to the untrained network, and on from a tenth."""
     loop = Loop(lr=10.0, optimizer=optimizer)
-    controller = loop.controller("universal", total_updates=300, decisions=50, validate=loop.validation(), restore=True)
+    controller = loop.controller(
+        "universal-v1", total_updates=300, decisions=50, validate=loop.validation(), restore=True
+    )
     untrained, before = weights(loop), controller.best.val_loss
     with pytest.warns(LRControllerWarning, match=r"after 6 updates at a learning rate of 10: .* began, with 1$"):
         loop.run(controller, 6)
@@ -100,7 +102,7 @@ def test_at_the_smallest_learning_rate_it_says_so() -> None:
 def test_a_restored_training_is_taken_up_again_bit_for_bit(stop: int) -> None:
     def begin() -> tuple[Loop, LRController]:
         loop = Loop(lr=10.0, optimizer="Adam")
-        return loop, loop.controller("universal", validate=loop.validation(), restore=True, keep_best=True)
+        return loop, loop.controller("universal-v1", validate=loop.validation(), restore=True, keep_best=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRControllerWarning)

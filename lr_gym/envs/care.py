@@ -1,0 +1,80 @@
+"""Precautions at work in an environment: a start that is looked for, and a way back from a broken interval."""
+
+from __future__ import annotations
+
+from lr_gym.control.edge import MARGIN, find_edge
+from lr_gym.control.measuring import Measurement
+from lr_gym.control.precautions import Precautions
+from lr_gym.control.process import DecisionProcess
+from lr_gym.control.trouble import Vital, trouble, variation
+from lr_gym.tasks.parameter_free import has_direction
+from lr_gym.trainee import Trainee
+from lr_gym.trainee.records import Snapshot
+
+
+class Care:
+    """Looks after one trainee.
+
+    Attributes:
+        restored: Intervals that were taken back.
+    """
+
+    def __init__(self, precautions: Precautions, trainee: Trainee, process: DecisionProcess) -> None:
+        """Begin with an untrained network, whose episode has begun; set its start.
+
+        Args:
+            precautions: What to do.
+            trainee: Who is looked after.
+            process: Its decisions.
+        """
+        self.restored = 0
+        self._trainee, self._process = trainee, process
+        self._snapshot: Snapshot | None = None
+        if precautions.start == "probe" and has_direction(trainee.optimizer):
+            self._probe()
+        if precautions.restore:
+            self._untrained = Vital(trainee.best.val_loss, float(variation(trainee.predictions)))
+            self._snapshot = trainee.snapshot()
+
+    def _probe(self) -> None:
+        """Start at a hundredth of the edge, which is also the upper bound; where there is none, as low as allowed."""
+        trainee, settings = self._trainee, self._process.settings
+        first, *others = trainee.peek_batches(3)
+        direction = trainee.update_direction(first)
+        edge = find_edge(
+            lambda lr: trainee.vital(lr, others, direction),
+            trainee.vital(0.0, others, direction),
+            settings.min_lr,
+            settings.max_lr,
+        )
+        if edge is not None:
+            self._process.brake.cap = edge
+        trainee.lr = settings.bounded(0.0 if edge is None else edge / MARGIN)
+
+    def mended(self, measurement: Measurement) -> Measurement:
+        """Train an interval again, from its beginning, while it breaks the training and there are updates left.
+
+        Args:
+            measurement: What was measured after the interval.
+
+        Returns:
+            What was measured after the last try. Where that was undone too, what was measured before it, if anything.
+        """
+        trainee, process = self._trainee, self._process
+        while self._snapshot is not None and self._broken(measurement):
+            trainee.revert(self._snapshot)
+            trainee.predictions = self._snapshot.predictions
+            process.take_back(measurement)
+            self.restored += 1
+            if trainee.updates >= trainee.task.budget:
+                return process.watched.measurement if process.running else measurement
+            measurement = trainee.train_interval()
+        if self._snapshot is not None:
+            self._snapshot = trainee.snapshot()
+        return measurement
+
+    def _broken(self, measurement: Measurement) -> bool:
+        features = measurement.features
+        now = Vital(features.val_loss, float(variation(self._trainee.predictions)))
+        losses = {"train_loss": features.train_loss, "val_loss": features.val_loss}
+        return trouble(self._untrained, now, losses, self._trainee.task.loss_ceiling) is not None
