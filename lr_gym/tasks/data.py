@@ -87,13 +87,11 @@ class Data:
             arrays = _hold_out(arrays, reading.hold_out)
         names: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
         x = {split: _inputs(arrays[f"x_{name}"], reading.inputs) for split, name in names.items()}
-        _check_converted("x", x)
         if x["train"].is_floating_point() and reading.inputs != "raw":
             x = _standardised(x, 2 if reading.inputs == "series" else 1)
         if reading.targets == "none":
             return cls(x, x, int(x["train"][0].numel()), classification, reading)
         y = {split: _targets(arrays[f"y_{name}"], classification) for split, name in names.items()}
-        _check_converted("y", y)
         if classification:
             num_outputs = int(y["train"].max()) + 1
             if num_outputs == 1:
@@ -133,6 +131,11 @@ def _checked(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InvalidArgumentError(f"{name} holds values that are not finite; remove or replace them")
+        if array.dtype.kind == "f" and max(float(array.max()), -float(array.min())) > LARGEST:
+            raise InvalidArgumentError(
+                f"{name} holds numbers beyond {LARGEST:g}, for which single precision is too small; divide them by a "
+                "constant"
+            )
         twin = checked["x" + name[1:]]
         if len(array) != len(twin):
             raise InvalidArgumentError(
@@ -160,19 +163,6 @@ def _array(name: str, values: Any) -> npt.NDArray[Any]:
         raise InvalidArgumentError(
             f"{name} must be an array, and its examples differ in shape: pad them to one length; {reason(error)}"
         ) from error
-
-
-def _check_converted(letter: str, tensors: Mapping[Split, Tensor]) -> None:
-    """Check that numbers survive what is done to them: single precision has none beyond 3.4e38.
-
-    Squares of them must exist too, for deviations and losses.
-    """
-    for split, tensor in tensors.items():
-        if tensor.is_floating_point() and not float(tensor.abs().max()) <= LARGEST:
-            raise InvalidArgumentError(
-                f"the {split} {'inputs' if letter == 'x' else 'targets'} hold numbers beyond {LARGEST:g}, for which "
-                "single precision is too small; divide them by a constant"
-            )
 
 
 def _kind(name: str, array: npt.NDArray[Any]) -> str:
