@@ -59,9 +59,8 @@ def test_rates_that_are_none(rates: Any, tmp_path: Path) -> None:
     (tmp_path / "rates.json").write_text(json.dumps(rates))
     for given in (rates, tmp_path / "rates.json"):
         if not isinstance(given, str):
-            with pytest.raises(
-                InvalidArgumentError, match="rates must be a list of one or more positive numbers, or a JSO"
-            ):
+            words = "rates must be a list of one or more positive numbers, or a JSO|it holds NaN, which is no number"
+            with pytest.raises((InvalidArgumentError, FileFormatError), match=words):
                 agents.make("playback", rates=given)
 
 
