@@ -93,10 +93,11 @@ SCHEDULES: dict[str, Callable[[Optimizer, int], lr_scheduler.LRScheduler]] = {
     "recipe": _recipe,
     "nanogpt": _nano,
 }
-#: Arguments of the controller, by rule.
-CONTROLLERS: dict[str, dict[str, Any]] = {
-    "universal": {"restore": True},
-    "universal-alone": {"brake": False},
+#: Controller and arguments, by rule. `universal` looks for its start: it is the same training from any.
+CONTROLLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "universal": ("universal", {"restore": True}),
+    "universal-v1": ("universal-v1", {"restore": True}),
+    "universal-alone": ("universal-v1", {"brake": False}),
 }
 
 
@@ -109,8 +110,8 @@ def train(training: Training, rule: str, lr: float) -> dict[str, Any]:
     validate = lr_gym.validation(model, training.loss, *training.validation)
     best = float(validate()[0]), 0, {name: value.clone() for name, value in model.state_dict().items()}
     if rule in CONTROLLERS:
-        options = {"total_updates": training.updates, "validate": validate} | CONTROLLERS[rule]
-        controller = lr_gym.LRController(optimizer, "universal", **options)
+        agent, options = CONTROLLERS[rule]
+        controller = lr_gym.LRController(optimizer, agent, total_updates=training.updates, validate=validate, **options)
     else:
         schedule = SCHEDULES[rule](optimizer, training.updates)
     smooth, rates, val_losses = math.nan, [], []
@@ -184,13 +185,13 @@ def best_peak(name: str, out: Path) -> float:
 def runs(name: str, seeds: int, out: Path) -> Iterator[Run]:
     """Return the runs of a training; the most important come first."""
     for seed in range(seeds):
-        yield from (Run(name, "universal", lr, seed) for lr in STARTS[kind(name)])
+        yield Run(name, "universal", STARTS[kind(name)][2], seed)
         yield Run(name, "recipe", RECIPE_LR, seed)
         if name == "shakespeare":
             yield Run(name, "nanogpt", 1e-3, seed)
         yield Run(name, "tuned-cosine", best_peak(name, out), seed)
     for seed in range(seeds):
-        for rule in ("cosine", "constant", "universal-alone"):
+        for rule in ("cosine", "constant", "universal-v1", "universal-alone"):
             yield from (Run(name, rule, lr, seed) for lr in STARTS[kind(name)])
 
 

@@ -19,8 +19,8 @@ from scripts.own_loops.run import TUNING_SEED
 from scripts.own_loops.trainings import TRAININGS
 
 #: Rules that have their own learning rates: one row each, whatever the start.
-FIXED = ("recipe", "nanogpt", "tuned-cosine")
-RULES = ("universal", "universal-alone", "cosine", "constant")
+FIXED = ("universal", "recipe", "nanogpt", "tuned-cosine")
+RULES = ("universal-v1", "universal-alone", "cosine", "constant")
 
 
 def results(out: Path, name: str) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ def draw(by_name: dict[str, list[dict[str, Any]]], path: Path) -> None:
         for rule in RULES:
             starts = sorted(lr for kind, lr in grouped if kind == rule)
             place.plot(starts, [np.mean(grouped[rule, lr]) for lr in starts], "o-", ms=3, label=rule)
-        for rule, style in zip(FIXED, ("--", "-.", ":"), strict=True):
+        for rule, style in zip(FIXED, ("-", "--", "-.", ":"), strict=True):
             for lr in (lr for kind, lr in grouped if kind == rule):
                 place.axhline(float(np.mean(grouped[rule, lr])), color="grey", ls=style, lw=1, label=rule)
         place.set(xscale="log", yscale="log", title=name, xlabel="initial learning rate", ylabel="test loss")
