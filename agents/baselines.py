@@ -4,6 +4,7 @@
 |---|---|
 | step | the 48 step decays of Xu et al. (2019), section 3.2 |
 | cosine | from 8 peaks, half a decade apart |
+| linear | from the same 8 peaks to zero |
 | one-cycle | to the same 8 peaks |
 | constant | the same 8 |
 
@@ -61,6 +62,10 @@ def _cosines(task: Task) -> list[Candidate]:
     return [_candidate("tuned cosine", "cosine", peak) for peak in peaks(task)]
 
 
+def _linears(task: Task) -> list[Candidate]:
+    return [_candidate("tuned linear", "linear", peak) for peak in peaks(task)]
+
+
 def _one_cycles(task: Task) -> list[Candidate]:
     return [_candidate("tuned one-cycle", "one-cycle", peak / 25, peak_lr=peak) for peak in peaks(task)]
 
@@ -72,6 +77,7 @@ def _constants(task: Task) -> list[Candidate]:
 TUNABLE: Mapping[str, Callable[[Task], list[Candidate]]] = {
     "step": _steps,
     "cosine": _cosines,
+    "linear": _linears,
     "one-cycle": _one_cycles,
     "constant": _constants,
 }
@@ -81,7 +87,7 @@ def candidates(name: str, task: Task) -> list[Candidate]:
     """Return what is tried when a schedule is tuned on a task.
 
     Args:
-        name: `"step"`, `"cosine"`, `"one-cycle"` or `"constant"`.
+        name: One of `TUNABLE`.
         task: The task.
 
     Raises:

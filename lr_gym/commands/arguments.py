@@ -12,7 +12,7 @@ TRAINED_TASK = "fashion-mnist-mini/mlp"
 EVALUATED_TASKS = ("fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5")
 EVALUATED_AGENTS = ("constant", "cosine")
 # These names are defined in modules that need PyTorch; tests see that both are the same.
-TUNABLE = ("step", "cosine", "one-cycle", "constant")
+TUNABLE = ("step", "cosine", "linear", "one-cycle", "constant")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 BACKENDS = ("auto", "workers", "population")
 #: What can be listed.

@@ -219,7 +219,8 @@ def _inputs(x: Array) -> str:
         return "tokens"
     if x.ndim == 2:
         return "table"
-    if x.ndim == 3 and x.dtype.kind == "f" and not (x.min() >= 0 and x.max() <= 1):
+    pixels = x.min() >= 0 and (x.max() <= 1 or bool((x == np.round(x)).all()))  # levels of grey
+    if x.ndim == 3 and x.dtype.kind == "f" and not pixels:
         deviations = x.reshape(-1, x.shape[2]).std(0)
         moving = deviations[deviations > 0]
         if len(moving) and (ratio := float(moving.max() / moving.min())) > 10:

@@ -332,3 +332,13 @@ def test_windows_of_a_series_are_seen(register_data: Any) -> None:
     lasts = (trainee.data.y["validation"] - trainee.data.y["validation"].mean()) / trainee.data.y["validation"].std()
     expected = (raw.y["validation"] - raw.y["validation"].mean()) / raw.y["validation"].std()
     torch.testing.assert_close(lasts, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("levels", [1.0, 1 / 16], ids=["0 to 16", "0 to 1"])
+def test_levels_of_grey_are_images(register_data: Any, levels: float) -> None:
+    """As scikit-learn's digits are: some pixels vary fifty times less than others."""
+    data = series((1.0, 1.0, 1.0))
+    for name in [name for name in data if name[0] == "x"]:
+        data[name] = (np.abs(data[name] * [1, 100, 16]).clip(0, 16).round() * levels).astype(np.float32)
+    register_data("levels", data)
+    assert make("levels", "cross_entropy", model="mlp").data.input_shape == (1, 5, 3)
