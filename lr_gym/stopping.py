@@ -1,8 +1,9 @@
-"""How a program ends that is told to stop: by Ctrl-C, by SIGTERM, or because its terminal is closed.
+"""How a program ends when it is told to stop: by Ctrl-C, by SIGTERM, or because its terminal is closed.
 
-While it works, the first word lets the work be left in order, as `KeyboardInterrupt`; where that takes longer than
-`GRACE` seconds, or a second word comes, the processes it has started are killed and it ends at once. Before and after
-the work there is nothing to be left in order. The exit status is 128 plus the signal's number, 130 for Ctrl-C.
+While the program works, the first signal raises `KeyboardInterrupt`, so that the work ends in order. If that takes
+longer than `GRACE` seconds, or if a second signal arrives, the program kills the processes that it has started and ends
+at once. Before and after the work, it ends at the first signal. The exit status is 128 plus the number of the signal,
+130 for Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-#: Seconds after the first word until the program ends, whatever it is at.
+#: Seconds from the first signal until the program ends, whatever it is doing.
 GRACE = 3.0
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -30,10 +31,10 @@ class _State:
 
 
 def listen() -> None:
-    """Let this program end so. Signals that are ignored, as `nohup` has it, go on being ignored."""
+    """Make this program end in this way. Signals that are ignored, as under `nohup`, are still ignored."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    # A handler in Python waits until the main thread is back from whatever it computes; this thread does not.
+    # A handler in Python waits until the main thread returns from what it computes; this thread does not wait.
     threading.Thread(target=_watch, args=(reading,), daemon=True).start()
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in _SIGNALS:
@@ -43,13 +44,13 @@ def listen() -> None:
 
 @contextlib.contextmanager
 def work(words: str) -> Iterator[None]:
-    """Let a block be left in order when the program is told to stop.
+    """Let a block end in order when the program is told to stop.
 
     Args:
-        words: What is said then: how to go on.
+        words: What is printed then: how to continue.
 
     Raises:
-        SystemExit: It was told to stop.
+        SystemExit: The program was told to stop.
     """
     _State.words, _State.working = f"Stopped. {words}", True
     try:

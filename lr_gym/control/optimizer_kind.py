@@ -1,18 +1,18 @@
-"""What kind of optimizer a training has: the learning rates that are usual differ by kind, by decades."""
+"""What kind of optimizer a training has. Usual learning rates of two kinds may differ by factors of ten or more."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: Kinds by the name of a class, or of a class it derives from. Names, because the packages need not be installed.
+#: Kinds by the name of a class or of one of its base classes. Names, because the packages need not be installed.
 _BY_NAME = {
     "adam": ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam", "RMSprop", "Adagrad"),
     "unit": ("Prodigy", "DAdaptAdam", "DAdaptSGD", "SGDScheduleFree", "Adadelta", "LBFGS"),
     "schedule-free-adam": ("AdamWScheduleFree", "RAdamScheduleFree"),
 }
 
-#: Every kind: with steps of a size of their own per weight; SGD with momentum and without; those whose authors advise
-#: 1, most of which estimate the learning rate; schedule-free Adam; and others, of which nothing is known.
+#: All kinds: optimizers with a step size for every weight; SGD with momentum and without; those whose authors advise
+#: a learning rate of 1, most of which estimate the learning rate; schedule-free Adam; and all others.
 KINDS = ("adam", "momentum", "sgd", "unit", "schedule-free-adam", "other")
 
 
@@ -20,7 +20,7 @@ def optimizer_kind(optimizer: Any) -> str:
     """Return which of `KINDS` an optimizer is.
 
     Args:
-        optimizer: A `torch.optim.Optimizer`. What derives from a known class is of its kind.
+        optimizer: A `torch.optim.Optimizer`. A class that derives from a known class is of the same kind.
     """
     for base in type(optimizer).__mro__:
         if base.__name__ == "SGD":

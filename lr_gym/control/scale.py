@@ -2,21 +2,22 @@
 
     plain:   log(x)                        signed:  sign(x) log(1 + |x|)
 
-A loss that cannot be below zero is compared by ratios, whatever its unit. A density, an evidence bound or a count's
-likelihood has no natural zero: there a difference near zero counts as what it is, and one far from it as a ratio. The
-signed logarithm is symmetric, goes up with the loss, is zero at zero, and has the bounds of the plain one.
+Losses that cannot be below zero are compared by their ratio, which does not depend on their unit. A density, an
+evidence bound or the likelihood of counts has no natural zero. There, losses near zero are compared by their difference
+and losses far from zero by their ratio. The signed logarithm is symmetric, increases with the loss, is zero at zero,
+and has the bounds of the plain logarithm.
 """
 
 from __future__ import annotations
 
 import math
 
-#: Smallest loss whose logarithm is told from that of zero.
+#: The smallest loss whose logarithm differs from that of zero.
 LOSS_FLOOR = 1e-7
 
 
 def log_loss(loss: float, signed: bool) -> float:
-    """Return a loss on the scale; infinity for what is not a number, minus infinity for the logarithm of zero."""
+    """Return a loss on the scale: infinity for NaN, minus infinity for the logarithm of zero."""
     if math.isnan(loss):
         return math.inf
     if signed:
@@ -25,7 +26,7 @@ def log_loss(loss: float, signed: bool) -> float:
 
 
 def log_ratio(a: float, b: float, signed: bool) -> float:
-    """Return how far one finite loss is above another on the scale; zero counts as 1e-7 where logarithms are plain."""
+    """Return how far one finite loss is above another on the scale. For plain logarithms, zero counts as 1e-7."""
     if signed:
         return log_loss(a, True) - log_loss(b, True)
     return math.log(max(a, LOSS_FLOOR) / max(b, LOSS_FLOOR))

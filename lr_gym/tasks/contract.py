@@ -1,9 +1,9 @@
 """Whether a loss is what a task takes it for: a mean over examples.
 
-A validation loss is taken over all examples at once, a training loss over a batch: they can be compared if the loss of
-some examples lies between the losses of their parts. A mean does, weighted or not; so does what is made of means, as
-the root of one. A sum does not; nor does a loss that compares the examples with each other, or that broadcasts
-predictions (n,) against targets (n, 1) to n x n pairs.
+A validation loss is computed over all examples at once, a training loss over a batch. The two can be compared only if
+the loss of some examples lies between the losses of their parts. This holds for a mean, weighted or not, and for
+functions of means, such as the root of one. It does not hold for a sum, for a loss that compares the examples with each
+other, or for a loss that broadcasts predictions (n,) against targets (n, 1) to n x n pairs.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 
 from lr_gym.errors import InvalidArgumentError
 
-#: Examples that are looked at, and how far beyond the losses of the parts rounding may go, in their size.
+#: How many examples are used, and how far the loss may lie outside the losses of the parts, relative to their size.
 EXAMPLES, TOLERANCE = 64, 1e-4
 
 
 def check_mean(name: str, loss: Callable[[Any, Any], Tensor], predictions: Tensor, targets: Tensor) -> None:
     """Check that the loss of examples lies between the losses of their halves.
 
-    Two ways to halve: the first against the others; and those with small targets, and small predictions, against those
-    with large ones. Of the latter a loss of pairs sees that it pairs what does not belong together.
+    They are halved in two ways: the first ones against the others; and those with small targets and predictions
+    against those with large ones. The second way shows a loss that pairs examples which do not belong together.
 
     Args:
         name: Of the loss, for the message.
@@ -51,7 +51,7 @@ def check_mean(name: str, loss: Callable[[Any, Any], Tensor], predictions: Tenso
         if low - allowed <= whole <= high + allowed:
             continue
         if abs(_losses(loss, outputs, wanted)[0] - whole) > allowed:
-            return  # it draws random numbers: nobody can say
+            return  # it draws random numbers, so that nothing can be concluded
         raise InvalidArgumentError(
             f"the loss {name!r} of {count} examples is {whole:.4g}, of their halves {first:.4g} and {second:.4g}: it "
             f"is no mean over examples. {_guess(predictions, targets)}"

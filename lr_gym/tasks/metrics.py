@@ -1,6 +1,6 @@
-"""What is measured of predictions beside the loss: accuracy where it means something, F1, or a function of the user's.
+"""What is measured of predictions besides the loss: accuracy where it is meaningful, F1, or the user's own function.
 
-All work on the device and under `torch.func.vmap`, and return a tensor of shape ().
+Every metric works on the device and under `torch.func.vmap`, and returns a tensor of shape ().
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from lr_gym.tasks.reading import Reading
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
-#: Names that `Task.metric` may have beside references.
+#: Names that `Task.metric` may have, besides references.
 METRICS = ("auto", "accuracy", "f1", "none")
 
-#: How predictions name a class: the largest of several outputs, or one output that is above a threshold.
+#: How predictions name a class: by the largest of several outputs, or by one output that is above a threshold.
 DECISIONS = ("argmax", "above 0", "above 0.5", "none")
 
 
@@ -35,7 +35,7 @@ def build_metric(name: str, reading: Reading, decision: str) -> Metric | None:
 
     Raises:
         UnknownNameError: There is no such function.
-        InvalidArgumentError: Accuracy or F1 of predictions that name no class.
+        InvalidArgumentError: Accuracy or F1 was asked for, and the predictions do not name a class.
     """
     if ":" in name:
         return _checked(resolve_reference(name, "metric"), name)
@@ -67,7 +67,7 @@ def decision_of(loss: str | None, reading: Reading, predictions: Tensor, targets
     """Return how predictions of one of PyTorch's losses name a class.
 
     Args:
-        loss: Its name in `torch.nn.functional`; None for another, of which nobody knows.
+        loss: Its name in `torch.nn.functional`; None for a loss of another origin, about which nothing is known.
         reading: What the targets are.
         predictions: Of some examples.
         targets: Theirs.
@@ -89,10 +89,11 @@ def decision_of(loss: str | None, reading: Reading, predictions: Tensor, targets
 
 
 def measured_decision(loss: Callable[[Tensor, Tensor], Tensor], predictions: Tensor, classes: int) -> str:
-    """Return how predictions of a loss name a class, from what the loss likes.
+    """Return how predictions name a class, judged by which predictions the loss prefers.
 
-    The loss of an example must be the smallest where the output of its class is the largest. A loss that compares
-    embeddings likes every assignment of classes to outputs alike, one of ordered classes likes the first outputs.
+    The loss of an example must be smallest where the output of its class is the largest. A loss that compares
+    embeddings has no preference among assignments of classes to outputs; a loss of ordered classes prefers the first
+    outputs.
 
     Args:
         loss: The loss, of predictions and class indices.
@@ -116,7 +117,7 @@ def measured_decision(loss: Callable[[Tensor, Tensor], Tensor], predictions: Ten
 
 
 def _likes_its_own(loss: Callable[[Tensor, Tensor], Tensor], rows: Tensor) -> bool:
-    """Return whether the loss of every class is the smallest at its own row, by far."""
+    """Return whether the loss of every class is by far the smallest at the row of that class."""
     for number in range(min(len(rows), 8)):
         wanted = torch.full((2,), number, device=rows.device)
         try:
@@ -160,7 +161,7 @@ def _accuracy(predictions: Tensor, targets: Tensor, *, reading: Reading, decisio
 
 
 def _f1(predictions: Tensor, targets: Tensor, *, reading: Reading, decision: str) -> Tensor:
-    """Return F1, the mean over the classes (labels) that occur in predictions or targets; of one output, that of it."""
+    """Return F1: of a single output, or the mean over the classes (labels) that occur in predictions or targets."""
     named, wanted = _pair(predictions, targets, reading, decision)
     if decision == "argmax":
         numbers = torch.arange(predictions.shape[1], device=predictions.device)

@@ -1,4 +1,4 @@
-"""The order of examples in a file: where it makes a split something else than it seems, a warning says so."""
+"""The order of examples in a file: warnings where it makes a split different from what it seems to be."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 
 from lr_gym.errors import LRGymWarning
 
-#: So many pairs of examples are compared at most, and there must be so many examples.
+#: The largest number of pairs of examples that are compared, and the smallest number of examples that is judged.
 PAIRS, EXAMPLES = 500, 50
-#: Neighbours are alike whose distance is at most this share of the distance of any two.
+#: Neighbours count as alike if their distance is at most this share of the distance between any two examples.
 ALIKE = 0.4
-#: A head of the examples lacks classes if it has at most this share of those of a random part of its size.
+#: The first examples lack classes if they have at most this share of the classes of as many random examples.
 LACKS = 0.7
 
 
 def warn_of_neighbours(x: npt.NDArray[Any]) -> None:
     """Warn where neighbours in a file are much more alike than others, as overlapping windows of a series are.
 
-    Held out at random, each validation example has near copies in training.
+    If examples are held out at random, each validation example then has near copies among the training examples.
 
     Args:
         x: Inputs, (examples, ...).
@@ -49,13 +49,13 @@ def warn_of_neighbours(x: npt.NDArray[Any]) -> None:
 
 
 def warn_of_head(y: Tensor, size: int, name: str, field: str) -> None:
-    """Warn where the first examples have fewer classes than as many random ones would have.
+    """Warn if the first examples have fewer classes than the same number of random ones would have.
 
     Args:
-        y: Classes of all, (examples,).
-        size: How many of the first are used.
-        name: Of the data set.
-        field: Of the task that says so.
+        y: Classes of all examples, (examples,).
+        size: How many of the first examples are used.
+        name: Name of the data set.
+        field: Field of the task that gives the size.
     """
     if y.ndim != 1 or y.is_floating_point() or size >= len(y):
         return

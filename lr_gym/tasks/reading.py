@@ -1,7 +1,7 @@
 """How arrays are read: what targets mean, what is standardised, what is held out.
 
-`"auto"` decides only where it cannot be wrong, from the numbers and from what the loss expects; else it asks. What it
-decided is in `Data.reading`, and `words` says it in a line.
+`"auto"` decides from the numbers and from what the loss expects, and only where it cannot be wrong. Otherwise an error
+asks the user. `Data.reading` holds what was decided, and `words` describes it in one line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 TARGETS = ("auto", "class", "probability", "labels", "real", "count", "sign", "none")
 #: What inputs may be.
 INPUTS = ("auto", "image", "series", "signal", "table", "tokens", "raw")
-#: What becomes of a data set without a validation split.
+#: Which examples of a data set without a validation split become its validation split.
 HOLD_OUTS = ("random", "last")
 
 #: What losses of `torch.nn.functional` expect; a class of `torch.nn` expects what its function does.
@@ -62,7 +62,7 @@ _WORDS = {
 
 
 def pytorchs(loss: str) -> str | None:
-    """Return the name in `torch.nn.functional` of a loss of PyTorch's, by name or reference; None for another's."""
+    """Return the name in `torch.nn.functional` of a loss, given by name or reference; None if it is not PyTorch's."""
     module, colon, name = loss.rpartition(":")
     if colon and not module.startswith("torch.nn"):
         return None
@@ -71,7 +71,7 @@ def pytorchs(loss: str) -> str | None:
 
 
 def expected(loss: str | None) -> str | None:
-    """Return the kind of targets that a loss of `torch.nn.functional` expects; None where nobody knows."""
+    """Return the kind of targets that a loss of `torch.nn.functional` expects; None if that is not known."""
     return next((kind for kind, names in _EXPECTS.items() if loss in names), None)
 
 
@@ -87,10 +87,10 @@ class Reading:
 
     Attributes:
         targets: One of `TARGETS`.
-        standardise: Whether real targets are standardised; None for yes.
+        standardise: Whether real targets are standardised; None means yes.
         inputs: One of `INPUTS`.
         hold_out: One of `HOLD_OUTS`.
-        loss: Name of the loss in `torch.nn.functional`; `"own"` for one of the user's; None where nobody asks.
+        loss: Name of the loss in `torch.nn.functional`; `"own"` for the user's own loss; None if it does not matter.
         ignored: The class that stands for "no target here"; None for none.
     """
 
@@ -102,7 +102,7 @@ class Reading:
     ignored: int | None = None
 
     def words(self, name: str) -> str:
-        """Return what was decided about targets, in a line."""
+        """Describe in one line what was decided about the targets."""
         unit = "; standardised: losses are in units of their variance" if self.standardise else ""
         return f"the targets of {name!r} are {_WORDS[self.targets]}{unit}"
 
@@ -136,7 +136,7 @@ def decided(reading: Reading, arrays: Mapping[str, Array]) -> Reading:
 
 
 def _kind(loss: str | None, targets: Mapping[str, Array]) -> str:
-    """Return what targets are; asks where it could be wrong."""
+    """Return what the targets are; raise an error that asks the user where this could be wrong."""
     whole = targets["y_train"].dtype.kind in "iub"
     expects = expected(loss)
     if loss is None:
@@ -165,7 +165,7 @@ def _kind(loss: str | None, targets: Mapping[str, Array]) -> str:
 
 
 def _looks(targets: Mapping[str, Array]) -> str | None:
-    """Return what floating-point targets look like that are more than real numbers."""
+    """Return what floating-point targets look like if they may be more than real numbers, such as probabilities."""
     values = np.unique(np.concatenate([array.ravel() for array in targets.values()]))
     if len(values) == 1:
         return None
@@ -186,7 +186,7 @@ def _sum_to_one(targets: Mapping[str, Array]) -> bool:
 
 
 def _check(kind: str, targets: Mapping[str, Array], reading: Reading) -> None:
-    """Check that targets can be what they are said to be."""
+    """Check that the targets can be of the kind that was given."""
     allowed: dict[str, tuple[Callable[[Array], Array], str]] = {
         "class": (lambda a: a == np.round(a), "whole numbers"),
         "probability": (lambda a: (a >= 0) & (a <= 1), "numbers from 0 to 1"),
@@ -214,7 +214,7 @@ def _question(are: str, say: str) -> InvalidArgumentError:
 
 
 def _inputs(x: Array) -> str:
-    """Return what inputs are; asks where it could be wrong."""
+    """Return what the inputs are; raise an error that asks the user where this could be wrong."""
     if x.dtype.kind in "iu" and x.dtype != np.uint8:
         return "tokens"
     if x.ndim == 2:

@@ -1,7 +1,7 @@
-"""What network, loss and optimizer of a task really do: measured once per task and process, before the first update.
+"""Measure what the network, loss and optimizer of a task do, once per task and process, before the first update.
 
-On a trainee of its own, with small batches. What is found decides how trainees of the task are built, evaluated and
-taken back; what cannot be right is refused in one line.
+The examination uses a trainee of its own and small batches. Its findings decide how trainees of the task are built,
+evaluated and restored. What cannot be right is refused with an error of one line.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from lr_gym.trainee.hidden import differ, holds_tensors
 from lr_gym.trainee.randomness import global_generators
 from lr_gym.trainee.rewind import RewindableRun
 
-#: Examples of a batch at most.
+#: The largest number of examples in a batch.
 BATCH = 32
-#: Fields of a task that change nothing of what is examined.
+#: Fields of a task that make no difference to the examination.
 _OTHERS = ("name", "budget", "decision_interval", "initial_lrs", "loss_ceiling", "train_size", "validation_size")
-#: Numbers of updates after which weights are compared: an optimizer may wait for several before it moves.
+#: Numbers of updates after which weights are compared: an optimizer may wait for several updates before it moves.
 _UPDATES = (1, 2, 4, 8)
-#: The learning rate at which updates are tried is the task's that is nearest to this.
+#: Updates are tried at the initial learning rate of the task that is nearest to this.
 _USUAL_LR = 1e-3
 
 _known: dict[tuple[str, str, Arithmetic, int], tuple[weakref.ref[Data], Findings]] = {}
@@ -45,7 +45,7 @@ def examine(task: Task, data: Data, device: torch.device, arithmetic: Arithmetic
     """Return what is known about the parts of a task.
 
     Raises:
-        InvalidArgumentError: The parts do not fit together, or one is not what a task takes it for.
+        InvalidArgumentError: The parts do not fit together, or the loss is not a mean over examples.
     """
     if not task.check:
         return Findings()
@@ -59,11 +59,11 @@ def examine(task: Task, data: Data, device: torch.device, arithmetic: Arithmetic
 
 
 class _Sample(RewindableRun):
-    """A trainee to try things on. Looks at its first passes: in evaluation, then in training mode."""
+    """A trainee for trying things out. It watches its first passes, first in evaluation mode, then in training mode."""
 
     def _first_evaluation(self) -> Evaluation:
         before = _State(self)
-        super()._first_evaluation()  # says what does not fit together
+        super()._first_evaluation()  # raises an error if the parts do not fit together
         if before.differs(self):
             self.findings = dataclasses.replace(self.findings, leaves_trace=True)
             before.write(self)
@@ -76,7 +76,7 @@ class _Sample(RewindableRun):
         return super()._first_evaluation()
 
     def passed(self) -> Tensor:
-        """Return the loss of a forward and a backward pass, and put all but what is kept in attributes back."""
+        """Return the loss of a forward and a backward pass, and restore all but what is kept in attributes."""
         tensors, noise = self._copy_of_tensors(), self._noise.get_state()
         with self._computing():
             loss = self._loss_and_gradients(self.peek_batches(1))
@@ -89,7 +89,7 @@ class _Sample(RewindableRun):
             return do()
         except (LRGymError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # whatever a user's parts raise
+        except Exception as error:  # the user's code may raise anything
             raise InvalidArgumentError(
                 f"the model {self.task.model!r} {words} of {self.task.batch_size} examples of {self.task.data!r}, or "
                 f"the optimizer {self.task.optimizer!r} cannot do an update: {reason(error)}"
@@ -97,7 +97,7 @@ class _Sample(RewindableRun):
 
 
 class _State:
-    """Weights, buffers and what is kept in attributes."""
+    """Weights, buffers, and what is kept in attributes."""
 
     def __init__(self, run: RewindableRun) -> None:
         self.tensors, self.hidden = run._copy_of_tensors(), run._hidden.copy()
@@ -131,7 +131,7 @@ def _examined(task: Task, data: Data, device: torch.device, arithmetic: Arithmet
 
 
 def _check_loss(run: _Sample) -> None:
-    """Check that the loss is what the task takes it for, and find out how predictions name a class."""
+    """Check that the loss is a mean and fits the targets, and find out how predictions name a class."""
     task, predictions, targets = run.task, run._meter.predictions, run._splits["validation"].y
     if task.reduction == "auto":
         check_mean(str(task.loss), run._loss, predictions, targets)
@@ -151,7 +151,7 @@ def _check_loss(run: _Sample) -> None:
 
 
 def _able_to_update(run: _Sample, sample: Callable[[Findings], _Sample]) -> _Sample:
-    """Return a sample that can do an update: as it is, with a closure, or without the fused kernel."""
+    """Return a sample that can do an update: unchanged, with a closure, or without the fused kernel."""
     found = run.findings
     tries = [found, dataclasses.replace(found, needs_closure=True), dataclasses.replace(found, fused=False)]
     try:
@@ -177,7 +177,7 @@ def _able_to_update(run: _Sample, sample: Callable[[Findings], _Sample]) -> _Sam
 
 
 def _look_for_memories(run: _Sample) -> None:
-    """Find out whether anything is kept, or drawn, where snapshots do not look for it."""
+    """Find out whether anything is kept outside state_dicts, or drawn from global generators."""
     before, generators = run._hidden.copy(), global_generators()
     run._train(1)
     after = run._hidden.copy()
@@ -196,7 +196,7 @@ def _look_for_memories(run: _Sample) -> None:
 
 
 def _check_rewinding(run: _Sample) -> None:
-    """Train, go back, train again: both must give the same."""
+    """Train, go back, and train again: both times must give the same losses."""
     snapshot = run.snapshot()
 
     def trained() -> Tensor:
@@ -210,12 +210,13 @@ def _check_rewinding(run: _Sample) -> None:
 
 
 def _check_lr(run: _Sample, lr: float) -> None:
-    """Check that updates at twice the learning rate are other ones: the next one, or one of the next few.
+    """Check that doubling the learning rate changes the next update, or one of the next few.
 
-    Also from 1: the learning rate of some is a factor of one that they estimate, and a small one rounds away.
+    This is also tried from a learning rate of 1: for some optimizers it is a factor of a rate that they estimate, and
+    the effect of a small factor is lost in rounding.
     """
     if not run.findings.rewinds:
-        return  # nothing can be compared
+        return  # there is nothing to compare
     snapshot, start = run.snapshot(), _weights(run)
     moves = False
     for rate, updates in itertools.product((lr, 1.0), _UPDATES):
@@ -247,7 +248,7 @@ def _final_layer(run: _Sample) -> str | None:
     try:
         with run._computing():
             return making_outputs(run.model, lambda: run.model(x))
-    except RuntimeError:  # no gradient goes through it
+    except RuntimeError:  # no gradient passes through it
         return None
     finally:
         run.model.train()

@@ -1,7 +1,7 @@
-"""What networks, losses and optimizers keep beside parameters, buffers and the optimizer's state: copies, and back.
+"""Copy and restore what networks, losses and optimizers keep besides parameters, buffers and the optimizer's state.
 
-An attribute that no `state_dict` knows: the slow weights of a Lookahead, the hidden state of a recurrent network, the
-base optimizer that a wrapper holds, a counter. PyTorch's own classes keep nothing there.
+These are attributes that no `state_dict` contains: the slow weights of a Lookahead, the hidden state of a recurrent
+network, the base optimizer that a wrapper holds, a counter. PyTorch's own classes have no such attributes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class _Generator:
 
 
 class Hidden:
-    """Looks after what is kept in attributes."""
+    """Copies and restores what is kept in attributes."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Any) -> None:
-        """Look for whoever may keep something.
+        """Find the objects that may keep something.
 
         Args:
             model: The network.
             optimizer: Its optimizer.
-            loss: Its loss; a plain function keeps nothing.
+            loss: Its loss. A plain function keeps nothing.
         """
         self._holders: list[tuple[Any, set[str]]] = []
-        # What is looked after elsewhere stays what it is: copies refer to the same parameters.
+        # What others restore is not copied: copies refer to the same parameters.
         self._known: dict[int, Any] = {id(thing): thing for thing in (*model.parameters(), *model.buffers())}
         self._known |= {id(module): module for module in model.modules()} | {id(optimizer): optimizer}
         self._known |= {id(optimizer.param_groups): optimizer.param_groups, id(optimizer.state): optimizer.state}
@@ -60,11 +60,11 @@ class Hidden:
         ]
 
     def of(self, owner: Any) -> list[dict[str, Any]]:
-        """Return copies of what one of those who may keep something keeps."""
+        """Return copies of what one object keeps."""
         return [kept for (holder, _), kept in zip(self._holders, self.copy(), strict=True) if holder is owner]
 
     def write(self, saved: list[dict[str, Any]]) -> None:
-        """Put back what `copy` returned; it stays valid."""
+        """Restore what `copy` returned. The copy stays valid."""
         for (holder, others), values in zip(self._holders, saved, strict=True):
             for key in [key for key in vars(holder) if key not in others and key not in values]:
                 del vars(holder)[key]
@@ -103,7 +103,7 @@ class Hidden:
         if isinstance(value, Tensor) and id(value) not in self._known:
             same = isinstance(present, Tensor) and present.shape == value.shape and present.dtype == value.dtype
             if same and not present.requires_grad and not present.is_inference():
-                return present.copy_(value)  # whoever shares it sees it
+                return present.copy_(value)  # other attributes may refer to the same tensor
             return value.clone()
         if isinstance(value, dict) and id(value) not in self._known:
             old = present if isinstance(present, dict) else {}
@@ -116,14 +116,14 @@ class Hidden:
 
 
 class _Kept:
-    """Something that cannot be copied, and is left as it is."""
+    """Something that cannot be copied and is left as it is."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
 
 class _Inner:
-    """A network or an optimizer that is held in an attribute: it stays the same object, and its insides go back."""
+    """A network or an optimizer in an attribute: it stays the same object, and its contents are restored."""
 
     def __init__(self, owner: Any, parts: dict[str, Any]) -> None:
         self.owner, self.parts = owner, parts
@@ -159,7 +159,7 @@ def _like(value: dict[Any, Any], entries: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def differ(a: Any, b: Any) -> bool:
-    """Return whether two copies of what is kept differ."""
+    """Return whether two copies of what an object keeps differ."""
     if a is b:
         return False
     if type(a) is not type(b):
@@ -173,14 +173,14 @@ def differ(a: Any, b: Any) -> bool:
     if isinstance(a, (list, tuple)):
         return len(a) != len(b) or any(differ(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, _Kept):
-        return False  # nobody can say
+        return False  # this cannot be known
     if hasattr(a, "__dict__"):
         return differ(vars(a), vars(b))
     return cast(bool, a != b) and not (a != a and b != b)
 
 
 def holds_tensors(value: Any) -> bool:
-    """Return whether a copy of what is kept holds tensors, of its own or in an optimizer or network within."""
+    """Return whether a copy holds tensors, directly or in an optimizer or network inside it."""
     if isinstance(value, Mapping):
         return any(map(holds_tensors, value.values()))
     if isinstance(value, (list, tuple, set)):
