@@ -12,12 +12,12 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from lr_gym import stopping
-from lr_gym.errors import InvalidArgumentError, LRGymError, LRGymWarning, reason
+from lr_gym.errors import InvalidArgumentError, LRGymError, LRGymWarning, reason, shown
 
 T = TypeVar("T")
 
@@ -41,11 +41,20 @@ class Parser(argparse.ArgumentParser):
         sys.exit(BAD_ARGUMENTS)
 
 
+def text(word: str) -> str:
+    """Take a word as it is, if there is one."""
+    if not word.strip():
+        raise InvalidArgumentError(f"must not be empty, got {word!r}")
+    if "\0" in word:
+        raise InvalidArgumentError("must not hold the character 0")
+    return word
+
+
 def option(
     help: str,
     default: Any = None,
     *,
-    type: Callable[[str], Any] = str,
+    type: Callable[[str], Any] = text,
     choices: Sequence[str] | None = None,
     many: bool = False,
     required: bool = False,
@@ -75,7 +84,7 @@ def flag(help: str) -> Any:
     return dataclasses.field(default=False, metadata={"help": help, "action": "store_true"})
 
 
-def word(help: str, *, type: Callable[[str], Any] = str, metavar: str) -> Any:
+def word(help: str, *, type: Callable[[str], Any] = text, metavar: str) -> Any:
     """Return a dataclass field for a word that has no option's name before it. It must be given.
 
     Args:
@@ -142,8 +151,8 @@ def _reporting(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     return converted
 
 
-def whole_number(smallest: int) -> Callable[[str], int]:
-    """Return a converter to whole numbers of at least `smallest`."""
+def whole_number(smallest: int, largest: int | None = None) -> Callable[[str], int]:
+    """Return a converter to whole numbers of at least `smallest` and at most `largest`."""
 
     def convert(text: str) -> int:
         try:
@@ -151,7 +160,9 @@ def whole_number(smallest: int) -> Callable[[str], int]:
         except ValueError:
             value = smallest - 1
         if value < smallest:
-            raise InvalidArgumentError(f"must be a whole number of at least {smallest}, got {text!r}")
+            raise InvalidArgumentError(f"must be a whole number of at least {smallest}, got {shown(text)}")
+        if largest is not None and value > largest:
+            raise InvalidArgumentError(f"must be at most {largest}, got {shown(text)}")
         return value
 
     return convert
@@ -175,7 +186,7 @@ def learning_rate(text: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise InvalidArgumentError(f"must be a positive number such as 1e-3, got {text!r}")
+        raise InvalidArgumentError(f"must be a positive number such as 1e-3, got {shown(text)}")
     return value
 
 
@@ -183,11 +194,25 @@ def assignment(text: str) -> tuple[str, Any]:
     """Convert `field=value` to a pair; the value is read as JSON, or else as text."""
     field, equals, value = text.partition("=")
     if not field or not equals:
-        raise InvalidArgumentError(f"must read field=value, such as batch_size=128, got {text!r}")
+        raise InvalidArgumentError(f"must read field=value, such as batch_size=128, got {shown(text)}")
     try:
         return field, json.loads(value)
     except ValueError:
         return field, value
+
+
+def assigned(pairs: Iterable[tuple[str, Any]], option: str) -> dict[str, Any]:
+    """Return assignments as a mapping.
+
+    Raises:
+        InvalidArgumentError: A field is given twice.
+    """
+    values: dict[str, Any] = {}
+    for field, value in pairs:
+        if field in values:
+            raise InvalidArgumentError(f"{option} gives {shown(field)} twice")
+        values[field] = value
+    return values
 
 
 def use_data_root(folder: str) -> None:
@@ -229,8 +254,9 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = f"{path} is a file" if path.is_file() else f"{path} cannot be made: {error.strerror}"
-        raise InvalidArgumentError(f"--out must be a folder, {reason}") from error
+        what = shown(str(path)).strip("'")
+        why = f"{what} is a file" if os.path.isfile(path) else f"{what} cannot be made: {error.strerror}"
+        raise InvalidArgumentError(f"--out must be a folder, {why}") from error
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class LRGymError(Exception):
@@ -18,6 +19,15 @@ def reason(error: BaseException) -> str:
     """Return the first line of another library's error, or its type if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def shown(value: Any) -> str:
+    """Return what was got, for a message: its representation, without the middle where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # of a whole number with thousands of digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:70]}...{text[-20:]}"
 
 
 def described(error: BaseException) -> str:
@@ -47,9 +57,10 @@ class UnknownNameError(LRGymError, LookupError):
             hint: A last sentence that says how to add one.
         """
         known = sorted(allowed)
-        near = difflib.get_close_matches(got, known, n=1)
+        near = difflib.get_close_matches(got, known, n=1) if len(got) <= 100 else []
         guess = f" Did you mean {near[0]!r}?" if near else ""
-        return cls(f"no {kind} is named {got!r}.{guess} Known: {', '.join(known) or 'none'}.{' ' * bool(hint)}{hint}")
+        names = ", ".join(known) or "none"
+        return cls(f"no {kind} is named {shown(got)}.{guess} Known: {names}.{' ' * bool(hint)}{hint}")
 
 
 class DataNotFoundError(LRGymError, FileNotFoundError):

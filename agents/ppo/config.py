@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, cast, get_args
 
@@ -11,20 +10,34 @@ import numpy as np
 
 from lr_gym import trust
 from lr_gym.checks import check_choice, check_number, check_whole
+from lr_gym.control.controller import LARGEST_HIDDEN
 from lr_gym.control.precautions import Precautions
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee.arithmetic import PRECISIONS
 
 BACKENDS = ("workers", "population")
+#: Largest values of the settings that count something. More has no use, and no memory.
+_LARGEST = {
+    "episodes": 10**9,
+    "trainees": 10_000,
+    "replicas": 10_000,
+    "epochs": 10_000,
+    "minibatches": 10_000,
+    "hidden_size": LARGEST_HIDDEN,
+    "evaluate_every": 10**9,
+    "evaluation_runs": 100_000,
+    "tuning_runs": 100_000,
+    "final_runs": 100_000,
+}
 #: Smallest and largest value of the settings that are numbers.
 _RANGES = {
     "gamma": (0.0, 1.0),
     "gae_lambda": (0.0, 1.0),
-    "clip_range": (1e-6, math.inf),
-    "actor_lr": (1e-12, math.inf),
-    "critic_lr": (1e-12, math.inf),
-    "entropy_coefficient": (0.0, math.inf),
+    "clip_range": (1e-6, 1e6),
+    "actor_lr": (1e-12, 1e3),
+    "critic_lr": (1e-12, 1e3),
+    "entropy_coefficient": (0.0, 1e6),
     "log_std": (-20.0, 5.0),
 }
 Purpose = Literal["training", "selection", "tuning", "final"]
@@ -116,18 +129,9 @@ class TrainConfig:
             raise InvalidArgumentError(f"actor must be 'mlp' or 'lstm', got {self.actor!r}")
         check_choice("backend", self.backend, BACKENDS)
         check_choice("precision", self.precision, PRECISIONS)
-        whole = (
-            "episodes",
-            "trainees",
-            "replicas",
-            "epochs",
-            "minibatches",
-            "hidden_size",
-            "evaluate_every",
-            "evaluation_runs",
-        )
-        for name in (*whole, "tuning_runs", "final_runs"):
-            check_whole(name, getattr(self, name))
+        for name, most in _LARGEST.items():
+            check_whole(name, getattr(self, name), 1, most)
+        check_choice("observe_progress", self.observe_progress, (True, False))
         Precautions(self.start, self.restore, self.brake)  # refuses what makes no sense
         for name, (low, high) in _RANGES.items():
             check_number(name, getattr(self, name), low, high)

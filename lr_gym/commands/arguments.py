@@ -15,6 +15,8 @@ EVALUATED_AGENTS = ("constant", "cosine")
 TUNABLE = ("step", "cosine", "linear", "one-cycle", "constant")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 BACKENDS = ("auto", "workers", "population")
+#: More runs have no use, and no time.
+MOST_RUNS = 100_000
 #: What can be listed.
 LISTS = ("tasks", "agents", "controllers", "data")
 
@@ -34,7 +36,7 @@ def _timeout(default: float | None) -> Any:
 
 
 def _workers() -> Any:
-    return cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
+    return cli.option("worker processes (default: one per core)", type=cli.whole_number(1, 1024), metavar="N")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Train:
         metavar="NAME",
     )
     episodes: int | None = cli.option(
-        "training episodes (default: the profile's)", type=cli.whole_number(1), metavar="N"
+        "training episodes (default: the profile's)", type=cli.whole_number(1, 10**9), metavar="N"
     )
     initial_lrs: list[float] | None = cli.option(
         "initial learning rates (default: 1e-2 1e-3 1e-4)", type=cli.learning_rate, many=True, metavar="LR"
@@ -65,11 +67,11 @@ class Train:
         "everything random derives from it (default: 0)", type=cli.whole_number(0), metavar="N"
     )
     runs: int | None = cli.option(
-        "runs of each side in the comparison (default: 10)", type=cli.whole_number(2), metavar="N"
+        "runs of each side in the comparison (default: 10)", type=cli.whole_number(2, MOST_RUNS), metavar="N"
     )
     tuning_runs: int | None = cli.option(
         "runs of each of the 48 step decays to choose the best (default: 3)",
-        type=cli.whole_number(1),
+        type=cli.whole_number(1, MOST_RUNS),
         metavar="N",
     )
     override: list[tuple[str, Any]] | None = cli.option(
@@ -129,7 +131,7 @@ class Evaluate:
     tuning_runs: int = cli.option(
         "limit of the episodes that tune each of them on each task; all use the same number at 8 and multiples of 48",
         48,
-        type=cli.whole_number(1),
+        type=cli.whole_number(1, MOST_RUNS),
         metavar="N",
     )
     optimizers: tuple[str, ...] = cli.option(
@@ -152,7 +154,7 @@ class Evaluate:
     initial_lrs: tuple[float, ...] | None = cli.option(
         "initial learning rates (default: each task's own)", None, type=cli.learning_rate, many=True, metavar="LR"
     )
-    runs: int = cli.option("runs of each", 10, type=cli.whole_number(2), metavar="N")
+    runs: int = cli.option("runs of each", 10, type=cli.whole_number(2, MOST_RUNS), metavar="N")
     seed: int = cli.option("decides the seeds of the runs", 0, type=cli.whole_number(0), metavar="N")
     override: tuple[tuple[str, Any], ...] = cli.option(
         "other fields of the tasks, e.g. batch_size=128", (), type=cli.assignment, many=True, metavar="FIELD=VALUE"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from lr_gym import tasks
+from lr_gym import cli, tasks
 from lr_gym.agents.ppo.backend import choose_backend, make_population
 from lr_gym.agents.ppo.config import PROFILES, TrainConfig
 from lr_gym.commands.arguments import TRAINED_TASK, Train
@@ -49,7 +49,7 @@ def _settings(arguments: Train, profile: str) -> dict[str, Any]:
         "precision": arguments.precision,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    further = dict(arguments.settings or ())
+    further = cli.assigned(arguments.settings or (), "--settings")
     fields = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in ("task", "validation", "backend")]
     if unknown := sorted(further.keys() - fields):
         raise InvalidArgumentError(f"--settings has no {', '.join(unknown)}; it has {', '.join(fields)}")
@@ -65,7 +65,7 @@ def _task(arguments: Train, task: tasks.Task) -> tuple[str, tasks.Task]:
         raise InvalidArgumentError(f"--profile family is for families of tasks; {task.name!r} is one task")
     if arguments.profile is not None:
         task = task.replace(**tasks.PROFILES[profile])
-    overrides = dict(arguments.override or ())
+    overrides = cli.assigned(arguments.override or (), "--override")
     if overrides.keys() & {"name", "initial_lrs"}:
         raise InvalidArgumentError("--override cannot set name or initial_lrs; use --task or --initial-lrs")
     if arguments.initial_lrs is not None:

@@ -84,7 +84,7 @@ def _parts(word: str) -> tuple[str, dict[str, Any]]:
     """Split `name:option=value,option=value`."""
     name, _, rest = word.partition(":")
     pieces = re.split(r",(?=\w+=)", rest) if rest else []  # not at the commas within a list
-    return name, dict(cli.assignment(piece) for piece in pieces)
+    return name, cli.assigned((cli.assignment(piece) for piece in pieces), name)
 
 
 def _optimizer(word: str) -> tuple[Contestant, float]:

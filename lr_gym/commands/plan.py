@@ -93,7 +93,7 @@ def prepare(arguments: Evaluate) -> Plan:
     compared = contestants.read(arguments)
     names = compared.names + [_tuned(name) for name in arguments.tune]
     _check_names(names)
-    chosen = [tasks.get(name, **dict(arguments.override)) for name in arguments.task]
+    chosen = [tasks.get(name, **cli.assigned(arguments.override, "--override")) for name in arguments.task]
     plan = Plan(
         tasks=chosen,
         contestants=compared,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,7 +95,7 @@ def _new(arguments: Train) -> tuple[TrainConfig, Path, None]:
     config = configure(arguments)
     name = f"{config.task.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     out = Path(arguments.out) if arguments.out is not None else Path("runs") / name
-    if (out / checkpoints.FILE).exists():
+    if os.path.exists(out / checkpoints.FILE):  # also where the name is too long for a file
         raise InvalidArgumentError(
             f"{out} holds a run already; continue it with --resume {out}, or choose another --out"
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def shipped() -> list[str]:
 
 def is_shipped(word: str | Path) -> bool:
     """Return whether a word means a controller of the package; a folder of that name takes precedence."""
-    return not Path(word).exists() and str(word) in shipped()
+    return not os.path.exists(word) and str(word) in shipped()
 
 
 def _read_weights(file: Path) -> bytes:
@@ -295,9 +296,9 @@ class Controller:
         if is_shipped(folder):
             folder = SHIPPED / folder
         folder = Path(folder)
-        if not (folder / CONFIG_FILE).exists() and (folder / "controller" / CONFIG_FILE).exists():
+        if not os.path.exists(folder / CONFIG_FILE) and os.path.exists(folder / "controller" / CONFIG_FILE):
             folder = folder / "controller"
-        if not (folder / CONFIG_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
+        if not (os.path.isfile(folder / CONFIG_FILE) and os.path.isfile(folder / WEIGHTS_FILE)):
             raise FileFormatError(
                 f"no controller in {folder}: it must hold {CONFIG_FILE} and {WEIGHTS_FILE}, as train_controller.py "
                 f"leaves them in OUT/controller. Controllers of the package: {', '.join(shipped()) or 'none'}"

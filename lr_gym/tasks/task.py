@@ -161,7 +161,8 @@ class Task:
         self._check_loop()
         if not isinstance(self.check, bool):
             raise InvalidArgumentError(f"check must be True or False, got {self.check!r}")
-        if not (isinstance(self.loss_ceiling, (int, float)) and 0 < self.loss_ceiling <= 1e6):
+        number = isinstance(self.loss_ceiling, (int, float)) and not isinstance(self.loss_ceiling, bool)
+        if not (number and 0 < self.loss_ceiling <= 1e6):
             raise InvalidArgumentError(f"loss_ceiling must lie in (0, 1e6], got {self.loss_ceiling!r}")
         object.__setattr__(self, "loss_ceiling", float(self.loss_ceiling))  # 100 and 100.0 are one task
 
