@@ -120,9 +120,10 @@ class LoopTrainee(Trainee):
         self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         order, noise = derived_seeds(ahead.seed, 2)
         self._noise = TorchStream(noise, self.device)
-        self._splits = {"train": Batch(ahead.examples.x.to(self.device), ahead.examples.y.to(self.device))}
+        train = Batch(ahead.examples.x.to(self.device), ahead.examples.y.to(self.device))
+        self._splits = {"train": train}
         self.train_examples = len(self._splits["train"].y)
-        self._batches = BatchStream(*self._splits["train"], ahead.batch_size, order)
+        self._batches = BatchStream(train.x, train.y, ahead.batch_size, order)
 
     def move_on(self, updates: int) -> None:
         """Skip the batches of some updates, because the loop has trained on its own."""
@@ -157,7 +158,7 @@ class LoopTrainee(Trainee):
     def _forward(self, x: Tensor) -> Tensor:
         return predictions_of(self.model(x), self._outputs)
 
-    def _evaluate(self, examples: Batch) -> Evaluation:
+    def _evaluate(self, examples: Any) -> Evaluation:
         with evaluating(self.model), torch.inference_mode(), self._computing():
             predictions = torch.cat([self._forward(x) for x in torch.split(examples.x, self.task.batch_size)])
             loss = self._loss(predictions, examples.y)

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from lr_gym.errors import InvalidArgumentError
+from lr_gym.tasks.trees import count, leaves, mapped, part
 
 #: How many examples are used, and how far the loss may lie outside the losses of the parts, relative to their size.
 EXAMPLES, TOLERANCE = 64, 1e-4
 
 
-def check_mean(name: str, loss: Callable[[Any, Any], Tensor], predictions: Tensor, targets: Tensor) -> None:
+def check_mean(name: str, loss: Callable[[Any, Any], Tensor], predictions: Any, targets: Any) -> None:
     """Check that the loss of examples lies between the losses of their halves.
 
     They are halved in two ways: the first ones against the others; and those with small targets and predictions
@@ -36,12 +37,14 @@ def check_mean(name: str, loss: Callable[[Any, Any], Tensor], predictions: Tenso
     Raises:
         InvalidArgumentError: It does not.
     """
-    count = min(len(targets), EXAMPLES) // 2 * 2
-    if count < 4:
-        return
-    predictions, targets = predictions[:count].detach(), targets[:count]
-    sorted_targets, sorted_predictions = _by_size(targets), _by_size(predictions)
-    ways = ((predictions, targets), (predictions[sorted_predictions], targets[sorted_targets]))
+    size = min(count(targets), EXAMPLES) // 2 * 2
+    if size < 4 or any(len(leaf) < size for tree in (predictions, targets) for leaf in leaves(tree) if leaf.ndim):
+        return  # nobody can say
+    predictions, targets = (part(mapped(torch.Tensor.detach, tree), slice(size)) for tree in (predictions, targets))
+    ways = (
+        (predictions, targets),
+        (part(predictions, _by_size(predictions)), part(targets, _by_size(targets))),
+    )
     for outputs, wanted in ways:
         whole, first, second = _losses(loss, outputs, wanted)
         if not all(map(math.isfinite, (whole, first, second))):
@@ -53,24 +56,26 @@ def check_mean(name: str, loss: Callable[[Any, Any], Tensor], predictions: Tenso
         if abs(_losses(loss, outputs, wanted)[0] - whole) > allowed:
             return  # it draws random numbers, so that nothing can be concluded
         raise InvalidArgumentError(
-            f"the loss {name!r} of {count} examples is {whole:.4g}, of their halves {first:.4g} and {second:.4g}: it "
+            f"the loss {name!r} of {size} examples is {whole:.4g}, of their halves {first:.4g} and {second:.4g}: it "
             f"is no mean over examples. {_guess(predictions, targets)}"
         )
 
 
-def _losses(loss: Callable[[Any, Any], Tensor], predictions: Tensor, targets: Tensor) -> tuple[float, float, float]:
-    half = len(targets) // 2
+def _losses(loss: Callable[[Any, Any], Tensor], predictions: Any, targets: Any) -> tuple[float, float, float]:
+    half = count(targets) // 2
     parts = (slice(None), slice(half), slice(half, None))
     with torch.no_grad():
-        whole, first, second = (float(loss(predictions[part], targets[part])) for part in parts)
+        whole, first, second = (float(loss(part(predictions, some), part(targets, some))) for some in parts)
     return whole, first, second
 
 
-def _by_size(values: Tensor) -> Tensor:
+def _by_size(tree: Any) -> Tensor:
+    values = next(leaf for leaf in leaves(tree) if leaf.ndim)
     return values.reshape(len(values), -1).double().mean(1).argsort(stable=True)
 
 
-def _guess(predictions: Tensor, targets: Tensor) -> str:
+def _guess(predictions: Any, targets: Any) -> str:
+    predictions, targets = (next(leaf for leaf in leaves(tree) if leaf.ndim) for tree in (predictions, targets))
     pairs = predictions.ndim != targets.ndim and predictions.numel() == targets.numel()
     shapes = f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)}"
     if pairs:

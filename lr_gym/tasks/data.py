@@ -17,8 +17,9 @@ from lr_gym.registry import Registry
 from lr_gym.tasks import sources
 from lr_gym.tasks.order import warn_of_neighbours
 from lr_gym.tasks.reading import Reading, decided
+from lr_gym.tasks.streams import is_streams, streams
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+Arrays = Mapping[str, Any]
 Split = Literal["train", "validation", "test"]
 
 #: Loaders that users registered; each returns the arrays that `Data.from_arrays` takes.
@@ -259,13 +260,16 @@ class _Shelf:
 
     def __init__(self, name: str, root: str, device: torch.device) -> None:
         self._name, self._root, self._device = name, root, device
-        self._data: dict[Reading, Data] = {}
+        self._data: dict[Reading, Any] = {}
 
-    def data(self, reading: Reading) -> Data:
+    def data(self, reading: Reading) -> Any:
         """Return the data, read so."""
         if reading not in self._data:
             arrays = _made(self._name) if self._name in DATA else sources.find(self._name, self._root)
             try:
+                if is_streams(arrays):
+                    self._data[reading] = streams(arrays, self._device, reading)
+                    return self._data[reading]
                 data = Data.from_arrays(arrays, reading).to(self._device)
             except InvalidArgumentError as error:
                 raise InvalidArgumentError(f"the data set {self._name!r}: {error}") from error
@@ -273,7 +277,7 @@ class _Shelf:
         return self._data[reading]
 
 
-def load(name: str, device: torch.device | str = "cpu", reading: Reading | None = None) -> Data:
+def load(name: str, device: torch.device | str = "cpu", reading: Reading | None = None) -> Any:
     """Return the data set called `name`, read once per process, device and reading.
 
     Args:
@@ -284,6 +288,9 @@ def load(name: str, device: torch.device | str = "cpu", reading: Reading | None 
     Raises:
         DataNotFoundError: It is in none of the places; the message names them.
         InvalidArgumentError: Its arrays make no sense, or what they are could be guessed wrongly.
+
+    Returns:
+        A `Data`, or a `lr_gym.tasks.streams.Streams` of data that come in batches.
     """
     return _load(name, str(sources.data_root()), str(torch.device(device))).data(reading or Reading())
 
@@ -298,6 +305,8 @@ def mend(name: str, data: Data) -> bool:
     Returns:
         Whether it was done: not where `load` did not return them, or where its source gives others today.
     """
+    if not isinstance(data, Data):
+        return False
     device = data.y["train"].device
     try:
         shared = load(name, device, data.reading)
@@ -319,7 +328,10 @@ def register_data(name: str, loader: Callable[[], Arrays], *, replace: bool = Fa
 
     Args:
         name: The name for `Task.data`.
-        loader: Returns the arrays that `Data.from_arrays` takes; called once per process and device.
+        loader: Returns the arrays that `Data.from_arrays` takes; or, for several inputs or targets, tuples or
+            dictionaries of arrays in their places, with validation examples; or `train`, `validation` and `test`, each
+            a `Dataset`, `IterableDataset` or `DataLoader`, perhaps with `collate` and `num_outputs`. Called once per
+            process, device and way of reading.
         replace: Allow a name that is taken.
 
     Raises:

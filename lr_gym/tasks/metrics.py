@@ -73,6 +73,8 @@ def decision_of(loss: str | None, reading: Reading, predictions: Tensor, targets
         targets: Theirs.
     """
     kind = reading.targets
+    if not (isinstance(predictions, Tensor) and isinstance(targets, Tensor)):
+        return "none"
     if kind == "class" and predictions.ndim == targets.ndim + 1:
         return "argmax" if loss in ("cross_entropy", "nll_loss", "multi_margin_loss") else "none"
     if kind == "probability" and loss == "cross_entropy" and predictions.shape == targets.shape:

@@ -125,6 +125,11 @@ def build_model(name: str, options: dict[str, Any], input_shape: tuple[int, ...]
         about_data = {"input_shape": tuple(input_shape), "num_outputs": num_outputs}
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         given = {key: value for key, value in about_data.items() if takes_any or key in parameters}
+        if num_outputs == 0 and "num_outputs" in given and "num_outputs" not in options:
+            raise InvalidArgumentError(
+                f"the model {name!r} wants to know num_outputs, and data in batches do not say it: add num_outputs to "
+                "what their loader returns, or to model_options"
+            )
         model = factory(**(given | options))
     except InvalidArgumentError:
         raise  # its own message is more precise than the one below

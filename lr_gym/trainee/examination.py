@@ -23,8 +23,11 @@ from lr_gym.tasks import Data, Task
 from lr_gym.tasks.contract import EXAMPLES, check_mean
 from lr_gym.tasks.metrics import decision_of, measured_decision
 from lr_gym.tasks.reading import expected, pytorchs
+from lr_gym.tasks.streams import Streams
+from lr_gym.tasks.trees import called, joinable, joined, part
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.findings import Findings
+from lr_gym.trainee.held import Held
 from lr_gym.trainee.hidden import differ, holds_tensors
 from lr_gym.trainee.randomness import global_generators
 from lr_gym.trainee.rewind import RewindableRun
@@ -75,6 +78,19 @@ class _Sample(RewindableRun):
             before.write(self)
         return super()._first_evaluation()
 
+    def shown(self) -> tuple[Any, Any]:
+        """Return outputs and targets of validation examples."""
+        examples = self._splits["validation"]
+        if not isinstance(examples, Held):
+            return self._meter.predictions, examples.y
+        self.model.eval()
+        with torch.no_grad(), self._noise_of_evaluation.active():
+            outputs = [self._forward(batch.x) for batch in examples.batches]
+        self.model.train()
+        targets = [batch.y for batch in examples.batches]
+        whole = joinable(outputs) and joinable(targets)
+        return (joined(outputs), joined(targets)) if whole else (outputs[0], targets[0])
+
     def passed(self) -> Tensor:
         """Return the loss of a forward and a backward pass, and restore all but what is kept in attributes."""
         tensors, noise = self._copy_of_tensors(), self._noise.get_state()
@@ -113,8 +129,11 @@ class _State:
 
 def _examined(task: Task, data: Data, device: torch.device, arithmetic: Arithmetic) -> Findings:
     lr = min(task.initial_lrs, key=lambda lr: abs(torch.tensor(lr / _USUAL_LR).log()))
-    size = min(task.validation_size or EXAMPLES, len(data.y["validation"]), EXAMPLES)
-    small = task.replace(batch_size=min(task.batch_size, BATCH), validation_size=size, train_size=None)
+    if isinstance(data, Streams):
+        small = task.replace(validation_size=min(task.validation_size or EXAMPLES, EXAMPLES), train_size=None)
+    else:
+        size = min(task.validation_size or EXAMPLES, len(data.y["validation"]), EXAMPLES)
+        small = task.replace(batch_size=min(task.batch_size, BATCH), validation_size=size, train_size=None)
 
     def sample(findings: Findings) -> _Sample:
         return _Sample(small, 0, lr=lr, device=device, data=data, arithmetic=arithmetic, findings=findings)
@@ -132,7 +151,8 @@ def _examined(task: Task, data: Data, device: torch.device, arithmetic: Arithmet
 
 def _check_loss(run: _Sample) -> None:
     """Check that the loss is a mean and fits the targets, and find out how predictions name a class."""
-    task, predictions, targets = run.task, run._meter.predictions, run._splits["validation"].y
+    task = run.task
+    predictions, targets = run.shown()
     if task.reduction == "auto":
         check_mean(str(task.loss), run._loss, predictions, targets)
     loss, reading = pytorchs(str(task.loss)), run.data.reading
@@ -141,10 +161,11 @@ def _check_loss(run: _Sample) -> None:
             f"the loss {task.loss!r} takes targets of another kind than real numbers, as which those of {task.data!r} "
             "were read; load them by name, or with the task's reading"
         )
-    if loss is None and run.data.classification:
-        decision = measured_decision(run._loss, predictions, run.data.num_outputs) if targets.ndim == 1 else None
+    if loss is None and run.data.classification and isinstance(predictions, Tensor):
+        classes = run.data.num_outputs or predictions.shape[-1]
+        decision = measured_decision(run._loss, predictions, classes) if targets.ndim == 1 else None
         if targets.ndim > 1:
-            decision = "argmax" if predictions.shape[1:2] == (run.data.num_outputs,) else "none"
+            decision = "argmax" if predictions.shape[1:2] == (classes,) else "none"
     else:
         decision = decision_of(loss, reading, predictions, targets)
     run.findings = dataclasses.replace(run.findings, decision=decision)
@@ -243,11 +264,14 @@ def _weights(run: RewindableRun) -> Tensor:
 
 
 def _final_layer(run: _Sample) -> str | None:
-    x = run._splits["validation"].x[:2]
+    examples = run._splits["validation"]
+    x = part((examples.batches[0] if isinstance(examples, Held) else examples).x, slice(2))
     run.model.eval()
     try:
         with run._computing():
-            return making_outputs(run.model, lambda: run.model(x))
+            return making_outputs(
+                run.model, lambda: called(run.model, x) if isinstance(examples, Held) else run.model(x)
+            )
     except RuntimeError:  # no gradient passes through it
         return None
     finally:

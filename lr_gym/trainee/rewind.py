@@ -94,4 +94,5 @@ class RewindableRun(TrainingRun):
 
         A batch is gathered when it is looked at: many of them take no more memory than one.
         """
-        return self._batches.peek(count)
+        batches: Sequence[Batch] = self._batches.peek(count)
+        return batches

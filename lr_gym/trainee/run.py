@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +26,17 @@ from lr_gym.tasks.models import build_model
 from lr_gym.tasks.order import warn_of_head
 from lr_gym.tasks.parameter_free import averaging
 from lr_gym.tasks.reading import can_be_negative
+from lr_gym.tasks.streams import Streams
+from lr_gym.tasks.trees import called, mapped
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch, BatchStream
 from lr_gym.trainee.findings import Findings
+from lr_gym.trainee.held import Held
 from lr_gym.trainee.hidden import Hidden
 from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
 from lr_gym.trainee.scoring import Scoring
 from lr_gym.trainee.shared import unchanged
+from lr_gym.trainee.tape import Tape
 
 #: Examples per forward pass of an evaluation: bounds its memory, and on a CPU keeps a small network's activations in
 #: cache.
@@ -94,12 +99,13 @@ class TrainingRun:
         self.arithmetic = arithmetic or Arithmetic()
         self.arithmetic.check_device(self.device)
         self.data = tasks.load(task.data, self.device, task.reading) if data is None else data
-        self._splits = {
-            "train": self._head("train", task.train_size),
-            "validation": self._head("validation", task.validation_size),
-            "test": self._head("test", None),
-        }
-        self.train_examples = len(self._splits["train"].y)
+        self._splits: dict[str, Any] = {"validation": self._head("validation", task.validation_size)}
+        self._splits["test"] = self._head("test", None)
+        if isinstance(self.data, Streams):
+            self._check_streams(self.data)
+        else:
+            self._splits["train"] = self._head("train", task.train_size)
+        self.train_examples = self._count()
         if task.batch_size > self.train_examples:
             raise InvalidArgumentError(
                 f"batch_size={task.batch_size} is more than the {self.train_examples} training examples; lower it"
@@ -111,12 +117,18 @@ class TrainingRun:
         weights_seed, order_seed, noise_seed, evaluation_seed = derived_seeds(seed, 4)
         self._noise_seeds = noise_seed, evaluation_seed
         self._draw_from(others=findings.draws)
-        self._batches = BatchStream(*self._splits["train"], task.batch_size, order_seed)
+        if isinstance(self.data, Streams):
+            self._batches: Any = Tape(self.data, task.batch_size, order_seed)
+        else:
+            train: Batch = self._splits["train"]
+            self._batches = BatchStream(train.x, train.y, task.batch_size, order_seed)
         with isolated(weights_seed):
             model = build_model(str(task.model), dict(task.model_options), self.data.input_shape, self.data.num_outputs)
             self._fill(model)
         self.model = self.arithmetic.lay_out(model.to(self.device)).train()
-        self._forward = self.arithmetic.forward(self.model, self.device)
+        takes_one = not isinstance(self.data, Streams)
+        network = self.model if takes_one else functools.partial(called, self.model)
+        self._forward = self.arithmetic.forward(network, self.device)
         if findings.initialises:
             self._initialise()
         self._final_layer = self._find_final_layer()
@@ -142,7 +154,20 @@ class TrainingRun:
         self._meter = Meter(self._first_evaluation(), self._copy_of_tensors, task.best_by)
         self._begins_below_zero = self.best.val_loss < 0
 
-    def _head(self, split: Literal["train", "validation", "test"], size: int | None) -> Batch:
+    def _count(self) -> int:
+        """Return the number of training examples; of data of unknown length, those of the whole budget."""
+        if not isinstance(self.data, Streams):
+            return len(self._splits["train"].y)
+        return self.data.examples or self.task.budget * self.task.batch_size
+
+    def _check_streams(self, data: Streams) -> None:
+        data.check_batch_size(self.task.batch_size)
+        if self.task.train_size is not None:
+            raise InvalidArgumentError(f"train_size={self.task.train_size} is for arrays: make the loader shorter")
+
+    def _head(self, split: Literal["train", "validation", "test"], size: int | None) -> Batch | Held:
+        if isinstance(self.data, Streams):
+            return Held(self.data.held[split], size)  # type: ignore[index]
         x, y = self.data.x[split], self.data.y[split]
         if size is not None and self.data.classification:
             warn_of_head(y, size, self.task.data, f"{split}_size")
@@ -165,7 +190,7 @@ class TrainingRun:
             return
         try:
             with torch.no_grad():
-                model.train()(self._batches.peek(1)[0].x.cpu())
+                called(model.train(), mapped(Tensor.cpu, self._batches.peek(1)[0].x))
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise self._misfit(error) from error
 
@@ -200,13 +225,19 @@ class TrainingRun:
             with unchanged(self._splits["validation"], self.task, self.data, compared=EVALUATION_CHUNK):
                 evaluation = self._evaluate(self._splits["validation"])
             fits = evaluation.loss.ndim == 0
-            if not self.data.classification and hasattr(torch.nn.functional, str(self.task.loss)):
+            plain = not (self.data.classification or isinstance(self.data, Streams))
+            if plain and hasattr(torch.nn.functional, str(self.task.loss)):
                 # Otherwise a loss like mse_loss broadcasts (n, 1) against (n,) without an error.
                 fits = fits and evaluation.predictions.shape == self._splits["validation"].y.shape
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             if isinstance(error, (torch.OutOfMemoryError, InvalidArgumentError)):
                 raise
             raise self._misfit(error) from error
+        if not fits and isinstance(self.data, Streams):
+            raise InvalidArgumentError(
+                f"the loss {self.task.loss!r} must return the mean over the batch, a scalar; got shape "
+                f"{tuple(evaluation.loss.shape)}"
+            )
         if not fits:
             targets = self._splits["validation"].y
             raise InvalidArgumentError(
@@ -385,7 +416,7 @@ class TrainingRun:
                 for parameter, value in zip(self.parameters, trained, strict=True):
                     parameter.copy_(value)
 
-    def _evaluate(self, examples: Batch) -> Evaluation:
+    def _evaluate(self, examples: Batch | Held) -> Evaluation:
         """Evaluate the weights that the model holds: see `_evaluated_weights`.
 
         What a network draws while it is evaluated comes from a stream of its own, from its beginning each time.
@@ -401,6 +432,8 @@ class TrainingRun:
                 self._noise_of_evaluation.active(),
                 self.arithmetic.flags(self.device),
             ):
+                if isinstance(examples, Held):
+                    return examples.evaluate(self._forward, self._loss, self.scoring)
                 predictions = torch.cat([self._forward(x) for x in torch.split(examples.x, chunk)])
                 return Evaluation(*self._scores(predictions, examples.y), predictions)
         finally:

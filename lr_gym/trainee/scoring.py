@@ -11,6 +11,7 @@ from lr_gym.tasks import Data, Task
 from lr_gym.tasks.losses import Loss
 from lr_gym.tasks.metrics import Metric, build_metric, decision_of
 from lr_gym.tasks.reading import pytorchs
+from lr_gym.tasks.trees import count, part
 
 
 class Scoring:
@@ -50,14 +51,15 @@ class Scoring:
     def _trusted(self, predictions: Tensor, targets: Tensor) -> str:
         """Return how predictions name a class by what losses of PyTorch's do, or, of another, by the shape."""
         loss = pytorchs(str(self._task.loss))
-        if loss is None and self._data.classification and predictions.ndim == targets.ndim + 1:
+        plain = isinstance(predictions, Tensor) and isinstance(targets, Tensor)
+        if loss is None and plain and self._data.classification and predictions.ndim == targets.ndim + 1:
             return "argmax"
         return decision_of(loss, self._data.reading, predictions, targets)
 
     def _of_all(self, loss: Loss, predictions: Tensor, targets: Tensor) -> Tensor:
         size = self._task.batch_size
-        if self._task.reduction != "batch" or len(targets) <= size:
+        examples = count(targets)
+        if self._task.reduction != "batch" or examples <= size:
             return loss(predictions, targets)
-        full = len(targets) // size * size
-        starts = range(0, full, size)
-        return torch.stack([loss(predictions[at : at + size], targets[at : at + size]) for at in starts]).mean()
+        batches = [slice(at, at + size) for at in range(0, examples // size * size, size)]
+        return torch.stack([loss(part(predictions, some), part(targets, some)) for some in batches]).mean()

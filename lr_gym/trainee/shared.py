@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
+from torch import Tensor
 
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.data import mend
-from lr_gym.trainee.batches import Batch
 
 
 @contextlib.contextmanager
-def unchanged(examples: Batch, task: Task, data: Data, compared: int = 0) -> Iterator[None]:
+def unchanged(examples: Iterable[Tensor], task: Task, data: Data, compared: int = 0) -> Iterator[None]:
     """Let a block show shared examples to the network and the loss of a task.
 
     A tensor counts how often it was written to, and looking at that costs nothing; only what goes around PyTorch
@@ -30,12 +30,14 @@ def unchanged(examples: Batch, task: Task, data: Data, compared: int = 0) -> Ite
         InvalidArgumentError: They were changed.
     """
     before = [tensor._version for tensor in examples]
-    copies = [tensor[:compared].clone() for tensor in examples if compared]
+    copies = [tensor[:compared].clone() for tensor in examples if compared and tensor.ndim]
     try:
         yield
     finally:
         written = [tensor._version for tensor in examples] != before
-        if written or not all(torch.equal(t[:compared], c) for t, c in zip(examples, copies, strict=False)):
+        if written or not all(
+            torch.equal(t[:compared], c) for t, c in zip((t for t in examples if t.ndim), copies, strict=False)
+        ):
             mended = mend(task.data, data)
             raise InvalidArgumentError(
                 f"the model {task.model!r} or the loss {task.loss!r} changes the examples of {task.data!r} in place, "

@@ -21,6 +21,7 @@ from torch.func import functional_call, vmap
 
 from lr_gym.control.measuring import Evaluation, Measurement
 from lr_gym.errors import InvalidArgumentError, reason
+from lr_gym.tasks.streams import Streams
 from lr_gym.trainee.graph import IntervalGraph
 from lr_gym.trainee.rewind import RewindableRun
 from lr_gym.trainee.shared import unchanged
@@ -57,6 +58,8 @@ class Stack(Generic[RunT]):
         self.members = list(members)
         first = self.members[0]
         self.task, self.data, self.device = first.task, first.data, first.device
+        if isinstance(first.data, Streams):
+            raise self._refusal("its data come in batches of their own")
         if first.arithmetic.channels_last:
             raise self._refusal("stacked images have their channels first (channels_last=False)")
         if first._needs_closure or first.findings.needs_closure:

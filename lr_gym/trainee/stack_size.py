@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from lr_gym.tasks.streams import Streams
 from lr_gym.trainee.rewind import RewindableRun
 
 #: On a CPU a stack saves Python's cost per operation. It loses where the operations are large or are convolutions.
@@ -40,7 +41,7 @@ def stack_size(trainee: RewindableRun, count: int) -> int:
         return count
     layers = [module for module in trainee.model.modules() if not list(module.children())]
     dense = all(isinstance(layer, CPU_LAYERS) for layer in layers)
-    closes = trainee._needs_closure or trainee.findings.needs_closure
+    closes = trainee._needs_closure or trainee.findings.needs_closure or isinstance(trainee.data, Streams)
     return min(count, CPU_STACK) if dense and _work(trainee) <= CPU_WORK and not closes else 1
 
 

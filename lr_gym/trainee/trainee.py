@@ -20,6 +20,7 @@ from lr_gym.control.trouble import Vital, variation
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.parameter_free import has_direction
+from lr_gym.tasks.streams import Streams
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.examination import examine
@@ -66,6 +67,8 @@ class Trainee(RewindableRun):
         arithmetic.check_device(place)
         data = tasks.load(task.data, place, task.reading) if data is None else data
         findings = examine(task, data, place, arithmetic)
+        if isinstance(data, Streams):
+            self._batchable = False
         super().__init__(task, seed, lr=lr, device=place, data=data, arithmetic=arithmetic, findings=findings)
 
     _batchable = True  # until it is found that the network cannot be computed at several weights at once
@@ -100,6 +103,8 @@ class Trainee(RewindableRun):
 
     def evaluate(self, split: Literal["train", "validation"] = "validation") -> Evaluation:
         """Return loss, accuracy and predictions on a split, in evaluation mode. Not synchronised."""
+        if split not in self._splits:
+            raise InvalidArgumentError("training data that come in batches of their own cannot be evaluated as a whole")
         examples = self._splits[split]
         self.extra.forward += len(examples.y) / (self.task.batch_size * self.task.accumulate)
         with self._evaluated_weights():

@@ -1,0 +1,67 @@
+"""Tensors, and tuples and dictionaries of them: inputs and outputs of networks that are more than one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def leaves(tree: Any) -> Iterator[Tensor]:
+    """Yield the tensors of a tree."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for part in tree.values():
+            yield from leaves(part)
+    elif isinstance(tree, (tuple, list)):
+        for part in tree:
+            yield from leaves(part)
+
+
+def mapped(function: Callable[[Tensor], Any], tree: Any) -> Any:
+    """Return a tree of the same kind with a function's values in the tensors' places."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, Mapping):
+        return {key: mapped(function, part) for key, part in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(mapped(function, part) for part in tree))
+    return type(tree)(mapped(function, part) for part in tree) if isinstance(tree, (tuple, list)) else tree
+
+
+def called(network: Callable[..., Any], x: Any) -> Any:
+    """Return what a network makes of inputs: of a tuple as positional, of a dictionary as keyword arguments."""
+    if isinstance(x, Mapping):
+        return network(**x)
+    return network(*x) if isinstance(x, (tuple, list)) else network(x)
+
+
+def count(tree: Any) -> int:
+    """Return the number of examples in a batch: the length of its first tensor."""
+    first = next((leaf for leaf in leaves(tree) if leaf.ndim), None)
+    return 0 if first is None else len(first)
+
+
+def part(tree: Any, index: Any) -> Any:
+    """Return some of the examples; numbers that belong to all of them stay."""
+    return mapped(lambda leaf: leaf[index] if leaf.ndim else leaf, tree)
+
+
+def joinable(trees: Sequence[Any]) -> bool:
+    """Return whether batches can be joined to one: examples have the same shapes in all."""
+    shapes = [[leaf.shape[1:] if leaf.ndim else None for leaf in leaves(tree)] for tree in trees]
+    return all(shape == shapes[0] for shape in shapes) and bool(shapes[0])
+
+
+def joined(trees: Sequence[Any]) -> Any:
+    """Return batches as one; of numbers that belong to a batch, the mean."""
+    columns = iter(list(zip(*(leaves(tree) for tree in trees), strict=True)))
+
+    def join(_: Tensor) -> Tensor:
+        column = next(columns)
+        return torch.cat(column) if column[0].ndim else torch.stack(column).mean()
+
+    return mapped(join, trees[0])
