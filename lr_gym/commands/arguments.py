@@ -113,7 +113,7 @@ class Evaluate:
     """Of `evaluate`."""
 
     controller: tuple[str, ...] = cli.option(
-        "folders of controllers, or of their training runs, or names of those in the package: universal",
+        "folders of controllers, or of their training runs, or names of those in the package: universal, ...",
         (),
         many=True,
         metavar="DIR",

@@ -47,6 +47,11 @@ def cell(values: list[float] | None) -> str:
     return f"{np.mean(values):.3g}{spread}" + (f" n={len(values)}" if len(values) != 5 else "")
 
 
+def label(rule: str, lr: float) -> str:
+    """Return the name of a rule that has its own learning rate, with it; `universal` finds its own in every run."""
+    return f"{rule}, from any" if rule == "universal" else f"{rule}, {lr:g}"
+
+
 def table(found: list[dict[str, Any]], score: str) -> list[str]:
     """Return a table of a score, lower is better: a row for every rule, a column for every start."""
     grouped = groups(found, score)
@@ -56,7 +61,7 @@ def table(found: list[dict[str, Any]], score: str) -> list[str]:
         lines.append(f"| {rule} | " + " | ".join(cell(grouped.get((rule, lr))) for lr in starts) + " |")
     for rule in FIXED:
         for lr in sorted(lr for kind, lr in grouped if kind == rule):
-            lines.append(f"| {rule}, {lr:g} | {cell(grouped[rule, lr])} |" + " |" * (len(starts) - 1))
+            lines.append(f"| {label(rule, lr)} | {cell(grouped[rule, lr])} |" + " |" * (len(starts) - 1))
     return lines
 
 
@@ -73,7 +78,8 @@ def draw(by_name: dict[str, list[dict[str, Any]]], path: Path) -> None:
             place.plot(starts, [np.mean(grouped[rule, lr]) for lr in starts], "o-", ms=3, label=rule)
         for rule, style in zip(FIXED, ("-", "--", "-.", ":"), strict=True):
             for lr in (lr for kind, lr in grouped if kind == rule):
-                place.axhline(float(np.mean(grouped[rule, lr])), color="grey", ls=style, lw=1, label=rule)
+                color, width = ("black", 2) if rule == "universal" else ("grey", 1)
+                place.axhline(float(np.mean(grouped[rule, lr])), color=color, ls=style, lw=width, label=rule)
         place.set(xscale="log", yscale="log", title=name, xlabel="initial learning rate", ylabel="test loss")
     for place in axes[len(by_name) :]:
         place.set_axis_off()

@@ -46,7 +46,7 @@ RECIPE = Recipe(
         ),
         "scripts/tools/training_curves.py OUT/ablations "
         + " ".join(f"'{name}=OUT/runs/{folder}-{seed}'" for name, folder, _, _, seeds in ABLATIONS for seed in seeds),
-        f"{EVALUATE} --controller universal OUT/runs/portable-1 OUT/runs/portable-2 OUT/runs/absolute-1 "
+        f"{EVALUATE} --controller universal-v1 OUT/runs/portable-1 OUT/runs/portable-2 OUT/runs/absolute-1 "
         "OUT/runs/absolute-2 --agents constant --tune cosine --tuning-runs 8 --plugins scripts/plugins/far_tasks.py "
         f"--task {FAR} --runs 3 --out OUT/far",
         *(f"{TRAIN} --task universal {options} --out OUT/runs/{folder}" for _, folder, options in LONGER),

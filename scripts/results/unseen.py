@@ -16,11 +16,11 @@ RECIPE = Recipe(
     about="every agent on six tasks that no controller was trained on",
     time="not measured",
     commands=(
-        f"{EVALUATE} --controller universal --agents constant cosine --tune cosine --tuning-runs 8 "
+        f"{EVALUATE} --controller universal-v1 --agents constant cosine --tune cosine --tuning-runs 8 "
         f"--plugins {PLUGIN} {TASKS} --runs 10 --out OUT",
         f"{EVALUATE} --agents hindsight:results=OUT/results.json --plugins {PLUGIN} scripts/plugins/hindsight.py "
         f"{TASKS} --runs 10 --out OUT/hindsight",
-        f"{EVALUATE} --controller universal --agents {EVERYBODY} --tune cosine one-cycle --tuning-runs 8 "
+        f"{EVALUATE} --controller universal-v1 --agents {EVERYBODY} --tune cosine one-cycle --tuning-runs 8 "
         f"--optimizers prodigy schedule-free-adamw --plugins {PLUGIN} {TASKS} --runs 3 --out OUT/all",
     ),
     data=("mnist", "cifar10-20k"),

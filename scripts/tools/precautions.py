@@ -1,0 +1,110 @@
+"""What each precaution of `universal` is worth, on the tasks that were there to choose by.
+
+uv run scripts/tools/precautions.py OUT [--runs 3]
+
+Runs the networks of `universal` with other precautions on the tasks of `unseen_tasks.py` and `far_tasks.py`, from the
+middle one of each task's initial learning rates (with a start that is looked for the others give the same). Prints, and
+writes to `OUT/precautions.json`, the mean test loss over the lower one of tuned cosine and tuned one-cycle, as the
+committed results have them: best weights, then last weights. Records are kept in OUT: what is there is not run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lr_gym import cli, tasks
+from lr_gym.checks import check_whole
+from lr_gym.control import Controller
+from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
+from lr_gym.files import read_json, write_json
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+YARDSTICKS = (RESULTS / "unseen" / "all" / "results.json", RESULTS / "universal" / "far" / "results.json")
+PLUGINS = [str(Path(__file__).parents[1] / "plugins" / f"{name}_tasks.py") for name in ("unseen", "far")]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "start given": {"start": "given", "restore": False, "brake": None},
+    "start given, restore": {"start": "given", "restore": True, "brake": None},
+    "probe": {"start": "probe", "restore": False, "brake": None},
+    "probe, restore": {"start": "probe", "restore": True, "brake": None},
+    "probe, restore, brake 10": {"start": "probe", "restore": True, "brake": 10.0},
+    "probe, restore, brake 3": {"start": "probe", "restore": True, "brake": 3.0},
+    "probe, restore, brake 2": {"start": "probe", "restore": True, "brake": 2.0},
+}
+
+
+def yardsticks() -> tuple[dict[str, tuple[float, float]], list[int]]:
+    """Return the lower tuned schedule's mean test loss by task, of best and last weights, and the seeds of its runs."""
+    found: dict[str, tuple[float, float]] = {}
+    for path in YARDSTICKS:
+        results = read_json(path)
+        for row in results["rows"]:
+            losses = row["test_loss"]["mean"], row["final_test_loss"]["mean"]
+            if row["agent"] in ("tuned cosine", "tuned one-cycle") and losses < found.get(row["task"], (np.inf, 0)):
+                found[row["task"]] = losses
+    return found, results["seeds"]
+
+
+def contestant(name: str, base: Controller) -> Contestant:
+    """Return the controller with a variant's precautions."""
+    controller = Controller(dataclasses.replace(base.description, **VARIANTS[name]), base.weights)
+    return Contestant(name, {"controller": controller.fingerprint}, controller)
+
+
+def summary(ratios: list[float]) -> dict[str, float]:
+    """Return median, 90th percentile, worst and geometric mean."""
+    return {
+        "median": float(np.median(ratios)),
+        "p90": float(np.quantile(ratios, 0.9)),
+        "worst": max(ratios),
+        "geometric_mean": float(np.exp(np.mean(np.log(ratios)))),
+    }
+
+
+def main() -> None:
+    """Run what is missing, print and write."""
+    parser = cli.Parser(prog="precautions.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("out", type=Path, help="folder of the records and of the result")
+    parser.add_argument(
+        "--runs", type=int, default=3, help="runs of each, with the seeds of the yardsticks (at most 3)"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
+    arguments = parser.parse_args()
+    check_whole("--runs", arguments.runs)
+    sys.path.insert(0, str(Path(PLUGINS[0]).parent))
+    for plugin in PLUGINS:
+        __import__(Path(plugin).stem)
+    losses, seeds = yardsticks()
+    base = Controller.load("universal")
+    cells = {
+        (name, task): [
+            Cell(tasks.get(task), contestant(name, base), tasks.get(task).initial_lrs[2], seed)
+            for seed in seeds[: arguments.runs]
+        ]
+        for name in VARIANTS
+        for task in losses
+    }
+    with Workers(arguments.workers, modules=PLUGINS) as pool:
+        done = iter(pool.run([cell for row in cells.values() for cell in row], arguments.out / "episodes"))
+        runs: dict[tuple[str, str], list[Rollout]] = {key: [next(done) for _ in row] for key, row in cells.items()}
+    table: dict[str, Any] = {}
+    for name in VARIANTS:
+        scores = {}
+        for place, score in enumerate(("test_loss", "final_test_loss")):
+            by_task = {
+                task: float(np.mean([run.result[score] for run in runs[name, task]])) / losses[task][place]
+                for task in losses
+            }
+            scores[score] = summary(list(by_task.values())) | {"by_task": by_task}
+        table[name] = scores
+        shown = [" / ".join(f"{scores[s][k]:.3f}" for k in list(scores[s])[:4]) for s in scores]
+        print(f"{name:<26} best weights {shown[0]}   last weights {shown[1]}")
+    write_json(arguments.out / "precautions.json", {"runs": arguments.runs, "seeds": seeds, "variants": table})
+
+
+if __name__ == "__main__":
+    cli.run(main)
