@@ -34,6 +34,7 @@ def train(agent: str, lr: float, seed: int = 0) -> float:
         agent,
         total_updates=-(-len(batches) // 2) * EPOCHS,
         validate=lr_gym.validation(net, loss_fn, x[1137:1437], y[1137:1437]),
+        restore=agent == "universal",
     )
     accelerator.register_for_checkpointing(controller)  # into what accelerator.save_state() writes
     for _ in range(EPOCHS):

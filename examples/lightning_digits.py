@@ -53,7 +53,7 @@ def train(agent: str, lr: float, seed: int = 0) -> float:
     trainer = pl.Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
-        callbacks=[LRControllerCallback(agent, validation=validation)],
+        callbacks=[LRControllerCallback(agent, validation=validation, restore=agent == "universal")],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -27,6 +27,7 @@ def train(agent: str, lr: float, seed: int = 0) -> float:
         agent,
         total_updates=UPDATES,
         validate=lr_gym.validation(model, loss_fn, x[1137:1437], y[1137:1437]),
+        restore=agent == "universal",  # it may touch the weights
     )
     for _ in range(UPDATES):
         rows = torch.randint(1137, (64,), generator=generator)

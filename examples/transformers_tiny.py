@@ -59,7 +59,7 @@ def train(agent: str, lr: float, seed: int = 0) -> float:
             use_cpu=True,
             seed=seed,
         )
-        callback = LRControllerCallback(agent, validation=Digits(1137, 1437))
+        callback = LRControllerCallback(agent, validation=Digits(1137, 1437), restore=agent == "universal")
         LRControllerTrainer(model, arguments, train_dataset=Digits(0, 1137), callbacks=[callback]).train()
     model.train(False)
     with torch.no_grad():
