@@ -14,6 +14,7 @@ from torch.nn import functional
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
 from lr_gym.registry import Registry, resolve_reference
 from lr_gym.tasks.parameter_free import PARAMETER_FREE, build_parameter_free
+from lr_gym.tasks.reading import pytorchs
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -34,19 +35,22 @@ def _lookup(registry: Registry[Any], name: str, namespace: Any, usual: Iterable[
     raise UnknownNameError.of(registry.kind, name, {*registry, *usual}, hint)
 
 
-def build_loss(name: str, options: dict[str, Any]) -> Loss:
+def build_loss(name: str, options: dict[str, Any], device: torch.device | str = "cpu") -> Loss:
     """Return `loss(predictions, targets)`, the mean over the batch.
 
     Args:
         name: A registered name, a function of `torch.nn.functional`, or a reference `"module:attribute"`; a class
             of losses (`torch.nn:HuberLoss`) is instantiated.
-        options: Keyword arguments.
+        options: Keyword arguments. PyTorch's losses get weights of classes, `weight` and `pos_weight`, as tensors.
+        device: Where these are to be.
 
     Raises:
         UnknownNameError: There is no such loss.
         InvalidArgumentError: It refuses the options.
     """
     loss: Callable[..., Any] = _lookup(LOSSES, name, functional, ("cross_entropy", "mse_loss", "huber_loss", "l1_loss"))
+    if pytorchs(name) is not None and name not in LOSSES:
+        options = {key: _weights(name, key, value, device) for key, value in options.items()}
     if inspect.isclass(loss):
         try:
             instance = cast(Loss, loss(**options))
@@ -54,6 +58,18 @@ def build_loss(name: str, options: dict[str, Any]) -> Loss:
             raise InvalidArgumentError(f"the loss {name!r} refuses loss_options={options!r}: {error}") from error
         return instance
     return functools.partial(loss, **options) if options else loss
+
+
+def _weights(name: str, key: str, value: Any, device: torch.device | str) -> Any:
+    """Return weights of classes as a tensor, and any other option as it is."""
+    if key not in ("weight", "pos_weight") or not isinstance(value, list):
+        return value
+    try:
+        return torch.tensor(value, dtype=torch.float32, device=device)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"{key} of the loss {name!r} must be numbers, one for each class: {error}"
+        ) from error
 
 
 def build_optimizer(

@@ -134,7 +134,7 @@ class TrainingRun:
         self._final_layer = self._find_final_layer()
         self.frozen = Frozen(self.model, task.frozen)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self._loss = build_loss(str(task.loss), dict(task.loss_options))
+        self._loss = build_loss(str(task.loss), dict(task.loss_options), self.device)
         sparse = any(getattr(module, "sparse", False) is True for module in self.model.modules())
         fuse = findings.fused and not (sparse or self.frozen.changes)  # it takes all gradients or none, and dense ones
         options = dict(task.optimizer_options)

@@ -299,6 +299,17 @@ def test_a_metric_of_ones_own_is_shown_under_its_own_name_and_may_choose_the_bes
     assert info["result"]["test_accuracy"] is None
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "torch.nn:CrossEntropyLoss"])
+def test_weights_of_classes(loss: str) -> None:
+    trainee = make("classes", loss, loss_options={"weight": [1.0, 5.0, 0.5]})
+    measured = trainee.train_interval()
+    outputs, y = trainee.evaluate().predictions, trainee.data.y["validation"]
+    expected = F.cross_entropy(outputs, y, weight=torch.tensor([1.0, 5.0, 0.5]))
+    assert measured.features.val_loss == pytest.approx(float(expected), rel=1e-6)
+    with pytest.raises(InvalidArgumentError, match=r"weight of the loss .* must be numbers"):
+        make("classes", loss, loss_options={"weight": ["a"]})
+
+
 def test_a_metric_that_means_nothing_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="metric='accuracy' needs predictions that name a class"):
         make("real", "mse_loss", metric="accuracy")
