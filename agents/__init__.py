@@ -25,11 +25,13 @@ else:
         playback,
         range_cosine,
         recipe,
+        sb3,
         schedules,
         shuffled,
         wsd,
     )
     from lr_gym.agents.base import AGENTS, FixedAgent, PeriodicAgent, make, names, needs, register
+    from lr_gym.agents.sb3 import SB3Agent
     from lr_gym.agents.schedules import ScheduleAgent
     from lr_gym.control import Controller, FunctionAgent
 
@@ -37,6 +39,7 @@ else:
         "FixedAgent",
         "FunctionAgent",
         "PeriodicAgent",
+        "SB3Agent",
         "ScheduleAgent",
         "adalrs",
         "alr",
@@ -55,6 +58,7 @@ else:
         "range_cosine",
         "recipe",
         "register",
+        "sb3",
         "schedules",
         "shuffled",
         "wsd",

@@ -113,10 +113,14 @@ class Evaluate:
     """Of `evaluate`."""
 
     controller: tuple[str, ...] = cli.option(
-        "folders of controllers, or of their training runs, or names of those in the package: universal, ...",
+        "folders of controllers, or of their training runs, or names of those in the package: universal, ...; or models of "
+        "Stable-Baselines3, NAME.zip, with --allow-pickle",
         (),
         many=True,
         metavar="DIR",
+    )
+    allow_pickle: bool = cli.flag(
+        "read --controller NAME.zip, a model of Stable-Baselines3: a pickle, which can run any code"
     )
     task: tuple[str, ...] = cli.option("tasks, 'data set/model'", EVALUATED_TASKS, many=True, metavar="NAME")
     agents: tuple[str, ...] = cli.option(

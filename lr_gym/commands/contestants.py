@@ -44,7 +44,10 @@ def read(arguments: Evaluate) -> Contestants:
         LRGymError: A word has no meaning, or a file cannot be read.
     """
     several = len(arguments.controller) > 1
-    controllers = [_controller(folder, several) for folder in arguments.controller]
+    controllers = [
+        _sb3_model(word, several, arguments.allow_pickle) if word.endswith(".zip") else _controller(word, several)
+        for word in arguments.controller
+    ]
     chosen = [_agent(word) for word in dict.fromkeys(_agent_words(arguments))]
     optimizers = [_optimizer(word) for word in arguments.optimizers]
     return Contestants(controllers + chosen, optimizers + list(_transferred_decays(arguments)))
@@ -57,6 +60,21 @@ def _controller(folder: str, several: bool) -> Contestant:
     own = path.parent.name if path.name == "controller" else path.name
     name = folder if is_shipped(folder) else f"controller {own}" if several else "controller"
     return Contestant(name, {"controller": controller.fingerprint}, controller)
+
+
+def _sb3_model(file: str, several: bool, allow_pickle: bool) -> Contestant:
+    """Return a model of Stable-Baselines3 as a contestant.
+
+    Raises:
+        InvalidArgumentError: Nobody has said that the file may be read.
+    """
+    if not allow_pickle:
+        raise InvalidArgumentError(
+            f"--controller {file} is a model of Stable-Baselines3, a pickle, and reading it can run any code; if you "
+            "trust where it comes from, add --allow-pickle"
+        )
+    model = agents.SB3Agent(file)
+    return Contestant(f"controller {Path(file).stem}" if several else "controller", {"sb3": model.fingerprint}, model)
 
 
 def _agent_words(arguments: Evaluate) -> Iterator[str]:

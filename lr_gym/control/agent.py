@@ -76,6 +76,12 @@ def as_agent(thing: Any) -> Agent:
     Raises:
         InvalidArgumentError: It is neither.
     """
+    normaliser = getattr(thing, "get_vec_normalize_env", None)
+    if callable(normaliser) and getattr(normaliser(), "norm_obs", False):
+        raise InvalidArgumentError(
+            f"this {type(thing).__name__} is trained with VecNormalize, and would be shown raw observations; pass "
+            "agents.SB3Agent(model), which standardises them as VecNormalize does"
+        )
     if callable(getattr(thing, "predict", None)) and not isinstance(thing, type):
         return cast(Agent, thing)
     if callable(thing) and not isinstance(thing, type):

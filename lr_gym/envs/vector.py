@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,12 @@ class LRTrainingVectorEnv(SyncVectorEnv):
     up to the rounding of batched matrix products (bit for bit with `stack=1`). What differs is the speed; on a GPU
     one computation trains all.
 
-    Autoreset is SAME_STEP: where an episode ends, `step` returns the first observation of the next one, and
+    Autoreset is SAME_STEP by default: where an episode ends, `step` returns the first observation of the next one, and
     `infos["final_obs"]`, `infos["final_info"]` (with masks `_final_obs`, `_final_info`) hold the last observation and
-    info of the one that ended, its `result` included. Other infos are arrays with one entry per environment.
+    info of the one that ended, its `result` included. With `autoreset_mode=AutoresetMode.NEXT_STEP`, which wrappers as
+    `gymnasium.wrappers.vector.NormalizeObservation` want, `step` returns the last observation, and the next `step`
+    ignores that environment's action and returns the first one of a new episode, with a reward of 0. Other infos are
+    arrays with one entry per environment.
 
     Agents that look ahead are given one of `envs`: `agent.reset(vector_env.envs[i])`.
 
@@ -53,6 +56,7 @@ class LRTrainingVectorEnv(SyncVectorEnv):
         task: str | Task | TaskFamily = "fashion-mnist-mini/mlp",
         *,
         stack: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **options: Any,
     ) -> None:
         """Make the environments.
@@ -62,6 +66,7 @@ class LRTrainingVectorEnv(SyncVectorEnv):
             task: What to train; one task for all, no family.
             stack: How many trainees are computed at once. By default all on a GPU; on a CPU 16 for small networks of
                 dense layers and 1, that is one after another, for others.
+            autoreset_mode: `AutoresetMode.SAME_STEP` or `AutoresetMode.NEXT_STEP`, or its value, as `"NextStep"`.
             **options: Keyword arguments of `LRTrainingEnv`.
 
         Raises:
@@ -77,7 +82,12 @@ class LRTrainingVectorEnv(SyncVectorEnv):
                 "a family's tasks differ from episode to episode and cannot be computed at once; use "
                 "vectorization_mode='sync' or 'async' of gymnasium.make_vec"
             )
-        super().__init__([make] * int(num_envs), autoreset_mode=AutoresetMode.SAME_STEP)
+        modes = {mode.value: mode for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP)}
+        if (mode := modes.get(getattr(autoreset_mode, "value", autoreset_mode))) is None:
+            raise InvalidArgumentError(f"autoreset_mode must be one of {', '.join(modes)}, got {autoreset_mode!r}")
+        super().__init__([make] * int(num_envs), autoreset_mode=mode)
+        self._next_step = mode is AutoresetMode.NEXT_STEP
+        self._ended: set[int] = set()  # environments that begin anew at the next step
         self._stack = stack
         self._population: Population | None = None
         self._histories = [EpisodeHistory(env) for env in self.envs]
@@ -169,7 +179,7 @@ class LRTrainingVectorEnv(SyncVectorEnv):
             InvalidArgumentError: An action is not of the action space; nothing was trained.
         """
         infos: dict[str, Any] = {}
-        outcomes = self.step_each(actions)
+        outcomes = self._step_or_begin(actions) if self._next_step else self.step_each(actions)
         for number, outcome in enumerate(outcomes):
             info = outcome.info
             if outcome.restart is not None:
@@ -195,6 +205,7 @@ class LRTrainingVectorEnv(SyncVectorEnv):
         firsts = [
             history.reset(seed, chosen) for history, seed, chosen in zip(self._histories, seeds, options, strict=True)
         ]
+        self._ended = set()
         trainees = [env.trainee for env in self.envs]
         if self._population is None:
             self._population = Population(trainees, stack=self._stack)
@@ -205,21 +216,35 @@ class LRTrainingVectorEnv(SyncVectorEnv):
 
     def step_each(self, actions: Sequence[Any]) -> list[Outcome]:
         """Step all environments; those whose episode ends begin another."""
+        steps = self._step(actions, range(self.num_envs))
+        return [Outcome(*step, self._begin(number) if step[2] else None) for number, step in steps.items()]
+
+    def _step_or_begin(self, actions: Sequence[Any]) -> list[Outcome]:
+        """Step all environments but those whose episode had ended, which begin another instead."""
+        steps = self._step(actions, [number for number in range(self.num_envs) if number not in self._ended])
+        begun = {number: self._begin(number) for number in self._ended}
+        self._ended = {number for number, step in steps.items() if step[2]}
+        steps |= {number: (observation, 0.0, False, False, info) for number, (observation, info) in begun.items()}
+        return [Outcome(*steps[number], None) for number in range(self.num_envs)]
+
+    def _step(self, actions: Sequence[Any], numbers: Collection[int]) -> dict[int, tuple[Any, float, bool, bool, Any]]:
+        """Step some environments side by side; return what each one's `step` returns."""
         population = self.population
         if not hasattr(actions, "__len__") or len(actions) != self.num_envs:
             raise InvalidArgumentError(f"need one action for each of {self.num_envs} environments, got {actions!r}")
         for number, (env, member) in enumerate(zip(self.envs, population.members, strict=True)):
             if env.trainee is not member:
                 raise EpisodeError(f"environment {number} was reset on its own; reset the vector environment")
-        for env, action in zip(self.envs, actions, strict=True):
-            env.actions.to_multiplier(action)  # refuses a wrong one before any learning rate is changed
-        measured = self._train([env.decide(action) for env, action in zip(self.envs, actions, strict=True)])
-        outcomes = []
-        for number, (env, measurement) in enumerate(zip(self.envs, measured, strict=True)):
-            step = env.conclude(env.measurement if measurement is None else measurement)
+        for number in numbers:
+            self.envs[number].actions.to_multiplier(actions[number])  # refuses a wrong one before any lr is changed
+        trains = [number in numbers and self.envs[number].decide(actions[number]) for number in range(self.num_envs)]
+        measured = self._train(trains)
+        steps = {}
+        for number in numbers:
+            env, measurement = self.envs[number], measured[number]
+            steps[number] = env.conclude(env.measurement if measurement is None else measurement)
             self._histories[number].took(actions[number])
-            outcomes.append(Outcome(*step, self._begin(number) if step[2] else None))
-        return outcomes
+        return steps
 
     def _train(self, active: Sequence[bool]) -> list[Measurement | None]:
         """Train the active trainees for an interval; those that it breaks go back, and on alone."""

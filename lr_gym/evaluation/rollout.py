@@ -58,7 +58,7 @@ class Rollout:
         rewards: One per decision.
         extra_forward: Forward passes over mini-batches that the agent asked for, beyond those of plain training.
         extra_backward: Backward passes likewise.
-        result: `info["result"]` of the last step.
+        result: `info["result"]` of the last step; with `truncated: True` where a wrapper cut the episode off.
     """
 
     task: dict[str, Any]
@@ -141,7 +141,10 @@ def _check_types(record: Rollout) -> None:
         raise TypeError(f"lists of {sorted(intervals)} intervals and {len(record.rewards)} rewards")
     need(all(isinstance(n, int) for n in record.updates) and record.updates[-1] > 0, "updates")
     for key, value in record.result.items():
-        need(isinstance(value, bool) if key == "diverged" else _is_number(value, optional=True), f"result[{key!r}]")
+        need(
+            isinstance(value, bool) if key in ("diverged", "truncated") else _is_number(value, optional=True),
+            f"result[{key!r}]",
+        )
 
 
 def rollout(
@@ -157,7 +160,7 @@ def rollout(
     Args:
         env: An `LRTrainingEnv`, wrapped or not. Actions are those of the outermost wrapper; agents that name learning
             rates, and saved controllers, are translated (`lr_gym.evaluation.wrapped`), and masks of actions honoured.
-            An episode that a wrapper cuts off has the result of the training so far.
+            An episode that a wrapper cuts off has the result of the training so far, with `truncated`.
         agent: An agent, or a function from observation to action.
         seed: Seed of the reset; None continues the env's random stream.
         initial_lr: Initial learning rate; None draws it from the task's.
@@ -193,7 +196,8 @@ def rollout(
         actions.info = info
         infos.append(info)
         rewards.append(float(reward))
-    result = info.get("result") or trained.result()  # a time limit cuts an episode off, and says nothing
+    # A time limit cuts an episode off, and says nothing.
+    result = info.get("result") or trained.result() | {"truncated": True}
     return Rollout(
         task=trained.task.to_dict(),
         seed=seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 import math
@@ -466,6 +467,23 @@ class TrainingRun:
         scores = self._test()
         self._write_tensors(current)
         return scores
+
+    def best_model(self) -> nn.Module:
+        """Return a copy of the network with the lowest validation loss so far: the one whose test loss is reported.
+
+        In evaluation mode, on the trainee's device. The trainee itself stays as it is, at its last weights.
+
+        Raises:
+            InvalidArgumentError: No weights were kept.
+        """
+        if not self.best.tensors:
+            raise InvalidArgumentError("the best weights were not kept; take the network itself, trainee.model")
+        model = copy.deepcopy(self.model).eval()
+        model.zero_grad()
+        with torch.no_grad():
+            for tensor, value in zip((*model.parameters(), *model.buffers()), self.best.tensors, strict=True):
+                tensor.copy_(value)
+        return model
 
     def test_final(self) -> tuple[float, float | None]:
         """Return the same for the present weights. Looked at once, when training is over."""

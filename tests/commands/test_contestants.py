@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import tiny
 from command_toys import MLP, keys, names, prepared
+from stable_baselines3 import PPO
 
-from lr_gym import agents
+from lr_gym import LRTrainingEnv, agents
 from lr_gym.control import controller as controller_module
 from lr_gym.control.controller import Controller
+from lr_gym.errors import InvalidArgumentError
 from lr_gym.evaluation import Cell
 
 
 def test_all_agents() -> None:
-    fixed = set(agents.names()) - {"ppo", "playback", "shuffled"}
+    fixed = set(agents.names()) - {"ppo", "playback", "sb3", "shuffled"}
     every = names(prepared("--agents", "all"))
     assert every == ["constant", *sorted(fixed - {"constant"})]
     assert len(every) > 8
@@ -137,3 +139,25 @@ def test_optimizers(word: str, optimizer: str, options: dict[str, Any], lr: floa
     assert (trained.optimizer, dict(trained.optimizer_options)) == (optimizer, options)  # none of the task's
     assert trained.replace(optimizer="SGD", optimizer_options={"momentum": 0.5}) == plan.tasks[0]
     json.dumps(contestant.identity, allow_nan=False)
+
+
+# -- models of Stable-Baselines3 ---------------------------------------------------------------------------------------
+
+
+def test_a_model_of_stable_baselines(tmp_path: Path) -> None:
+    """It is a pickle, which somebody has to allow; then it is a contestant as a controller is."""
+    env = LRTrainingEnv(tiny.task(), max_multiplier=3.0)
+    agent = agents.SB3Agent(PPO("MlpPolicy", env, n_steps=8, batch_size=8, seed=0, device="cpu"))
+    for name in ("mine", "yours"):
+        agent.save(tmp_path / name)
+    words = ("--controller", str(tmp_path / "mine.zip"))
+    with pytest.raises(InvalidArgumentError, match=r"mine\.zip is a model of Stable-Baselines3, a pickle.*--allow-pic"):
+        prepared(*MLP, *words, "--agents", "constant")
+    found = prepared(*MLP, *words, "--agents", "constant", "--allow-pickle").contestants.everywhere[0]
+    assert (found.name, found.identity) == ("controller", {"sb3": agent.fingerprint})
+    assert found.agent.env_options["max_multiplier"] == 3.0
+    both = prepared(*MLP, *words, str(tmp_path / "yours.zip"), "--allow-pickle")
+    assert names(both)[:2] == ["controller mine", "controller yours"]
+    word = f"sb3:model={tmp_path / 'mine.zip'},allow_pickle=true"
+    (chosen,) = prepared(*MLP, "--agents", word).contestants.everywhere
+    assert chosen.identity["fingerprint"] == agent.fingerprint

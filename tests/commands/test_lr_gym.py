@@ -118,7 +118,7 @@ def test_agents_and_controllers(called: Called) -> None:
     assert list(rows) == agents.names()
     assert rows["constant"]["what_it_does"] == "Keep the initial learning rate."
     assert "2021" in rows["arc"]["source"]
-    needs = {"playback": "rates", "ppo": "controller", "shuffled": "controller, observations"}
+    needs = {"playback": "rates", "ppo": "controller", "sb3": "model", "shuffled": "controller, observations"}
     assert {name: row["needs"] for name, row in rows.items() if row["needs"]} == needs
     ahead = [name for name in rows if name not in needs and getattr(agents.make(name), "looks_ahead", "")]
     assert [name for name, row in rows.items() if row["looks_ahead"]] == ahead

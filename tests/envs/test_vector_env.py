@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
+import gymnasium.wrappers.vector
 import numpy as np
 import pytest
 import toys
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 from vector_toys import (
     BLOW_UP,
@@ -67,6 +68,25 @@ def test_one_after_another_equals_gymnasiums_own_bit_for_bit(task: Task, options
         lengths = {info["updates"] // task.decision_interval for info in finals if info["diverged"]}
         assert lengths >= ({1} if task.decision_interval == 10 else {1, 2})  # the first interval, and another
         assert any(not info["diverged"] for info in finals)
+
+
+@pytest.mark.parametrize("task", [MIXED, short(initial_lrs=(0.1,))], ids=["at different times", "at the same time"])
+def test_autoreset_at_the_next_step_is_gymnasiums_own_too(task: Task) -> None:
+    """The action after an end is ignored, be it none; also after a reset in between."""
+    options = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    envs = LRTrainingVectorEnv(3, task, stack=1, **options, **EXPLOSIVE)  # type: ignore[arg-type]
+    own = SyncVectorEnv([lambda: LRTrainingEnv(task, **EXPLOSIVE)] * 3, **options)  # type: ignore[arg-type]
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    actions = some_actions(3, 11)
+    for _ in range(2):
+        seen = walk(envs, actions)
+        assert toys.same(seen, walk(own, actions))
+        assert any(step[2].any() for step in seen[1:])
+    made = gymnasium.make_vec(ENV_ID, num_envs=2, task=short(), autoreset_mode="NextStep")
+    wrapped = gymnasium.wrappers.vector.NormalizeObservation(made)
+    wrapped.reset(seed=0)
+    for action in some_actions(2, 5, explosions=0.0):
+        assert np.isfinite(wrapped.step(action)[0]).all()
 
 
 class NormNet(toys.NoisyNet):
@@ -234,6 +254,8 @@ def test_what_is_refused_changes_nothing(what: str, value: Any, message: str) ->
         ({"task": 3}, InvalidArgumentError, "task must be a name"),
         ({"reward": "loss"}, UnknownNameError, "reward"),
         ({"max_lr": 1e-9}, InvalidArgumentError, "max_lr"),
+        ({"autoreset_mode": AutoresetMode.DISABLED}, InvalidArgumentError, "must be one of SameStep, NextStep, got"),
+        ({"autoreset_mode": "next"}, InvalidArgumentError, "must be one of SameStep, NextStep, got 'next'"),
         ({"render_mode": "human"}, InvalidArgumentError, "render_mode"),
     ],
 )

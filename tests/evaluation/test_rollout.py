@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 import tiny
+import torch
 import toys
 from gymnasium.wrappers import FlattenObservation, TimeLimit
 from hypothesis import given, settings
@@ -148,6 +149,28 @@ def test_wrapped_envs(env: LRTrainingEnv) -> None:
     assert rollout(made, halve, seed=6) == rollout(env, halve, seed=6)
     short = rollout(TimeLimit(env, 1), halve, seed=6)
     assert (short.updates, len(short.rewards), short.result["final_val_loss"]) == ([10, 20], 1, short.val_losses[1])
+
+
+def test_the_network_whose_loss_is_reported() -> None:
+    """A copy in evaluation mode, with dropout and running statistics; the trainee stays where it was."""
+    env = LRTrainingEnv(tiny.task(model_options={"width": 4, "batch_norm": True}), max_multiplier=1e4)
+    record = rollout(env, lambda _: [1.0], seed=0, initial_lr=1e-3)
+    assert record.result["best_update"] == 10  # not the last weights
+    trainee, last = env.trainee, [p.detach().clone() for p in env.trainee.model.parameters()]
+    network = trainee.best_model()
+    assert (network.training, trainee.model.training) == (False, True)
+    x, y = trainee.data.x["test"], trainee.data.y["test"]
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(network(x), y)
+    assert float(loss) == pytest.approx(record.result["test_loss"], rel=1e-6)
+    assert all(p.grad is None for p in network.parameters())
+    with torch.no_grad():
+        next(network.parameters()).zero_()
+    assert all(torch.equal(p, q) for p, q in zip(trainee.model.parameters(), last, strict=True))
+    assert trainee.test_best()[0] == record.result["test_loss"]
+    trainee.best.tensors.clear()
+    with pytest.raises(InvalidArgumentError, match="the best weights were not kept; take the network itself"):
+        trainee.best_model()
 
 
 def test_both_the_best_and_the_last_weights_are_tested(env: LRTrainingEnv) -> None:

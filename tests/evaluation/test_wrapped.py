@@ -153,7 +153,8 @@ def test_a_time_limit_gives_a_result() -> None:
     whole = rollout(make(), agents.make("constant"), seed=2, initial_lr=1e-2)
     assert (len(record.lrs), record.updates[-1]) == (5, 25)
     assert record.val_losses == whole.val_losses[:5]
-    assert record.result.keys() == whole.result.keys()
+    assert record.result.keys() == whole.result.keys() | {"truncated"}
+    assert record.result["truncated"] is True
     assert record.result["final_val_loss"] == whole.val_losses[4]
     assert record.result["best_val_loss"] == min(whole.val_losses[:5])
     assert type(record).from_dict(record.to_dict()) == record
