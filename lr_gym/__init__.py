@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lr_gym import agents, tasks
     from lr_gym.control import FunctionAgent
     from lr_gym.envs import LRTrainingEnv, LRTrainingVectorEnv, make_sb3_vec_env
+    from lr_gym.evaluation.results import load_results
     from lr_gym.evaluation.rollout import rollout
     from lr_gym.loop import LRController, look_ahead, validation
     from lr_gym.tasks import Task, TaskFamily
@@ -31,6 +32,7 @@ __all__ = [
     "Task",
     "TaskFamily",
     "agents",
+    "load_results",
     "look_ahead",
     "make_sb3_vec_env",
     "rollout",
@@ -47,6 +49,7 @@ _PLACES = {
     "Task": "lr_gym.tasks",
     "TaskFamily": "lr_gym.tasks",
     "agents": None,
+    "load_results": "lr_gym.evaluation.results",
     "look_ahead": "lr_gym.loop",
     "make_sb3_vec_env": "lr_gym.envs",
     "rollout": "lr_gym.evaluation.rollout",

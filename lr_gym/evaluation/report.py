@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lr_gym.evaluation.figures import FEW, draw_curves, draw_profiles, draw_standings, draw_starts
 from lr_gym.evaluation.groups import LEGEND, Group
+from lr_gym.evaluation.long import csv_text, curve_rows, run_rows
 from lr_gym.evaluation.ranking import Standing
 from lr_gym.evaluation.results import Results
 from lr_gym.evaluation.tables import (
@@ -85,6 +86,8 @@ def write_report(out: Path, results: Results) -> None:
     command = str(results.about.get("command", ""))
     text = [f"{_preface(results)}\n\nCommand: `{command}`\n"]
     text += [f"## {title}\n\n{words}\n\n{markdown(lines)}" for title, words, lines in sections]
+    write_bytes(out / "runs.csv", csv_text(run_rows(results.groups)).encode())
+    write_bytes(out / "curves.csv", csv_text(curve_rows(results.groups)).encode())
     write_bytes(out / "table.md", "\n".join(text).encode())
     write_bytes(out / "report.html", _page(_preface(results), results.about, sections, pictures).encode())
 

@@ -6,12 +6,14 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from lr_gym.checks import check_choice
 from lr_gym.errors import FileFormatError, UnknownNameError
 from lr_gym.evaluation.archive import read_record
 from lr_gym.evaluation.cells import Failure
 from lr_gym.evaluation.groups import Group, references, tested
+from lr_gym.evaluation.long import curve_rows, frame, run_rows
 from lr_gym.evaluation.ranking import Standing, standings
 from lr_gym.files import read_json, write_json
 
@@ -66,6 +68,19 @@ class Results:
         """
         return standings(self.groups, self.yardstick)
 
+    def to_frame(self, what: Literal["runs", "curves"] = "runs") -> Any:
+        """Return the comparison as a `pandas.DataFrame` (extra `pandas`).
+
+        Args:
+            what: `"runs"`: one row per run, with its scores; `"curves"`: one row per interval of every run, with its
+                learning rate and losses. Each names agent, task, initial lr and seed, as in `runs.csv`, `curves.csv`.
+
+        Raises:
+            InvalidArgumentError: `what` is neither, or pandas is not installed.
+        """
+        check_choice("what", what, ("runs", "curves"))
+        return frame((run_rows if what == "runs" else curve_rows)(self.groups))
+
     def write(self, folder: Path) -> None:
         """Write `results.json`."""
         values = {
@@ -117,3 +132,19 @@ def _group(row: Mapping[str, Any], folder: Path) -> Group:
         raise ValueError(f"records of {whose} are of other tasks")
     failures = [Failure(*failure.split(": ", 1)) for failure in row["failures"]]
     return Group(*names, runs, failures, row["own_start"], row["records"])
+
+
+def load_results(folder: str | Path) -> Results:
+    """Return what a comparison left in a folder: its rows with all runs, standings, frames.
+
+    Example:
+        results = lr_gym.load_results("runs/three")
+        results.to_frame().groupby("agent")["test_loss"].mean()
+
+    Args:
+        folder: The `--out` of `eval_transfer.py`.
+
+    Raises:
+        FileFormatError: There is no comparison, or a record is missing, damaged or of another version.
+    """
+    return Results.read(Path(folder))

@@ -26,7 +26,7 @@ from lr_gym.evaluation.tuning import Candidate, Tuned
 from lr_gym.files import finite
 
 FIGURES = ("standings.png", "profiles.png", "starts.png", "schedules.png", "losses.png")
-FILES = {"results.json", "table.md", "report.html", *FIGURES}
+FILES = {"results.json", "runs.csv", "curves.csv", "table.md", "report.html", *FIGURES}
 ABOUT = {"command": "by hand --out 'a & b'", "commit": "abc <dirty>", "packages": {"torch": "2"}, "settings": [1]}
 
 
