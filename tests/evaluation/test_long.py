@@ -70,7 +70,7 @@ def written(folder: Path, groups: list[Group]) -> list[Group]:
         names = [f"{100 * number + place:024x}.json" for place in range(len(row.runs))]
         for name, run in zip(names, row.runs, strict=True):
             records.write(folder / "episodes" / name, name.removesuffix(".json"), run)
-        kept.append(dataclasses.replace(row, records=names))
+        kept.append(dataclasses.replace(row, records=names, task=row.runs[0].task["name"]))
     tested = with_p_values(kept, [None] * len(kept))
     write_results(folder, matrix_of(tested), tested, {"command": "eval_transfer.py"})
     return tested
