@@ -113,8 +113,8 @@ class Evaluate:
     """Of `evaluate`."""
 
     controller: tuple[str, ...] = cli.option(
-        "folders of controllers, or of their training runs, or names of those in the package: universal, ...; or models "
-        "of Stable-Baselines3, NAME.zip, with --allow-pickle",
+        "folders of controllers, or of their training runs, or names of those in the package: universal, ...; "
+        "or models of Stable-Baselines3, NAME.zip, with --allow-pickle",
         (),
         many=True,
         metavar="DIR",
