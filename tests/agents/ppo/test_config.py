@@ -69,7 +69,10 @@ def test_defaults_are_the_papers() -> None:
 
 
 def test_the_profile_of_families() -> None:
-    """It fits the families of the package; others leave the paper's sizes and rates alone."""
+    """It is that of `universal` and fits the families of the package; others leave the sizes and rates of the paper."""
+    config_file = tiny.ROOT / "agents" / "controllers" / "universal" / "config.json"
+    used = json.loads(config_file.read_text())["provenance"]["settings"]
+    assert {name: used[name] for name in PROFILES["family"]} == PROFILES["family"]
     for name in ("quick", "paper"):
         assert not PROFILES[name].keys() & {"hidden_size", "actor_lr", "critic_lr", "final_lr_factor"}
     for name in ("universal", "universal-validation"):
