@@ -101,41 +101,85 @@ CONTROLLERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+class Measured:
+    """Takes a training's validation loss at fifty moments, and keeps the best weights."""
+
+    def __init__(self, training: Training) -> None:
+        self._model, self.validate = (
+            training.model,
+            lr_gym.validation(training.model, training.loss, *training.validation),
+        )
+        self._ends = {round((k + 1) * training.updates / MEASUREMENTS) for k in range(MEASUREMENTS)}
+        self.lrs: list[float] = []
+        self.val_losses: list[float] = []
+        self.smooth = math.nan
+        self.best = float(self.validate()[0]), 0, self._copy()
+
+    def _copy(self) -> dict[str, Any]:
+        return {name: value.clone() for name, value in self._model.state_dict().items()}
+
+    def __call__(self, update: int, loss: float, lr: float) -> None:
+        """Take note of an update.
+
+        Args:
+            update: Its number, from 1.
+            loss: Of its batch, before it.
+            lr: Its learning rate.
+        """
+        self.smooth = loss if math.isnan(self.smooth) else 0.95 * self.smooth + 0.05 * loss
+        if update in self._ends:
+            self.lrs.append(lr)
+            self.val_losses.append(float(self.validate()[0]))
+            if self.val_losses[-1] < self.best[0]:
+                self.best = self.val_losses[-1], update, self._copy()
+
+
 def train(training: Training, rule: str, lr: float) -> dict[str, Any]:
     """Train, and return losses and learning rates; test data is looked at once, after the training."""
     if rule == "recipe":
         training.optimizer, lr = trainings.adamw, RECIPE_LR
-    model = training.model
-    optimizer = training.optimizer(model.parameters(), lr)
-    validate = lr_gym.validation(model, training.loss, *training.validation)
-    best = float(validate()[0]), 0, {name: value.clone() for name, value in model.state_dict().items()}
-    if rule in CONTROLLERS:
-        agent, options = CONTROLLERS[rule]
-        controller = lr_gym.LRController(optimizer, agent, total_updates=training.updates, validate=validate, **options)
+    optimizer = training.optimizer(training.model.parameters(), lr)
+    measured = Measured(training)
+    agent = CONTROLLERS.get(rule)
+    schedule = None if agent is not None else SCHEDULES[rule](optimizer, training.updates)
+    if training.framework == "plain":
+        _plain(training, optimizer, schedule, agent, measured)
     else:
-        schedule = SCHEDULES[rule](optimizer, training.updates)
-    smooth, rates, val_losses = math.nan, [], []
-    ends = {round((k + 1) * training.updates / MEASUREMENTS) for k in range(MEASUREMENTS)}
+        from scripts.own_loops import frameworks  # needs the extras of the frameworks
+
+        frameworks.FIT[training.framework](training, optimizer, schedule, agent, measured)
+    found = {"train_loss": measured.smooth, "lrs": measured.lrs, "val_losses": measured.val_losses}
+    return found | _tested(training, measured.best)
+
+
+def _plain(
+    training: Training,
+    optimizer: Optimizer,
+    schedule: lr_scheduler.LRScheduler | None,
+    agent: tuple[str, dict[str, Any]] | None,
+    measured: Measured,
+) -> None:
+    """Train in a loop of PyTorch's."""
+    if agent is not None:
+        name, options = agent
+        schedule = lr_gym.LRController(
+            optimizer, name, total_updates=training.updates, validate=measured.validate, **options
+        )
+    assert schedule is not None
     for update in range(1, training.updates + 1):
         inputs, targets = next(training.batches)
-        loss = training.loss(model(inputs), targets)
+        loss = training.loss(training.model(inputs), targets)
         optimizer.zero_grad()
         loss.backward()
         if training.clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-        if update in ends:
-            rates.append(float(optimizer.param_groups[0]["lr"]))
+            torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.clip)
+        lr = float(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        smooth = loss.item() if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss.item()
-        if rule in CONTROLLERS:
-            controller.step(loss)
-        else:
+        if agent is None:
             schedule.step()
-        if update in ends:
-            val_losses.append(float(validate()[0]))
-            if val_losses[-1] < best[0]:
-                best = val_losses[-1], update, {name: value.clone() for name, value in model.state_dict().items()}
-    return {"train_loss": smooth, "lrs": rates, "val_losses": val_losses} | _tested(training, best)
+        else:
+            schedule.step(loss)
+        measured(update, loss.item(), lr)
 
 
 def _tested(training: Training, best: tuple[float, int, dict[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ class Training:
         optimizer: Makes the optimizer at a learning rate.
         updates: Of the whole training.
         clip: Largest norm of the gradient, or None.
+        framework: Whose loop it is: `"plain"`, `"lightning"`, or `"trainer"` (of transformers).
     """
 
     model: nn.Module
@@ -46,6 +48,7 @@ class Training:
     optimizer: Callable[[Iterable[nn.Parameter], float], Optimizer]
     updates: int
     clip: float | None = None
+    framework: str = "plain"
 
 
 def adam(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
@@ -250,6 +253,56 @@ def shakespeare(seed: int) -> Training:
     )
 
 
+def lightning_autoencoder(seed: int) -> Training:
+    """In Lightning: a convolutional autoencoder of 6,000 images of MNIST, 16 numbers in the middle; Adam, batch 64."""
+    arrays = sources.find("mnist", sources.data_root())
+    images = torch.tensor(sources.halved(arrays["x_train"][:8000])).float()[:, None] / 255
+    train, validation, test = parts(images, images, 500, 1500)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(256, 16), nn.Linear(16, 256), nn.ReLU(), nn.Unflatten(1, (16, 4, 4)),
+        nn.ConvTranspose2d(16, 8, 3, stride=2, padding=1), nn.ReLU(),
+        nn.ConvTranspose2d(8, 1, 4, stride=2, padding=1), nn.Sigmoid(),
+    )  # fmt: skip
+    batches = shuffled(*train, 64, seed)
+    return Training(model, functional.mse_loss, batches, validation, test, adam, 1000, framework="lightning")
+
+
+class VisionTransformer(nn.Module):
+    """A small one of transformers': logits from images alone, loss and logits where there are labels too."""
+
+    def __init__(self) -> None:
+        from transformers import ViTConfig, ViTForImageClassification
+
+        super().__init__()
+        size: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        config = ViTConfig(image_size=8, patch_size=2, num_channels=1, num_labels=5, intermediate_size=64, **size)
+        self.network = ViTForImageClassification(config)
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> Any:
+        """Return logits, (batch, 5), or what a `Trainer` wants."""
+        logits = self.network(pixel_values).logits
+        return logits if labels is None else {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def trainer_finetuning(seed: int) -> Training:
+    """In the Trainer of transformers: a vision transformer that knows digits 0 to 4 learns 5 to 9; AdamW, batch 32."""
+    bunch = datasets.load_digits()
+    images, labels = torch.tensor(bunch.images, dtype=torch.float32)[:, None] / 16, torch.tensor(bunch.target)
+    model = VisionTransformer()
+    known = shuffled(images[labels < 5], labels[labels < 5], 32, seed + 10_000)
+    optimizer = adamw(model.parameters(), 1e-3)
+    for inputs, targets in itertools.islice(known, 400):
+        loss = functional.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.network.classifier.reset_parameters()
+    train, validation, test = parts(images[labels >= 5], labels[labels >= 5] - 5, 200, 300)
+    batches = shuffled(*train, 32, seed)
+    return Training(model, functional.cross_entropy, batches, validation, test, adamw, 500, framework="trainer")
+
+
 TRAININGS: dict[str, Callable[[int], Training]] = {
     "digits": digits,
     "digits-long": digits_long,
@@ -259,6 +312,8 @@ TRAININGS: dict[str, Callable[[int], Training]] = {
     "blobs": blobs,
     **{f"mnist-{updates}": lambda seed, updates=updates: mnist(seed, updates) for updates in (500, 1000, 2000, 5000)},
     "shakespeare": shakespeare,
+    "lightning-autoencoder": lightning_autoencoder,
+    "trainer-finetuning": trainer_finetuning,
 }
 
 

@@ -2,7 +2,10 @@
 
 from scripts.recipes import Recipe
 
-TRAININGS = "digits autoencoder friedman curves blobs mnist-500 mnist-1000"
+TRAININGS = (
+    "digits autoencoder friedman curves blobs mnist-500 mnist-1000 mnist-2000 lightning-autoencoder trainer-finetuning "
+    "shakespeare"
+)
 
 RECIPE = Recipe(
     about="the controller in plain training loops that are not tasks of the package",
@@ -11,5 +14,5 @@ RECIPE = Recipe(
         f"python -m scripts.own_loops.run {TRAININGS} --out OUT",
         "python -m scripts.own_loops.tables OUT",
     ),
-    data=("mnist",),
+    data=("mnist", "tinyshakespeare.txt"),
 )
