@@ -1,0 +1,35 @@
+"""Recipe of docs/results/final.md."""
+
+from scripts.recipes import EVALUATE, Recipe
+
+TASKS = " ".join(
+    f"final/{name}"
+    for name in (
+        "cancer-mlp",
+        "wine-mlp",
+        "diabetes-mlp",
+        "friedman3-mlp",
+        "words-bag",
+        "parity-lstm",
+        "mnist-autoencoder",
+        "digits-noisy",
+        "disks-mask",
+        "tones-conv1d",
+        "logistic-gru",
+        "cifar-cnn",
+        "steps-huber",
+        "text-transformer",
+        "moons-long",
+    )
+)
+
+RECIPE = Recipe(
+    about="universal on fifteen tasks that nothing was chosen by",
+    time="27 minutes on one core of a busy machine",
+    commands=(
+        f"{EVALUATE} --controller universal universal-v1 --agents jump recipe one-cycle:peak_lr=usual "
+        "--tune cosine linear one-cycle step --tuning-runs 8 --plugins scripts/plugins/final_tasks.py "
+        f"--task {TASKS} --runs 3 --out OUT",
+    ),
+    data=("mnist", "cifar10-20k", "tinyshakespeare.txt"),
+)
