@@ -10,6 +10,7 @@ import importlib
 import json
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,7 +38,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
-        print(f"{self.prog}: error: {' '.join(message.split())}", file=sys.stderr)
+        line = re.sub(r"\S{250,}", lambda long: f"{long[0][:150]}...{long[0][-50:]}", " ".join(message.split()))
+        print(f"{self.prog}: error: {line}", file=sys.stderr)
         sys.exit(BAD_ARGUMENTS)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import numbers
 from typing import Any
 
 from lr_gym.control.actions import ContinuousActions, DiscreteActions, make_actions
 from lr_gym.control.features import NAMES
 from lr_gym.control.observations import ENTRIES, Observation, make_observation
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import InvalidArgumentError, shown
+
+#: Single precision has no larger number.
+LARGEST_LR = 3e38
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,9 @@ class ControlSettings:
 
     def __post_init__(self) -> None:
         low, high = self.min_lr, self.max_lr
+        for name, lr in (("min_lr", low), ("max_lr", high)):
+            if isinstance(lr, bool) or not isinstance(lr, numbers.Real) or (math.isfinite(lr) and lr > LARGEST_LR):
+                raise InvalidArgumentError(f"{name} must be a number, at most {LARGEST_LR:g}, got {shown(lr)}")
         if not (0 < low < high and math.isfinite(high)):
             raise InvalidArgumentError(f"need 0 < min_lr < max_lr < infinity, got min_lr={low!r}, max_lr={high!r}")
         if self.action == "discrete" and self.max_multiplier != 2.0:

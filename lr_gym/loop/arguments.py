@@ -104,6 +104,7 @@ def bounds(settings: ControlSettings, lr: float, low: float | None, high: float 
         InvalidArgumentError: They make no sense, or the optimizer's learning rate is outside.
     """
     low, high = settings.min_lr if low is None else low, settings.max_lr if high is None else high
+    check_number("max_lr", high, 0, 3e38, low_open=True)
     check_number("min_lr", low, 0, high, low_open=True, high_open=True)
     settings.check_lr(lr, "the optimizer's learning rate")
     if not low <= lr <= high:

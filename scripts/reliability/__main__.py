@@ -1,0 +1,75 @@
+"""Try faults, and write how many were survived into docs/reliability.md.
+
+uv run python -m scripts.reliability                     all kinds, each at its usual size
+uv run python -m scripts.reliability arguments --count 100 --seed 5
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from lr_gym import cli
+from lr_gym.files import read_json, write_bytes, write_json
+from scripts.reliability.arguments import command_lines, keywords
+from scripts.reliability.common import Outcome
+from scripts.reliability.files import hostile_files
+from scripts.reliability.processes import told_to_stop
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE, NUMBERS = ROOT / "docs" / "reliability.md", ROOT / "docs" / "results" / "reliability.json"
+BEGIN, END = "<!-- table: python -m scripts.reliability -->\n", "<!-- end of the table -->\n"
+#: By name: what is tried, at which size, and how.
+KINDS: dict[str, tuple[str, int, Callable[[int, int], Outcome]]] = {
+    "arguments": ("generated command lines with one word that makes no sense", 400, command_lines),
+    "keywords": ("generated keyword arguments that make no sense", 1000, keywords),
+    "files": ("damaged or hostile controllers, ARC's weights, checkpoints and records", 1000, hostile_files),
+    "signals": ("SIGINT, SIGTERM and SIGHUP, once or twice, at random moments of two commands", 16, told_to_stop),
+}
+
+
+def main() -> None:
+    """Try faults of some kinds."""
+    parser = cli.Parser(prog="python -m scripts.reliability", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)} (default: all)")
+    parser.add_argument("--count", type=int, metavar="N", help="faults of each kind (default: each its own number)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="decides which (default: 0)")
+    given = parser.parse_args()
+    if unknown := sorted(set(given.kinds) - KINDS.keys()):
+        parser.error(f"no kind is named {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    torch.set_num_threads(1)
+    found = read_json(NUMBERS) if NUMBERS.exists() else {}
+    bad = False
+    for name in given.kinds or KINDS:
+        _, usual, attempt = KINDS[name]
+        outcome = attempt(given.count or usual, given.seed)
+        found[name] = {"tried": outcome.tried, "survived": outcome.tried - len(outcome.failures), "seed": given.seed}
+        print(f"{name}: {outcome.tried} tried, {len(outcome.failures)} not survived", flush=True)
+        for failure in outcome.failures:
+            print(f"  {json.dumps(failure)}", flush=True)
+        bad = bad or bool(outcome.failures)
+        write_json(NUMBERS, found)
+        write_table(found)
+    sys.exit(cli.FAILED if bad else cli.OK)
+
+
+def write_table(found: dict[str, dict[str, int]]) -> None:
+    """Write the numbers into the page."""
+    lines = ["| what | tried | survived | command |", "|---|---|---|---|"]
+    for name, (words, _, _) in KINDS.items():
+        if name in found:
+            row = found[name]
+            command = f"python -m scripts.reliability {name} --count {row['tried']} --seed {row['seed']}"
+            lines.append(f"| {words} | {row['tried']:,} | {row['survived']:,} | `{command}` |")
+    text = PAGE.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_bytes(PAGE, "".join([before, BEGIN, "\n".join(lines), "\n", END, after]).encode())
+
+
+if __name__ == "__main__":
+    cli.run(main)
