@@ -112,6 +112,9 @@ def parse(
         The arguments, and the parser, whose `error` reports what turns out wrong later.
     """
     parser = make_parser(arguments_class, description, prog)
+    for given in sys.argv[1:] if argv is None else argv:
+        if given.startswith("--") and given.endswith("=--"):  # which argparse would drop
+            parser.error(f"argument {given[:-3]}: must not be --")
     return arguments_class(**vars(parser.parse_args(argv))), parser
 
 
@@ -223,8 +226,8 @@ def use_data_root(folder: str) -> None:
     Raises:
         InvalidArgumentError: It is no folder.
     """
-    if not Path(folder).is_dir():
-        raise InvalidArgumentError(f"--data must be a folder, got {folder!r}")
+    if not os.path.isdir(folder):
+        raise InvalidArgumentError(f"--data must be a folder, got {shown(folder)}")
     os.environ["LR_GYM_DATA"] = folder
 
 
@@ -235,8 +238,8 @@ def load_plugin(file: str) -> None:
         InvalidArgumentError: It is no Python file, its name is that of another module, or it raises an error.
     """
     path = Path(file).resolve()
-    if not path.is_file() or path.suffix != ".py" or not path.stem.isidentifier():
-        raise InvalidArgumentError(f"--plugins must be Python files (name.py), got {file!r}")
+    if not os.path.isfile(path) or path.suffix != ".py" or not path.stem.isidentifier():
+        raise InvalidArgumentError(f"--plugins must be Python files (name.py), got {shown(file)}")
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # handed on to worker processes, which find the module by its name
     try:
