@@ -11,6 +11,7 @@ committed results have them: best weights, then last weights. Records are kept i
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from lr_gym.files import read_json, write_json
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 YARDSTICKS = (RESULTS / "unseen" / "all" / "results.json", RESULTS / "universal" / "far" / "results.json")
-PLUGINS = [str(Path(__file__).parents[1] / "plugins" / f"{name}_tasks.py") for name in ("unseen", "far")]
+PLUGINS = ("unseen_tasks", "far_tasks")
 VARIANTS: dict[str, dict[str, Any]] = {
     "start given": {"start": "given", "restore": False, "brake": None},
     "start given, restore": {"start": "given", "restore": True, "brake": None},
@@ -75,9 +76,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
     arguments = parser.parse_args()
     check_whole("--runs", arguments.runs)
-    sys.path.insert(0, str(Path(PLUGINS[0]).parent))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "plugins"))
     for plugin in PLUGINS:
-        __import__(Path(plugin).stem)
+        importlib.import_module(plugin)
     losses, seeds = yardsticks()
     base = Controller.load("universal")
     cells = {
