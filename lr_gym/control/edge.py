@@ -18,9 +18,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from lr_gym.control.trouble import DEAD, Vital
+from lr_gym.control.trouble import DEAD, Vital, times
 
-#: A loss of so many times the untrained network's is no harm: batches are small.
+#: A loss of so many times the untrained network's is no harm: batches are small. Below zero, as far above it.
 TOLERANCE = 1.02
 #: The edge over the learning rate to start from.
 MARGIN = 100.0
@@ -52,6 +52,6 @@ def find_edge(vital: Callable[[float], Vital], untrained: Vital, low: float, hig
     """
     for lr in candidates(low, high):
         now = vital(lr)
-        if now.loss <= TOLERANCE * untrained.loss and not now.variation < DEAD * untrained.variation:
+        if now.loss <= times(untrained.loss, TOLERANCE) and not now.variation < DEAD * untrained.variation:
             return lr
     return None

@@ -53,9 +53,9 @@ def trouble(start: Vital, now: Vital, losses: Mapping[str, float], ceiling: floa
     """
     if not all(-math.inf < loss <= ceiling for loss in losses.values()):  # also where one is NaN
         return f"a loss is not finite or above {ceiling:g}"
-    if not now.loss >= _times(start.loss, LEARNED):  # something was learned, or it is not known
+    if not now.loss >= times(start.loss, LEARNED):  # something was learned, or it is not known
         return None
-    allowed = _times(start.loss, TOO_HIGH if "val_loss" in losses else TOO_HIGH_FOR_BATCHES)
+    allowed = times(start.loss, TOO_HIGH if "val_loss" in losses else TOO_HIGH_FOR_BATCHES)
     if losses.get("train_loss", 0.0) > allowed:
         return f"the training loss went up from {start.loss:.3g} to {losses['train_loss']:.3g}"
     if now.variation < DEAD * start.variation:
@@ -63,6 +63,6 @@ def trouble(start: Vital, now: Vital, losses: Mapping[str, float], ceiling: floa
     return None
 
 
-def _times(loss: float, share: float) -> float:
+def times(loss: float, share: float) -> float:
     """Return a share of a loss; below zero, what is as far above or below it."""
     return share * loss if loss >= 0 else (2 - share) * loss

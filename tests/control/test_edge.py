@@ -55,6 +55,13 @@ def test_a_network_whose_outputs_never_varied_is_judged_by_its_loss() -> None:
     assert find_edge(lambda lr: Vital(2.3, 0.0), Vital(2.3, 0.0), 1e-7, 10.0) == 10.0
 
 
+@pytest.mark.parametrize("start", [2.0, -2.0])
+def test_a_loss_below_zero_may_rise_as_far(start: float) -> None:
+    rises = {10.0: 0.05, 10**0.5: 0.041, 1.0: 0.039}
+    found = find_edge(lambda lr: Vital(start + rises.get(lr, 0.0), 1.0), Vital(start, 1.0), 1e-7, 10.0)
+    assert found == 1.0
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 3.0])
 def test_where_every_update_does_harm_there_is_none(loss: float) -> None:
     assert find_edge(lambda lr: Vital(loss, 1.0), Vital(2.3, 1.0), 1e-7, 10.0) is None
