@@ -112,8 +112,10 @@ def test_stopped_within_an_iteration(
     assert toys.same(tiny.outcome(tmp_path), tiny.outcome(whole(name).out))
 
 
-def test_a_checkpoint_of_before(train_here: Train, whole: Callable[[str], Run], tmp_path: Path) -> None:
-    """It goes on as it began: with trainees one after another."""
+def test_a_checkpoint_of_before(
+    train_here: Train, whole: Callable[[str], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on as it began: with trainees one after another. The bar goes on too."""
     name = "workers, mlp"
     old = Checkpoint.read(whole(name).stops[1])
     for part, later in (("config", ("backend", "precision")), ("progression", ("lost_episodes",))):
@@ -122,7 +124,14 @@ def test_a_checkpoint_of_before(train_here: Train, whole: Callable[[str], Run], 
     old.write(tmp_path)
     read = Checkpoint.read(tmp_path)
     assert TrainConfig.from_dict(read.value("config")) == CONFIGS[name]
+    shown: list[int] = []
+    add = train_module.Progress.add_task
+    monkeypatch.setattr(
+        train_module.Progress, "add_task", lambda *bar, **of: shown.append(of["completed"]) or add(*bar, **of)
+    )
     train_here(TrainConfig.from_dict(read.value("config")), tmp_path, read)
+    assert shown == [read.values["progression"]["iteration"] * CONFIGS[name].trainees]
+    assert shown[0] > 0
     assert toys.same(tiny.outcome(tmp_path), tiny.outcome(whole(name).out))
 
 
