@@ -38,6 +38,7 @@ RECIPE = Recipe(
     about="one controller for a family of tasks: what helped and what did not",
     time="5 to 8 hours of training on one core, from the pace of single runs; the comparison was not measured",
     commands=(
+        "scripts/tools/precautions.py OUT/precautions",
         *(
             f"{TRAIN} --task {task} --episodes 1280 --settings final_runs=1 {settings} --seed {seed} "
             f"--out OUT/runs/{folder}-{seed}"
@@ -53,7 +54,7 @@ RECIPE = Recipe(
         "scripts/tools/training_curves.py OUT/training "
         + " ".join(f"'{name}=OUT/runs/{folder}'" for name, folder, _ in LONGER),
     ),
-    data=("mnist", "tinyshakespeare.txt"),
+    data=("mnist", "cifar10-20k", "tinyshakespeare.txt"),
     remark="three of the ten longer trainings, whose code is no longer there; those that were stopped early run to "
     "their end",
 )
