@@ -86,6 +86,8 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
     (one per update of the interval), `val_loss`, `val_accuracy`, `diverged`; at the end `result`: `best_val_loss` and
     its update `best_update` (0 is the untrained network), `test_loss` and `test_accuracy` of the weights at the
     best validation loss, `final_val_loss`, `final_test_loss` and `final_test_accuracy` of the last weights, `diverged`.
+    Another metric of the task (`Task.metric`) is `val_metric`, and `test_metric` and `final_test_metric` in `result`;
+    accuracies are None then.
     Test data enters nothing else.
 
     ## Example
