@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from lr_gym.errors import FileFormatError, InvalidArgumentError, Notice
 from lr_gym.evaluation.rollout import Rollout
 from lr_gym.files import checksum, read_json, write_json
 from lr_gym.tasks import Task
 
-if TYPE_CHECKING:
-    from lr_gym.evaluation.cells import Cell
-
 #: What a file holds beside the record: the hash of its cell, and the checksum of everything else.
 CELL, CHECKSUM = "cell", "sha256"
+
+
+class Cell(Protocol):
+    """What a record is looked for by: a `lr_gym.evaluation.cells.Cell`, which is above this module."""
+
+    @property
+    def trained(self) -> Task:
+        """What is trained."""
+
+    @property
+    def seed(self) -> int:
+        """Of the run."""
+
+    @property
+    def initial_lr(self) -> float:
+        """Where it starts."""
 
 
 class RecordNotice(Notice):
