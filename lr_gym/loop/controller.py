@@ -62,7 +62,8 @@ class LRController(LRScheduler):
         >>> len(controller.history)
         50
 
-    The first interval is trained at the learning rate that the optimizer has. Intervals are `total_updates / decisions`
+    The first interval is trained at the learning rate that the optimizer has, or, with `start="probe"`, at one that is
+    looked for after the first update. Intervals are `total_updates / decisions`
     updates long; where that is no whole number they differ by one. Training that goes on beyond `total_updates` keeps
     the last learning rate, and a warning says so; `controller.total_updates = ...` changes the length on the way.
 
