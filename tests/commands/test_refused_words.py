@@ -111,7 +111,10 @@ EVALUATE: list[tuple[str, str]] = [
     ("--runs 1", "argument --runs: must be a whole number of at least 2, got '1'"),
     ("--override batch_size=100000", "batch_size=100000 is more than the "),
     ("--override name=other", "--override cannot set name or initial_lrs; use --task or --initial-lrs"),
-    ("--tune cosin", "no tunable schedule is named 'cosin'. Did you mean 'cosine'? Known: constant, cosine, one-cycle"),
+    (
+        "--tune cosin",
+        "no tunable schedule is named 'cosin'. Did you mean 'cosine'? Known: constant, cosine, linear, one-cycle",
+    ),
     ("--tune step step", "--tune must differ from each other, got ['step', 'step']"),
     *((f"--{o}", f"argument --{o}: expected at least one") for o in ("controller", "plugins", "tune", "optimizers")),
     ("--tune step --tuning-runs 0", "argument --tuning-runs: must be a whole number of at least 1, got '0'"),
