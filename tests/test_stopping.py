@@ -56,6 +56,8 @@ def running(folder: Path, *words: str, until: str) -> Iterator[subprocess.Popen[
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # A shell that starts the tests in the background lets them ignore Ctrl-C, and what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(tiny.ROOT)])},
     )
     workers: list[int] = []

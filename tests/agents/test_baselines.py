@@ -31,7 +31,7 @@ def episode(candidate: Candidate, **fields: Any) -> Rollout:
 
 def test_constants() -> None:
     """The paper's grid, half a decade between peaks, and a word on every parameter-free optimizer."""
-    assert list(TUNABLE) == ["step", "cosine", "one-cycle", "constant"]
+    assert list(TUNABLE) == ["step", "cosine", "linear", "one-cycle", "constant"]
     assert str(StepDecay(0.001, 20, 0.88)) == "lr 0.001, x0.88 every 20 updates"
     env = LRTrainingEnv(tiny.task())
     assert env.max_lr == LARGEST_LR
@@ -129,5 +129,5 @@ def test_unknown_names() -> None:
     for name, guess in (("cosin", " Did you mean 'cosine'?"), ("", ""), ("kim-yu", "")):
         with pytest.raises(UnknownNameError) as caught:
             candidates(name, tiny.task())
-        known = "Known: constant, cosine, one-cycle, step."
+        known = "Known: constant, cosine, linear, one-cycle, step."
         assert str(caught.value) == f"no tunable schedule is named {name!r}.{guess} {known}"

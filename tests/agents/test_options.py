@@ -50,8 +50,8 @@ NUMBERS: dict[str, dict[str, str]] = {
     "plateau": {"factor": "(0, 1)", "threshold": "[0, 1)"},
     "step": {"factor": "(0, 1]"},
     "range test": {"start_lr": "(0, inf)", "end_lr": "(1e-06, inf)", "smoothing": "(0, 1]", "stop": "(1, inf]"},
-    "ppo training": {"gamma": "[0, 1]", "gae_lambda": "[0, 1]", "clip_range": "[1e-06, inf]", "log_std": "[-20, 5]"}
-    | {"actor_lr": "[1e-12, inf]", "critic_lr": "[1e-12, inf]", "entropy_coefficient": "[0, inf]"}
+    "ppo training": {"gamma": "[0, 1]", "gae_lambda": "[0, 1]", "clip_range": "[1e-06, 1e+06]", "log_std": "[-20, 5]"}
+    | {"actor_lr": "[1e-12, 1000]", "critic_lr": "[1e-12, 1000]", "entropy_coefficient": "[0, 1e+06]"}
     | {"final_lr_factor": "(0, 1]"},
 }
 #: Whole numbers and the smallest that is allowed.
