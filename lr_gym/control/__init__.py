@@ -11,6 +11,8 @@ The environment and a user's own training loop both stand on it; agents see what
 | `watched` | a training as agents see it |
 | `process` | one interval after another: decide, conclude |
 | `agent` | the protocol of an agent |
+| `precautions`, `edge`, `trouble`, `brake` | what keeps a training from harm: its start, a way back, an upper bound |
+| `final_layer`, `scale` | which layer makes the outputs; losses on a logarithmic scale |
 | `controller`, `networks` | a trained controller: its files, and its networks' forward pass |
 """
 
