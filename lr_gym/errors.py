@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,10 +43,6 @@ class InvalidArgumentError(LRGymError, ValueError):
     """An argument has a value that makes no sense."""
 
 
-#: Characters of the names that a message lists, about.
-LONGEST_LIST = 900
-
-
 class UnknownNameError(LRGymError, LookupError):
     """A name is not registered."""
 
@@ -64,11 +59,7 @@ class UnknownNameError(LRGymError, LookupError):
         known = sorted(allowed)
         near = difflib.get_close_matches(got, known, n=1) if len(got) <= 100 else []
         guess = f" Did you mean {near[0]!r}?" if near else ""
-        lengths = itertools.accumulate(len(name) + 2 for name in known)
-        listed = [name for name, length in zip(known, lengths, strict=True) if length <= LONGEST_LIST]
-        names = ", ".join(listed) or "none"
-        if len(known) > len(listed):
-            names += f", and {len(known) - len(listed)} more"
+        names = ", ".join(known) or "none"
         return cls(f"no {kind} is named {shown(got)}.{guess} Known: {names}.{' ' * bool(hint)}{hint}")
 
 

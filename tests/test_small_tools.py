@@ -398,9 +398,3 @@ def test_versions_settings_and_commit_are_noted() -> None:
     assert about["settings"] == {"seed": 3}
     assert torch.__version__.startswith(about["packages"]["torch"])
     assert about["commit"] is None or re.fullmatch(r"[0-9a-f]{40}\+?", about["commit"])
-
-
-def test_a_message_lists_no_more_names_than_one_reads() -> None:
-    error = UnknownNameError.of("task", "x", [f"task-{number:04d}" for number in range(500)])
-    assert len(str(error)) < 1000
-    assert str(error).endswith("task-0079, task-0080, and 419 more.")
