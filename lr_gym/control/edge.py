@@ -38,6 +38,17 @@ def candidates(low: float, high: float) -> list[float]:
     return [min(high, max(low, 10 ** (k / 2))) for k in range(last, first - 1, -1)]
 
 
+def start_of(edge: float | None, low: float, high: float) -> float:
+    """Return the learning rate to start from, within bounds; as low as allowed where there is no edge.
+
+    Args:
+        edge: What `find_edge` returned.
+        low: Smallest learning rate.
+        high: Largest learning rate.
+    """
+    return min(high, max(low, 0.0 if edge is None else edge / MARGIN))
+
+
 def find_edge(vital: Callable[[float], Vital], untrained: Vital, low: float, high: float) -> float | None:
     """Return the largest learning rate at which the first update does no harm.
 

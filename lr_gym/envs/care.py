@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lr_gym.control.edge import MARGIN, find_edge
+from lr_gym.control.edge import find_edge, start_of
 from lr_gym.control.measuring import Measurement
 from lr_gym.control.precautions import Precautions
 from lr_gym.control.process import DecisionProcess
@@ -49,7 +49,7 @@ class Care:
         )
         if edge is not None:
             self._process.brake.cap = edge
-        trainee.lr = settings.bounded(0.0 if edge is None else edge / MARGIN)
+        trainee.lr = start_of(edge, settings.min_lr, settings.max_lr)
 
     def mended(self, measurement: Measurement) -> Measurement:
         """Train an interval again, from its beginning, while it breaks the training and there are updates left.

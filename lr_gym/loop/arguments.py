@@ -20,6 +20,7 @@ from lr_gym.errors import InvalidArgumentError
 from lr_gym.loop.agents import looks_at_validation, observes_progress
 from lr_gym.loop.groups import unwrapped
 from lr_gym.loop.validate import Validation
+from lr_gym.tasks.parameter_free import has_direction
 
 #: Intervals of a training, unless its owner says otherwise: what the package's controllers were trained with.
 DECISIONS = 50
@@ -156,7 +157,9 @@ def brake_factor(brake: bool | float, agent: Agent, looks_for_start: bool) -> fl
     return float(brake)
 
 
-def looks_for_start(start: str | None, agent: Agent, validate: Any, restore: bool) -> bool:
+def looks_for_start(
+    start: str | None, agent: Agent, validate: Any, restore: bool, optimizers: Sequence[Optimizer]
+) -> bool:
     """Return whether the start of a training is to be looked for.
 
     Args:
@@ -164,18 +167,25 @@ def looks_for_start(start: str | None, agent: Agent, validate: Any, restore: boo
         agent: Who decides.
         validate: What evaluates.
         restore: Whether weights may be touched, and are kept.
+        optimizers: Their updates must be multiples of the learning rate.
 
     Raises:
         InvalidArgumentError: It is to be looked for, and cannot.
     """
+    straight = all(map(has_direction, optimizers))
     if start is None:
         wanted = isinstance(agent, Controller) and agent.description.start == "probe"
-        return wanted and restore and validate is not None
+        return wanted and restore and validate is not None and straight
     check_choice("start", start, STARTS)
     if start == "probe" and not (restore and validate is not None):
         raise InvalidArgumentError(
             "start='probe' tries the first update at other learning rates, and so needs restore=True, which allows "
             "to touch the weights, and validate="
+        )
+    if start == "probe" and not straight:
+        raise InvalidArgumentError(
+            "start='probe' needs an optimizer whose updates are multiples of the learning rate, got "
+            f"{', '.join(type(one).__name__ for one in optimizers)}; leave start='given'"
         )
     return start == "probe"
 

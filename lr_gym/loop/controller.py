@@ -144,7 +144,7 @@ class LRController(LRScheduler):
         if updates_per_epoch is not None:
             check_number("updates_per_epoch", updates_per_epoch, 0, low_open=True)
         self._ceiling, self._epoch = float(loss_ceiling), updates_per_epoch
-        self._looks_for_start = arguments.looks_for_start(start, self.agent, validate, restore)
+        self._looks_for_start = arguments.looks_for_start(start, self.agent, validate, restore, optimizers)
         self._brake = arguments.brake_factor(brake, self.agent, self._looks_for_start)
         self._decisions, length = arguments.intervals(self.agent, total_updates, decisions, decision_interval)
         self._groups = Groups(optimizers)
@@ -312,7 +312,8 @@ class LRController(LRScheduler):
             self._notices.start_unknown(self.updates, self._start_lr)
             self.lr = self._start_lr
             return
-        found = Start(model, untrained, self.lr, self._gauge.validate, self._settings)
+        bounds = self._low, self._high
+        found = Start(model, untrained, self.lr, self._gauge.validate, self._settings, bounds)
         self.lr = found.lr
         self._start_lr, self._edge = self.lr, found.edge
         if found.edge is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lr_gym.control.edge import MARGIN, find_edge
+from lr_gym.control.edge import find_edge, start_of
 from lr_gym.control.settings import ControlSettings
 from lr_gym.control.trouble import Vital, variation
 from lr_gym.loop.distributed import local, mean_over_processes
@@ -34,7 +34,13 @@ class Start:
     """
 
     def __init__(
-        self, model: nn.Module, untrained: list[Tensor], lr: float, validate: Validate, settings: ControlSettings
+        self,
+        model: nn.Module,
+        untrained: list[Tensor],
+        lr: float,
+        validate: Validate,
+        settings: ControlSettings,
+        bounds: tuple[float, float],
     ) -> None:
         """Look for it, and do the first update over.
 
@@ -43,7 +49,8 @@ class Start:
             untrained: Its parameters before it, in the model's order.
             lr: The learning rate of the update.
             validate: Evaluates the network. A `lr_gym.validation` is asked in training mode, on few examples.
-            settings: The bounds of the learning rate.
+            settings: Between its bounds the edge is looked for.
+            bounds: Smallest and largest learning rate of the training.
         """
         self._model, self._validate = model, validate
         self._untrained = untrained
@@ -51,7 +58,7 @@ class Start:
         self._direction = [(old - new) / lr for old, new in zip(untrained, parameters, strict=True)]
         buffers = [buffer.detach().clone() for buffer in model.buffers()]
         self.edge = find_edge(self._vital, self._vital(0.0), settings.min_lr, settings.max_lr)
-        self.lr = settings.bounded(0.0 if self.edge is None else self.edge / MARGIN)
+        self.lr = start_of(self.edge, *bounds)
         self._move(self.lr)
         with torch.no_grad():
             for buffer, value in zip(model.buffers(), buffers, strict=True):

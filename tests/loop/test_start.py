@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from loops import Loop
+from schedulefree import AdamWScheduleFree
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -113,6 +114,30 @@ def test_never_above_the_edge_and_groups_keep_their_ratios() -> None:
     loop.run(controller, 40)
     assert controller.lr == controller.edge == max(entry["lr"] for entry in controller.history)
     assert controller.lrs == pytest.approx([controller.lr, controller.lr / 10])
+
+
+def test_the_bounds_hold_from_the_first_update_on() -> None:
+    loop, twin = Loop(lr=1e-6, optimizer="Adam"), Loop(lr=2e-6, optimizer="Adam")
+    controller = probing(loop, max_lr=2e-6)
+    loop.run(controller, 1)
+    twin.update()
+    assert controller.lr == 2e-6
+    for mine, theirs in zip(weights(loop), weights(twin), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("start", [None, "probe"])
+def test_an_optimizer_without_a_direction_starts_as_given(start: str | None) -> None:
+    loop = Loop()
+    loop.optimizer = AdamWScheduleFree(loop.model.parameters(), lr=0.01)
+    if start == "probe":
+        with pytest.raises(InvalidArgumentError, match="updates are multiples of the learning rate, got AdamWSchedule"):
+            started(loop, start=start)
+        return
+    loop.optimizer.train()
+    controller = started(loop, agent="universal")
+    loop.run(controller, 2)
+    assert (controller.edge, controller.lr) == (None, 0.01)
 
 
 def test_a_function_that_evaluates_will_do() -> None:
