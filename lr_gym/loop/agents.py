@@ -69,3 +69,13 @@ def is_laid_out(agent: Agent) -> bool:
 def looks_ahead(agent: Agent) -> str:
     """Return what an agent looks ahead for, in a few words; empty for one that only watches."""
     return str(getattr(agent, "looks_ahead", ""))
+
+
+def check_look_ahead(agent: Agent) -> None:
+    """Check that an agent has a use for a handle to look ahead; one that does not say whether it looks ahead may have.
+
+    Raises:
+        InvalidArgumentError: It only watches.
+    """
+    if isinstance(agent, Controller) or (is_laid_out(agent) and not looks_ahead(agent)):
+        raise InvalidArgumentError(f"{type(agent).__name__} only watches and has no use for look_ahead=; leave it out")

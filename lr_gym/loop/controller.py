@@ -63,9 +63,9 @@ class LRController(LRScheduler):
         50
 
     The first interval is trained at the learning rate that the optimizer has, or, with `start="probe"`, at one that is
-    looked for after the first update. Intervals are `total_updates / decisions`
-    updates long; where that is no whole number they differ by one. Training that goes on beyond `total_updates` keeps
-    the last learning rate, and a warning says so; `controller.total_updates = ...` changes the length on the way.
+    looked for after the first update. Intervals are `total_updates / decisions` updates long; where that is no whole
+    number they differ by one. Training that goes on beyond `total_updates` keeps the last learning rate, and a warning
+    says so; `controller.total_updates = ...` changes the length on the way.
 
     It is a `torch.optim.lr_scheduler.LRScheduler`, so that frameworks take it as one. What it counts is updates of the
     optimizer, not calls of `step`: with gradient accumulation, call `step(loss)` after every backward pass or after
@@ -161,6 +161,7 @@ class LRController(LRScheduler):
         self._made_with = total_updates  # the length may change on the way
         self._ahead: LoopTrainee | None = None
         if look_ahead is not None:
+            agents.check_look_ahead(self.agent)
             self._ahead = LoopTrainee(look_ahead, self.optimizer, self._groups, self._clock, self._gauge, self._ceiling)
         self._begin(self.lr)
         lacks = total_updates is None or (look_ahead is None and agents.looks_ahead(self.agent))

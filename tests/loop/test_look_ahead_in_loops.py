@@ -113,3 +113,10 @@ def test_arguments_of_look_ahead(options: dict[str, Any], message: str) -> None:
         lr_gym.look_ahead(loop.model, functional.mse_loss, loop.x[40:], loop.y[40:], **options)
     with pytest.raises(InvalidArgumentError, match="look_ahead needs inputs and targets, or a Dataset"):
         lr_gym.look_ahead(loop.model, functional.mse_loss, loop.x)
+
+
+@pytest.mark.parametrize("agent", ["cosine", "arc", "universal-v1"])
+def test_who_only_watches_has_no_use_for_it(agent: str) -> None:
+    loop = Loop(lr=0.01)
+    with pytest.raises(InvalidArgumentError, match="only watches and has no use for look_ahead=; leave it out"):
+        loop.controller(agent, look_ahead=ahead(loop), validate=loop.validation())
