@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 280) -> None:
     """Wait for a condition; fail where it does not come true."""
@@ -30,6 +32,12 @@ def side_by_side(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]
     for process in processes:
         process.join(seconds)
         assert process.exitcode == 0
+
+
+def leave_together() -> None:
+    """Leave torch.distributed when the others do: gloo's threads abort a process that ends after its peer has gone."""
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 def children(pid: int) -> list[int]:

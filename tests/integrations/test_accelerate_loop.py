@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from loops import same_weights
-from programs import side_by_side
+from programs import leave_together, side_by_side
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -141,6 +141,7 @@ def work(rank: int, port: int, folder: str) -> None:
     os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
     histories = [Loop(prepare_controller=prepared).run(4).controller.history for prepared in (False, True)]
     torch.save(histories, Path(folder) / f"{rank}.pt")
+    leave_together()
 
 
 def test_two_processes_of_accelerate_decide_as_one(tmp_path: Path) -> None:

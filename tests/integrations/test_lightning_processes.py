@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from programs import side_by_side
+from programs import leave_together, side_by_side
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -77,6 +77,8 @@ def work(rank: int, processes: int, port: int, folder: str) -> None:
             "TORCHELASTIC_USE_AGENT_STORE": "False",
         }
     torch.save(train(processes), Path(folder) / f"{rank} of {processes}.pt")
+    if processes > 1:
+        leave_together()
 
 
 @pytest.mark.slow

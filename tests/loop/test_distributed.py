@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from loops import descend
-from programs import side_by_side
+from programs import leave_together, side_by_side
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -43,8 +43,7 @@ def train(rank: int, world: int, folder: str, wrapped: str) -> list[dict[str, An
         rows = torch.arange(16).chunk(world)[rank] + 40 + 16 * (update % 7)
         controller.step(descend(functional.mse_loss(model(x[rows]), y[rows]), optimizer))
     if world > 1:
-        torch.distributed.barrier()  # or gloo's threads may end after the other side has gone, and abort
-        torch.distributed.destroy_process_group()
+        leave_together()
     return controller.history
 
 
