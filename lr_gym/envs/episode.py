@@ -9,15 +9,38 @@ import gymnasium
 import numpy as np
 import torch
 
+from lr_gym import tasks
 from lr_gym.control.measuring import Measurement
 from lr_gym.control.settings import ControlSettings
 from lr_gym.control.watched import Watched
 from lr_gym.errors import EpisodeError, InvalidArgumentError
+from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee import Trainee
 
 
 class ResetNeededError(EpisodeError, gymnasium.error.ResetNeeded):
     """An environment needs a running episode: `reset` was not called, or the episode has ended."""
+
+
+def found(task: str | Task | TaskFamily, settings: ControlSettings) -> Task | TaskFamily:
+    """Return the task or family of a name, whose initial learning rates are within the bounds.
+
+    Raises:
+        UnknownNameError: There is no such task.
+        InvalidArgumentError: It is no task, or starts beyond the bounds.
+    """
+    known = tasks.find(task) if isinstance(task, str) else task
+    if not isinstance(known, (Task, TaskFamily)):
+        raise InvalidArgumentError(f"task must be a name, a Task or a TaskFamily, got {task!r}")
+    for lr in known.initial_lrs if isinstance(known, Task) else known.initial_lr_ends:
+        settings.check_lr(lr, f"the initial lr of the task {known.name!r}")
+    return known
+
+
+def draw(task: Task | TaskFamily, rng: np.random.Generator) -> tuple[Task, float, int]:
+    """Return what an episode begins with: its task, one of the task's initial learning rates, and a trainee's seed."""
+    drawn = task.sample(rng) if isinstance(task, TaskFamily) else task
+    return drawn, drawn.initial_lrs[int(rng.integers(len(drawn.initial_lrs)))], int(rng.integers(2**63))
 
 
 def initial_lr(options: Mapping[str, Any], settings: ControlSettings) -> float | None:

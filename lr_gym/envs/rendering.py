@@ -7,7 +7,25 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+from lr_gym.errors import InvalidArgumentError
 from lr_gym.trainee import Measurement
+
+#: What an environment may be asked to show.
+MODES = ["rgb_array"]
+
+
+def checked_mode(mode: str | None) -> str | None:
+    """Return a render mode that there is, or None.
+
+    Raises:
+        InvalidArgumentError: There is no such mode.
+    """
+    if mode not in (None, *MODES):
+        raise InvalidArgumentError(
+            f"render_mode must be None or 'rgb_array', got {mode!r}; 'human' needs gymnasium.make, which wraps the env "
+            "in a window"
+        )
+    return mode
 
 
 @dataclasses.dataclass

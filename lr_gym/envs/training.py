@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lr_gym import tasks
 from lr_gym.control.actions import ContinuousActions, DiscreteActions
 from lr_gym.control.measuring import Measurement
 from lr_gym.control.observations import Vector
@@ -22,9 +21,8 @@ from lr_gym.control.watched import Watched
 from lr_gym.envs import episode
 from lr_gym.envs.care import Care
 from lr_gym.envs.episode import ResetNeededError
-from lr_gym.envs.rendering import History, draw
+from lr_gym.envs.rendering import MODES, History, checked_mode, draw
 from lr_gym.envs.spaces import action_space, observation_space
-from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Task, TaskFamily
 from lr_gym.trainee import Trainee
 from lr_gym.trainee.arithmetic import Arithmetic
@@ -128,10 +126,7 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         Xu, Dai, Kemp, Metz: Learning an Adaptive Learning Rate Schedule, 2019. arXiv:1909.09712.
     """
 
-    metadata = {  # noqa: RUF012 - Gymnasium declares it as an instance variable
-        "render_modes": ["rgb_array"],
-        "render_fps": 5,
-    }
+    metadata = {"render_modes": MODES, "render_fps": 5}  # noqa: RUF012 - Gymnasium declares it as an instance variable
 
     observation_space: gymnasium.spaces.Box  # type: ignore[assignment]
 
@@ -157,21 +152,12 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
     ) -> None:
         self.settings = ControlSettings(observation, action, max_multiplier, observe_progress, min_lr, max_lr)
         self.precautions = Precautions(start, restore, brake)
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise InvalidArgumentError(
-                f"render_mode must be None or 'rgb_array', got {render_mode!r}; 'human' needs gymnasium.make, which "
-                "wraps the env in a window"
-            )
-        self.tasks = tasks.find(task) if isinstance(task, str) else task
-        if not isinstance(self.tasks, (Task, TaskFamily)):
-            raise InvalidArgumentError(f"task must be a name, a Task or a TaskFamily, got {task!r}")
-        for lr in self.tasks.initial_lrs if isinstance(self.tasks, Task) else self.tasks.initial_lr_ends:
-            self.check_lr(lr, f"the initial lr of the task {self.tasks.name!r}")
+        self.tasks = episode.found(task, self.settings)
         self.device = episode.checked_device(device)
         self._arithmetic = Arithmetic(precision, channels_last)
         self._arithmetic.check_device(torch.device(self.device))
         self._score_test = bool(score_test)
-        self.render_mode = render_mode
+        self.render_mode = checked_mode(render_mode)
         self._process = DecisionProcess(self.settings, make_reward(reward))
         self.action_space = action_space(self.settings.actions)
         self.observation_space = observation_space(self.settings.make_observation())
@@ -248,9 +234,7 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         """
         super().reset(seed=seed)
         initial_lr = self.check_options(options or {})
-        task = self.tasks.sample(self.np_random) if isinstance(self.tasks, TaskFamily) else self.tasks
-        drawn_lr = task.initial_lrs[int(self.np_random.integers(len(task.initial_lrs)))]
-        trainee_seed = int(self.np_random.integers(2**63))
+        task, drawn_lr, trainee_seed = episode.draw(self.tasks, self.np_random)
         lr = drawn_lr if initial_lr is None else initial_lr
         self.check_lr(lr, f"the initial lr of the task {task.name!r}")
         trainee = Trainee(task, trainee_seed, lr=lr, device=self.device, arithmetic=self._arithmetic)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import functools
 import inspect
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,37 +16,30 @@ from torch.nn.parameter import is_lazy
 
 from lr_gym import tasks
 from lr_gym.control.final_layer import FinalLayer, named_layer, registered_last
-from lr_gym.control.measuring import BestWeights, Evaluation, Measurement, Meter
-from lr_gym.errors import InvalidArgumentError, reason
+from lr_gym.control.measuring import Evaluation, Measurement, Meter
+from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.groups import Frozen, optimizer_groups
 from lr_gym.tasks.losses import build_loss, build_optimizer, lr_scales
 from lr_gym.tasks.models import build_model
-from lr_gym.tasks.order import warn_of_head
 from lr_gym.tasks.parameter_free import averaging
 from lr_gym.tasks.reading import can_be_negative
 from lr_gym.tasks.streams import Streams
 from lr_gym.tasks.trees import called, mapped
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch, BatchStream
+from lr_gym.trainee.evaluated import AVERAGE, EVALUATION_CHUNK, EvaluatedRun
 from lr_gym.trainee.findings import Findings
-from lr_gym.trainee.held import Held
+from lr_gym.trainee.fit import check_shapes, fitting
 from lr_gym.trainee.hidden import Hidden
 from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
 from lr_gym.trainee.scoring import Scoring
 from lr_gym.trainee.shared import unchanged
+from lr_gym.trainee.splits import count_training, splits_of
 from lr_gym.trainee.tape import Tape
 
-#: Examples per forward pass of an evaluation: bounds its memory, and on a CPU keeps a small network's activations in
-#: cache.
-EVALUATION_CHUNK, EVALUATION_CHUNK_GPU = 500, 5000
 
-
-#: Key of the average of a parameter in the optimizer's state.
-AVERAGE = "lr_gym_average"
-
-
-class TrainingRun:
+class TrainingRun(EvaluatedRun):
     """A network in training: what the environment drives.
 
     All randomness derives from `seed`; the global generators are neither read nor changed. `Trainee` adds what agents
@@ -100,17 +91,8 @@ class TrainingRun:
         self.arithmetic = arithmetic or Arithmetic()
         self.arithmetic.check_device(self.device)
         self.data = tasks.load(task.data, self.device, task.reading) if data is None else data
-        self._splits: dict[str, Any] = {"validation": self._head("validation", task.validation_size)}
-        self._splits["test"] = self._head("test", None)
-        if isinstance(self.data, Streams):
-            self._check_streams(self.data)
-        else:
-            self._splits["train"] = self._head("train", task.train_size)
-        self.train_examples = self._count()
-        if task.batch_size > self.train_examples:
-            raise InvalidArgumentError(
-                f"batch_size={task.batch_size} is more than the {self.train_examples} training examples; lower it"
-            )
+        self._splits = splits_of(task, self.data, self.arithmetic)
+        self.train_examples = count_training(task, self.data, self._splits)
         self._lr = float(task.initial_lrs[0] if lr is None else lr)
         if not (math.isfinite(self._lr) and self._lr > 0):
             raise InvalidArgumentError(f"lr must be positive and finite, got {lr!r}")
@@ -155,29 +137,6 @@ class TrainingRun:
         self._meter = Meter(self._first_evaluation(), self._copy_of_tensors, task.best_by)
         self._begins_below_zero = self.best.val_loss < 0
 
-    def _count(self) -> int:
-        """Return the number of training examples; of data of unknown length, those of the whole budget."""
-        if not isinstance(self.data, Streams):
-            return len(self._splits["train"].y)
-        return self.data.examples or self.task.budget * self.task.batch_size
-
-    def _check_streams(self, data: Streams) -> None:
-        data.check_batch_size(self.task.batch_size)
-        if self.task.train_size is not None:
-            raise InvalidArgumentError(f"train_size={self.task.train_size} is for arrays: make the loader shorter")
-
-    def _head(self, split: Literal["train", "validation", "test"], size: int | None) -> Batch | Held:
-        if isinstance(self.data, Streams):
-            return Held(self.data.held[split], size)  # type: ignore[index]
-        x, y = self.data.x[split], self.data.y[split]
-        if size is not None and self.data.classification:
-            warn_of_head(y, size, self.task.data, f"{split}_size")
-        if size is not None and size > len(y):
-            raise InvalidArgumentError(
-                f"{split}_size={size} is more than the {len(y)} {split} examples of {self.task.data!r}; lower it"
-            )
-        return Batch(self.arithmetic.laid_out(x[:size]), y[:size])
-
     def _draw_from(self, *, others: bool) -> None:
         """Begin the streams of noise anew; with `others`, also those that stand for Python's and NumPy's generators."""
         self._noise, self._noise_of_evaluation = (
@@ -189,11 +148,8 @@ class TrainingRun:
         """Let lazy layers make their parameters: by a forward pass over the first training batch, on the CPU."""
         if not any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
             return
-        try:
-            with torch.no_grad():
-                called(model.train(), mapped(Tensor.cpu, self._batches.peek(1)[0].x))
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise self._misfit(error) from error
+        with fitting(self.task, self.data), torch.no_grad():
+            called(model.train(), mapped(Tensor.cpu, self._batches.peek(1)[0].x))
 
     def _initialise(self) -> None:
         """Let the network set its parameters from the first training batch."""
@@ -213,47 +169,14 @@ class TrainingRun:
         """Weights of the final layer, as they are used now."""
         return self._final_layer.weight()
 
-    def _misfit(self, error: Exception) -> InvalidArgumentError:
-        kind = "classes" if self.data.classification else "targets"
-        return InvalidArgumentError(
-            f"the model {self.task.model!r} or the loss {self.task.loss!r} does not take examples of shape "
-            f"{self.data.input_shape} with {self.data.num_outputs} {kind} of {self.task.data!r}: {reason(error)}"
-        )
-
     def _first_evaluation(self) -> Evaluation:
         """Evaluate the untrained network: where model, loss and data do not fit together, it shows here."""
-        try:
-            with unchanged(self._splits["validation"], self.task, self.data, compared=EVALUATION_CHUNK):
-                evaluation = self._evaluate(self._splits["validation"])
-            fits = evaluation.loss.ndim == 0
-            plain = not (self.data.classification or isinstance(self.data, Streams))
-            if plain and hasattr(torch.nn.functional, str(self.task.loss)):
-                # Otherwise a loss like mse_loss broadcasts (n, 1) against (n,) without an error.
-                fits = fits and evaluation.predictions.shape == self._splits["validation"].y.shape
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, (torch.OutOfMemoryError, InvalidArgumentError)):
-                raise
-            raise self._misfit(error) from error
-        if not fits and isinstance(self.data, Streams):
-            raise InvalidArgumentError(
-                f"the loss {self.task.loss!r} must return the mean over the batch, a scalar; got shape "
-                f"{tuple(evaluation.loss.shape)}"
-            )
-        if not fits:
-            targets = self._splits["validation"].y
-            raise InvalidArgumentError(
-                f"the loss {self.task.loss!r} must return the mean over the batch (a scalar) and the model "
-                f"{self.task.model!r} predictions of the targets' shape; got a loss of shape "
-                f"{tuple(evaluation.loss.shape)}, predictions {tuple(evaluation.predictions.shape)}, targets "
-                f"{tuple(targets.shape)}"
-            )
+        examples = self._splits["validation"]
+        with fitting(self.task, self.data):
+            with unchanged(examples, self.task, self.data, compared=EVALUATION_CHUNK):
+                evaluation = self._evaluate(examples)
+            check_shapes(self.task, self.data, examples, evaluation)
         return evaluation
-
-    @contextlib.contextmanager
-    def _computing(self) -> Iterator[None]:
-        """Let a block draw from this trainee's random stream, and multiply with its precision."""
-        with self._noise.active(), self.arithmetic.flags(self.device):
-            yield
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -277,20 +200,6 @@ class TrainingRun:
         if self.task.below_zero is not None:
             return self.task.below_zero
         return can_be_negative(str(self.task.loss)) or self._begins_below_zero
-
-    @property
-    def best(self) -> BestWeights:
-        """The weights with the lowest validation loss measured so far."""
-        return self._meter.best
-
-    @property
-    def predictions(self) -> Tensor:
-        """The outputs on the validation examples at the last measurement, (examples, ...)."""
-        return self._meter.predictions
-
-    @predictions.setter
-    def predictions(self, predictions: Tensor) -> None:
-        self._meter.predictions = predictions
 
     @property
     def epoch(self) -> float:
@@ -388,123 +297,3 @@ class TrainingRun:
             budget=task.budget,
             loss_ceiling=task.loss_ceiling,
         )
-
-    # -- evaluation --------------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _evaluated_weights(self) -> Iterator[None]:
-        """Let a block see the weights that are to be evaluated: an average, where the task or the optimizer has one.
-
-        Afterwards copies of the training weights are put back. The optimizer's own way back rounds, so that an
-        evaluation would change the training.
-        """
-        if self._averaging is None and self.task.ema is None:
-            yield
-            return
-        trained = [parameter.detach().clone() for parameter in self.parameters]
-        if self._averaging is not None:
-            self._averaging.eval()
-        else:
-            with torch.no_grad():
-                for parameter in self.parameters:
-                    parameter.copy_(self.optimizer.state.get(parameter, {}).get(AVERAGE, parameter))
-        try:
-            yield
-        finally:
-            if self._averaging is not None:
-                self._averaging.train()
-            with torch.no_grad():
-                for parameter, value in zip(self.parameters, trained, strict=True):
-                    parameter.copy_(value)
-
-    def _evaluate(self, examples: Batch | Held) -> Evaluation:
-        """Evaluate the weights that the model holds: see `_evaluated_weights`.
-
-        What a network draws while it is evaluated comes from a stream of its own, from its beginning each time.
-        """
-        chunk = EVALUATION_CHUNK if self.device.type == "cpu" else EVALUATION_CHUNK_GPU
-        self._noise_of_evaluation.set_state(self._start_of_evaluation)
-        self.model.eval()
-        try:
-            with (
-                unchanged(examples, self.task, self.data),
-                self._network_preserved(),
-                torch.inference_mode(),
-                self._noise_of_evaluation.active(),
-                self.arithmetic.flags(self.device),
-            ):
-                if isinstance(examples, Held):
-                    return examples.evaluate(self._forward, self._loss, self.scoring)
-                predictions = torch.cat([self._forward(x) for x in torch.split(examples.x, chunk)])
-                return Evaluation(*self._scores(predictions, examples.y), predictions)
-        finally:
-            self.model.train()
-
-    @contextlib.contextmanager
-    def _network_preserved(self) -> Iterator[None]:
-        """Put the network back after a block, where an evaluation changes it."""
-        if not self.findings.leaves_trace:
-            yield
-            return
-        tensors, hidden = self._copy_of_tensors(), self._hidden.copy()
-        try:
-            yield
-        finally:
-            self._write_tensors(tensors)
-            self._hidden.write(hidden)
-
-    def _scores(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return loss and metric (NaN for none), both of shape ()."""
-        return self.scoring(self._loss, predictions, targets)
-
-    def test_best(self) -> tuple[float, float | None]:
-        """Return loss and accuracy (None for regression) on the test examples of the best weights by validation loss.
-
-        Looked at once, when training is over; no agent sees it.
-        """
-        current = self._copy_of_tensors()
-        self._write_tensors(self.best.tensors)
-        scores = self._test()
-        self._write_tensors(current)
-        return scores
-
-    def best_model(self) -> nn.Module:
-        """Return a copy of the network with the lowest validation loss so far: the one whose test loss is reported.
-
-        In evaluation mode, on the trainee's device. The trainee itself stays as it is, at its last weights.
-
-        Raises:
-            InvalidArgumentError: No weights were kept.
-        """
-        if not self.best.tensors:
-            raise InvalidArgumentError("the best weights were not kept; take the network itself, trainee.model")
-        model = copy.deepcopy(self.model).eval()
-        model.zero_grad()
-        with torch.no_grad():
-            for tensor, value in zip((*model.parameters(), *model.buffers()), self.best.tensors, strict=True):
-                tensor.copy_(value)
-        return model
-
-    def test_final(self) -> tuple[float, float | None]:
-        """Return the same for the present weights. Looked at once, when training is over."""
-        with self._evaluated_weights():
-            return self._test()
-
-    def _test(self) -> tuple[float, float | None]:
-        evaluation = self._evaluate(self._splits["test"])
-        loss, accuracy = torch.stack([evaluation.loss, evaluation.accuracy]).tolist()
-        return loss, None if math.isnan(accuracy) else accuracy
-
-    # -- weights and buffers -----------------------------------------------------------------------------------------
-
-    def _tensors(self) -> list[Tensor]:
-        """Return weights and buffers, asked for anew each time: a module may replace its buffers."""
-        return [*self.model.parameters(), *self.model.buffers()]
-
-    def _copy_of_tensors(self) -> list[Tensor]:
-        return [tensor.detach().clone() for tensor in self._tensors()]
-
-    def _write_tensors(self, values: list[Tensor]) -> None:
-        with torch.no_grad():
-            for tensor, value in zip(self._tensors(), values, strict=True):
-                tensor.copy_(value)

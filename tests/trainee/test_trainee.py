@@ -60,7 +60,7 @@ def close(got: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
 
 
 def test_evaluation_on_a_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lr_gym.trainee.run.EVALUATION_CHUNK", 7)  # 48 examples: chunks of unequal size
+    monkeypatch.setattr("lr_gym.trainee.evaluated.EVALUATION_CHUNK", 7)  # 48 examples: chunks of unequal size
     trainee = trained("toys:NoisyNet")
     evaluation = trainee.evaluate("train")
     assert trainee.model.training
