@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -74,9 +73,8 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
 
     ## End
 
-    `terminated` when the budget is used: the task is finite, there is nothing to bootstrap. Also `terminated`, with
-    `info["diverged"]`, when a loss is not finite or above the task's ceiling; that costs what the ceiling loss
-    would cost for all remaining decisions. Never `truncated`.
+    `terminated` when the budget is used: there is nothing to bootstrap. Also, with `info["diverged"]`, when a loss is
+    not finite or above the task's ceiling: all remaining decisions are charged the ceiling. Never `truncated`.
 
     ## Info
 
@@ -85,8 +83,7 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
     its update `best_update` (0 is the untrained network), `test_loss` and `test_accuracy` of the weights at the
     best validation loss, `final_val_loss`, `final_test_loss` and `final_test_accuracy` of the last weights, `diverged`.
     Another metric of the task (`Task.metric`) is `val_metric`, and `test_metric` and `final_test_metric` in `result`;
-    accuracies are None then.
-    Test data enters nothing else.
+    accuracies are None then. Test data enters nothing else.
 
     ## Example
 
@@ -110,13 +107,12 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         precision: Of products in the trainee's forward and backward passes: `"float32"`, `"tf32"` (NVIDIA GPUs),
             `"bfloat16"`. Coarser ones may be faster, and change the results (docs/performance.md).
         channels_last: Lay out images with the channels last; may be faster for convolutions, rounds differently.
-        score_test: Score the test data at the end of an episode. Without it `test_loss`, `test_accuracy`,
-            `final_test_loss` and `final_test_accuracy` are None: training and tuning must not see test data, and
-            scoring many of them takes a good part of the time.
+        score_test: Score the test data at the end of an episode. Without it the test losses and accuracies are None:
+            training and tuning must not see test data, and scoring takes a good part of the time.
         start: `"given"`, or `"probe"`: looked for before the first update (`lr_gym.control.precautions`).
         restore: Take back intervals that break the training.
         brake: Times the learning rate of the largest fall of the loss that are allowed; None for any.
-        render_mode: `"rgb_array"` or None; `"human"` through `gymnasium.make` (it wraps the env in a pygame window).
+        render_mode: `"rgb_array"` or None; `"human"` through `gymnasium.make` (in a pygame window).
 
     Raises:
         UnknownNameError: There is no such task or reward.
@@ -233,10 +229,10 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
             InvalidArgumentError: An option does not exist or its value is not allowed.
         """
         super().reset(seed=seed)
-        initial_lr = self.check_options(options or {})
+        initial_lr = episode.initial_lr(options or {}, self.settings)
         task, drawn_lr, trainee_seed = episode.draw(self.tasks, self.np_random)
         lr = drawn_lr if initial_lr is None else initial_lr
-        self.check_lr(lr, f"the initial lr of the task {task.name!r}")
+        self.settings.check_lr(lr, f"the initial lr of the task {task.name!r}")
         trainee = Trainee(task, trainee_seed, lr=lr, device=self.device, arithmetic=self._arithmetic)
         self._trainee, self._history = trainee, History(budget=task.budget, title=task.name)
         self._process.begin(trainee, episode.watch(trainee, self.settings), self.precautions.make_brake())
@@ -244,14 +240,6 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         first = self.mended(trainee.train_interval())
         self._history.add(trainee.updates, first)
         return self._process.observe(first), episode.info(trainee, first, self.settings)
-
-    def check_options(self, options: Mapping[str, Any]) -> float | None:
-        """Return the initial learning rate that options of `reset` ask for, or None.
-
-        Raises:
-            InvalidArgumentError: An option does not exist or its value is not allowed.
-        """
-        return episode.initial_lr(options, self.settings)
 
     def step(self, action: Any) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
         """Multiply the learning rate, then train the next interval.
@@ -270,11 +258,7 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         return self.conclude(self.mended(self.trainee.train_interval()) if trains else self.measurement)
 
     def mended(self, measurement: Measurement) -> Measurement:
-        """Return what there is to `conclude` after an interval: with `restore`, intervals that break are trained again.
-
-        Args:
-            measurement: What was measured after the interval.
-        """
+        """Return what there is to `conclude` after an interval: with `restore`, one that broke was trained again."""
         return measurement if self._care is None else self._care.mended(measurement)
 
     def decide(self, action: Any) -> bool:
@@ -284,10 +268,10 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
         return self._process.decide(action)
 
     def conclude(self, current: Measurement) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
-        """Do the second half of a step: return what `step` returns, from what was measured after the interval.
+        """Do the second half of a step: return what `step` returns.
 
         Args:
-            current: The trainee's measurement after the interval; the last one again if it was not trained.
+            current: The measurement after the interval; the last one again if it was not trained.
 
         Raises:
             InvalidArgumentError: The reward function does not return a finite number.

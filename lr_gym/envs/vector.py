@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from lr_gym.checks import check_whole
 from lr_gym.control.measuring import Measurement
+from lr_gym.envs import episode
 from lr_gym.envs.blocks import Outcome
 from lr_gym.envs.replay import EpisodeHistory
 from lr_gym.envs.training import LRTrainingEnv
@@ -201,7 +202,7 @@ class LRTrainingVectorEnv(SyncVectorEnv):
     ) -> list[tuple[Any, dict[str, Any]]]:
         """Reset all environments; return each one's observation and info."""
         for env, chosen in zip(self.envs, options, strict=True):
-            env.check_options(chosen or {})  # refuses a wrong one before any episode is ended
+            episode.initial_lr(chosen or {}, env.settings)  # refuses a wrong one before any episode is ended
         firsts = [
             history.reset(seed, chosen) for history, seed, chosen in zip(self._histories, seeds, options, strict=True)
         ]

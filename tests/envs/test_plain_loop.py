@@ -20,8 +20,8 @@ from lr_gym import tasks
 from lr_gym.control.features import NAMES, Features
 from lr_gym.control.observations import make_observation
 from lr_gym.tasks import Task
-from lr_gym.trainee.randomness import derived_seeds
 from lr_gym.trainee.evaluated import EVALUATION_CHUNK
+from lr_gym.trainee.randomness import derived_seeds
 
 ACTIONS = (0.7, -0.2, -1.0, 0.4)
 #: The classes that users would take; those of PyTorch with the kernels that a task takes by default.

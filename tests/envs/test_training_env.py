@@ -18,6 +18,7 @@ from vector_toys import EXPLOSIVE, short
 
 from lr_gym import LRTrainingEnv
 from lr_gym.control.rewards import Transition
+from lr_gym.envs import episode
 from lr_gym.envs.rendering import History, draw
 from lr_gym.errors import EpisodeError, InvalidArgumentError, UnknownNameError
 from lr_gym.tasks import TaskFamily
@@ -294,7 +295,7 @@ def test_what_needs_a_running_episode() -> None:
     env = LRTrainingEnv(TASK)
     uses = [lambda: env.step(ZERO), lambda: env.trainee, lambda: env.task, lambda: env.watched, lambda: env.measurement]
     for options, lr in (({}, None), ({"initial_lr": None}, None), ({"initial_lr": np.float32(0.5)}, 0.5)):
-        checked = env.check_options(options)  # which begins none
+        checked = episode.initial_lr(options, env.settings)  # which begins none
         assert (checked, type(checked)) == (lr, type(lr))
     for use in uses:
         with pytest.raises(EpisodeError, match="reset"):
