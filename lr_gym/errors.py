@@ -57,8 +57,11 @@ class UnknownNameError(LRGymError, LookupError):
             hint: A last sentence that says how to add one.
         """
         known = sorted(allowed)
-        near = difflib.get_close_matches(got, known, n=1) if len(got) <= 100 else []
-        guess = f" Did you mean {near[0]!r}?" if near else ""
+        folded = {name.casefold(): name for name in known}
+        near = difflib.get_close_matches(got.casefold(), folded, n=1) if len(got) <= 100 else []
+        guess = f" Did you mean {folded[near[0]]!r}?" if near else ""
+        if "@" in got:
+            guess = " It looks like what another process was handed in Python, which no file holds: make it again."
         names = ", ".join(known) or "none"
         return cls(f"no {kind} is named {shown(got)}.{guess} Known: {names}.{' ' * bool(hint)}{hint}")
 

@@ -7,17 +7,21 @@ import multiprocessing
 import multiprocessing.resource_tracker
 import os
 import pickle
+import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnContext
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pebble import CONSTS, ProcessExpired, ProcessPool
 
-from lr_gym.errors import LRGymError
+from lr_gym.errors import LRGymError, described
 from lr_gym.registry import register_from
 
 T = TypeVar("T")
@@ -38,13 +42,50 @@ class WorkerDiedError(LRGymError):
 
     def __init__(self) -> None:
         super().__init__(
-            "a worker process died (out of memory, or killed); free some memory or use fewer workers, then run the "
-            "same command again: what is finished is kept"
+            f"a worker process died ({why_died() or 'out of memory, or killed'}); free some memory or use fewer "
+            "workers, then run the same command again: what is finished is kept"
         )
 
 
 class NotSendableError(LRGymError):
     """A call cannot be pickled."""
+
+
+def why_died() -> str:
+    """Return why a worker process that says nothing has died, if it is the program itself; else nothing."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    try:
+        text = Path(file or "").read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    if getattr(main, "__spec__", None) is not None or re.search(r"^if __name__", text, re.MULTILINE):
+        return ""
+    return (
+        f"{file} has no line `if __name__ == '__main__':`, so each worker process starts the work again: put it below "
+        "one"
+    )
+
+
+def start_context() -> SpawnContext:
+    """Return how processes are started: anew, because forking a process with torch threads is not safe.
+
+    Raises:
+        LRGymError: No process can be started from here.
+    """
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if getattr(main, "__spec__", None) is None and file is not None and not Path(file).is_file():
+        raise LRGymError(
+            f"worker processes load the program again, and there is no file {file!r}: save the program as a file, or "
+            "let everything run in this process"
+        )
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise LRGymError(
+            "a worker process started the program again, which starts worker processes: put what the program does "
+            "below a line `if __name__ == '__main__':`"
+        )
+    return multiprocessing.get_context("spawn")
 
 
 def available_cores() -> int:
@@ -112,9 +153,7 @@ def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPool:
         count: How many.
         modules: Modules and files that register what the work needs (`lr_gym.registry.register_from`).
     """
-    return _WorkerPool(
-        count, initializer=_prepare, initargs=(tuple(modules),), context=multiprocessing.get_context("spawn")
-    )
+    return _WorkerPool(count, initializer=_prepare, initargs=(tuple(modules),), context=start_context())
 
 
 class _WorkerPool(ProcessPool):
@@ -202,7 +241,14 @@ def _scheduled(pool: ProcessPool, call: Callable[[], T], timeout: float | None) 
 
 
 def _call(pickled: bytes) -> Any:
-    return pickle.loads(pickled)()
+    try:
+        call = pickle.loads(pickled)
+    except Exception as error:  # whatever a user's object raises
+        raise NotSendableError(
+            f"a worker process cannot read what it was sent: {described(error)}; classes and functions that go there "
+            "must be in a module that it can import, not in a notebook"
+        ) from error
+    return call()
 
 
 def as_they_come(pool: ProcessPool, calls: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:

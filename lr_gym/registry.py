@@ -32,9 +32,11 @@ class Registry(Generic[T]):
         self.kind = kind
         self.hint = hint
         self._things: dict[str, T] = {}
+        #: Names that are found and not listed.
+        self.hidden: set[str] = set()
 
-    def register(self, name: str, thing: T, *, replace: bool = False) -> None:
-        """Add `thing` under `name`.
+    def register(self, name: str, thing: T, *, replace: bool = False, hidden: bool = False) -> None:
+        """Add `thing` under `name`; with `hidden`, so that it is found and not listed.
 
         Raises:
             InvalidArgumentError: The name is empty, has a colon (that marks a reference), or is taken by another
@@ -47,17 +49,19 @@ class Registry(Generic[T]):
                 f"the {self.kind} {name!r} is registered already; choose another name or pass replace=True"
             )
         self._things[name] = thing
+        if hidden:
+            self.hidden.add(name)
 
     def __getitem__(self, name: str) -> T:
         if name not in self._things:
-            raise UnknownNameError.of(self.kind, name, self._things, self.hint)
+            raise UnknownNameError.of(self.kind, name, self, self.hint)
         return self._things[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._things
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._things)
+        return (name for name in self._things if name not in self.hidden)
 
 
 def register_from(reference: str) -> None:
@@ -104,7 +108,8 @@ def reference_to(thing: Any, kind: str) -> str:
     if not importable:
         raise InvalidArgumentError(
             f"the {kind} {thing!r} cannot be imported by name; pass a class or function from the top level of a "
-            f"module, or give it a name with lr_gym.tasks.register_{kind.replace(' ', '_')}(name, ...)"
+            f"module, give it a name with lr_gym.tasks.register_{kind.replace(' ', '_')}(name, ...), or make the task "
+            "with lr_gym.Task.from_torch, which takes anything"
         )
     return name
 
@@ -121,6 +126,7 @@ def resolve_reference(reference: str, kind: str) -> Any:
             raise ValueError("it has no attribute")
         return pkgutil.resolve_name(f"{MOVED.get(module, module)}:{path}")
     except (ImportError, AttributeError, ValueError) as error:
-        raise UnknownNameError(
-            f"the {kind} reference {reference!r} cannot be imported: {error}; it must read 'module:attribute'"
-        ) from error
+        advice = "it must read 'module:attribute'"
+        if module == "__main__":
+            advice = "it is from another program's main file or notebook: put it into a module that can be imported"
+        raise UnknownNameError(f"the {kind} reference {reference!r} cannot be imported: {error}; {advice}") from error

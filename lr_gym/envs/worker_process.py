@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import multiprocessing
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from stable_baselines3.common.env_util import is_wrapped
 
 from lr_gym.envs.blocks import Block, EnvBlock
 from lr_gym.errors import LRGymError, described
-from lr_gym.processes import begin, deaf
+from lr_gym.processes import begin, deaf, start_context
 
 MakeEnv = Callable[[], "gymnasium.Env[Any, Any] | Block"]
 
@@ -23,7 +22,7 @@ class Here:
     """Environments in this process, behind a worker's interface."""
 
     def __init__(self, makers: Sequence[MakeEnv]) -> None:
-        self._envs = _Envs(makers)
+        self._envs = _Envs(lambda: makers)
         self._question: tuple[str, Any] = ("", None)
 
     def send(self, question: tuple[str, Any]) -> None:
@@ -50,9 +49,9 @@ class Process:
     """A worker process and the pipe to it."""
 
     def __init__(self, makers: Sequence[MakeEnv]) -> None:
-        context = multiprocessing.get_context("spawn")  # forking a process with torch threads is not safe
+        context = start_context()
         self._pipe, theirs = context.Pipe()
-        serve = pickle.dumps(functools.partial(_serve, makers))
+        serve = pickle.dumps(functools.partial(_serve, pickle.dumps(makers)))
         self.process = context.Process(target=begin, args=(serve, theirs), daemon=True)
         with deaf():
             self.process.start()
@@ -93,7 +92,7 @@ class Process:
 class _Envs:
     """What a worker does: it makes blocks of environments at the first question, and answers for all of them."""
 
-    def __init__(self, makers: Sequence[MakeEnv]) -> None:
+    def __init__(self, makers: Callable[[], Sequence[MakeEnv]]) -> None:
         self._makers = makers
         self._blocks: list[Block] = []
 
@@ -101,7 +100,7 @@ class _Envs:
         """Return ("ok", answer) or ("error", the exception that was raised)."""
         try:
             if not self._blocks:
-                made = [make() for make in self._makers]
+                made = [make() for make in self._makers()]
                 self._blocks = [EnvBlock([m]) if isinstance(m, gymnasium.Env) else m for m in made]
             return "ok", self._answer(command, payload)
         except Exception as error:  # whatever it is, the parent raises it
@@ -143,9 +142,9 @@ def _answer_of(block: Block, command: str, payload: Any) -> Iterable[Any]:
     return block.get_states() if command == "get_states" else block.set_states(payload)
 
 
-def _serve(makers: Sequence[MakeEnv], pipe: Any) -> None:
-    """Answer questions until the pipe closes."""
-    envs = _Envs(makers)
+def _serve(pickled: bytes, pipe: Any) -> None:
+    """Answer questions until the pipe closes; where what makes the environments cannot be read, with that."""
+    envs = _Envs(functools.partial(pickle.loads, pickled))
     try:
         while True:
             pipe.send_bytes(_pickled(_answered(envs, pipe)))

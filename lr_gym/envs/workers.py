@@ -20,6 +20,7 @@ from lr_gym.checks import check_number
 from lr_gym.envs.blocks import Outcome
 from lr_gym.envs.worker_process import Here, MakeEnv, Process
 from lr_gym.errors import InvalidArgumentError, LRGymError, Notice
+from lr_gym.processes import why_died
 
 #: A run is given up after this many deaths of one worker: without a step in between; since one of its episodes came to
 #: its own end; and ever.
@@ -167,6 +168,8 @@ class WorkerVecEnv(VecEnv):
             for count in counts:
                 count[worker] += 1
             died = f"worker process {worker} of {len(self._workers)} {why or f'died (exit code {code})'}"
+            if not why and code == 1 and (guess := why_died()):
+                died += f", because {guess}"
             most = (MOST_DEATHS, MOST_WITHOUT_EPISODE, MOST_EVER)
             too_often = any(count[worker] >= limit for count, limit in zip(counts, most, strict=True))
             if too_often or not hasattr(self, "_shares"):

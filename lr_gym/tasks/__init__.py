@@ -20,6 +20,7 @@ from lr_gym.tasks.data import Data, data_names, load, register_data
 from lr_gym.tasks.family import TaskFamily
 from lr_gym.tasks.losses import LOSSES, OPTIMIZERS
 from lr_gym.tasks.models import MODELS, ModelFactory
+from lr_gym.tasks.plain import cased
 from lr_gym.tasks.sources import TORCHVISION
 from lr_gym.tasks.task import Task
 
@@ -96,7 +97,7 @@ def get(name: str, /, **overrides: Any) -> Task:
 
     Args:
         name: As for `find`.
-        **overrides: Fields of `Task`.
+        **overrides: Fields of `Task`; names of a model, loss or optimizer are found in small or large letters.
 
     Raises:
         DataNotFoundError: There is no such data set.
@@ -109,6 +110,9 @@ def get(name: str, /, **overrides: Any) -> Task:
             f"{name!r} is a family of tasks, not one task; lr_gym.tasks.find({name!r}) is the family, its draws(count) "
             "are tasks, which can be registered under names of their own"
         )
+    for field in ("model", "loss", "optimizer"):
+        if isinstance(given := overrides.get(field), str):
+            overrides[field] = cased(field, given)
     return task.replace(**overrides) if overrides else task
 
 

@@ -71,7 +71,8 @@ class Data:
         Args:
             arrays: `x_train`, `y_train`, `x_test`, `y_test` and, if the source has a validation split,
                 `x_val`, `y_val`. Images are (examples, height, width[, channels]) or (examples, channels, height,
-                width), of uint8 or float; tables are (examples, features).
+                width), of uint8 or float; tables are (examples, features). With `as_given` among them, and true,
+                targets keep their shape: else (examples,) becomes (examples, 1).
             reading: What they are; by default integer targets are classes, and float targets are regressed on.
 
         Raises:
@@ -81,6 +82,7 @@ class Data:
         reading = reading or Reading()
         if reading.targets == "none":
             arrays = {**arrays, **{f"y{name[1:]}": array for name, array in arrays.items() if name.startswith("x")}}
+        as_given = bool(arrays.get("as_given", False))
         arrays = _checked(arrays)
         reading = decided(reading, arrays)
         classification = reading.targets == "class"
@@ -92,7 +94,7 @@ class Data:
             x = _standardised(x, 2 if reading.inputs == "series" else 1)
         if reading.targets == "none":
             return cls(x, x, int(x["train"][0].numel()), classification, reading)
-        y = {split: _targets(arrays[f"y_{name}"], classification) for split, name in names.items()}
+        y = {split: _targets(arrays[f"y_{name}"], classification, as_given) for split, name in names.items()}
         if classification:
             num_outputs = int(y["train"].max()) + 1
             if num_outputs == 1:
@@ -110,7 +112,7 @@ class Data:
                         f"split from 0 to {num_outputs - 1}; classes must be numbered from 0 and occur in training"
                     )
         else:
-            num_outputs = int(y["train"].shape[1])
+            num_outputs = int(y["train"].shape[1]) if y["train"].ndim > 1 else 1
             y = _standardised(y) if reading.standardise else y
         return cls(x=x, y=y, num_outputs=num_outputs, classification=classification, reading=reading)
 
@@ -212,12 +214,12 @@ def _inputs(array: npt.NDArray[Any], kind: str) -> Tensor:
     return tensor.contiguous()
 
 
-def _targets(array: npt.NDArray[Any], classification: bool) -> Tensor:
+def _targets(array: npt.NDArray[Any], classification: bool, as_given: bool = False) -> Tensor:
     if classification:
         labels = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
         return torch.from_numpy(labels.astype(np.int64))
     targets = torch.from_numpy(array.astype(np.float32))
-    return targets.unsqueeze(1) if targets.ndim == 1 else targets
+    return targets.unsqueeze(1) if targets.ndim == 1 and not as_given else targets
 
 
 def _standardised(tensors: Mapping[Split, Tensor], own: int = 1) -> dict[Split, Tensor]:

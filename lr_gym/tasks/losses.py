@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable
@@ -57,6 +58,8 @@ def build_loss(name: str, options: dict[str, Any], device: torch.device | str = 
         except TypeError as error:
             raise InvalidArgumentError(f"the loss {name!r} refuses loss_options={options!r}: {error}") from error
         return instance
+    if isinstance(loss, nn.Module):  # one that was handed over: what it keeps is this training's own
+        loss = copy.deepcopy(loss).to(device)
     return functools.partial(loss, **options) if options else loss
 
 

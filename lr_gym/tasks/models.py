@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,10 @@ from lr_gym.registry import Registry, resolve_reference
 ModelFactory = Callable[..., nn.Module]
 
 MODELS: Registry[ModelFactory] = Registry("model", "Add one with lr_gym.tasks.register_model(name, factory).")
+
+
+#: Networks that were made.
+_made: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def mlp(
@@ -125,18 +130,32 @@ def build_model(name: str, options: dict[str, Any], input_shape: tuple[int, ...]
         about_data = {"input_shape": tuple(input_shape), "num_outputs": num_outputs}
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         given = {key: value for key, value in about_data.items() if takes_any or key in parameters}
+        named = parameters.get("num_outputs")
+        if num_outputs == 0 and named is not None and named.default is not inspect.Parameter.empty:
+            given.pop("num_outputs", None)  # nobody knows, and the factory needs not know
         if num_outputs == 0 and "num_outputs" in given and "num_outputs" not in options:
             raise InvalidArgumentError(
                 f"the model {name!r} wants to know num_outputs, and data in batches do not say it: add num_outputs to "
                 "what their loader returns, or to model_options"
             )
-        model = factory(**(given | options))
+        try:
+            model = factory(**(given | options))
+        except TypeError:
+            if not takes_any or about_data.keys() & parameters.keys():
+                raise
+            model = factory(**options)  # it passes what it does not know on to others, as those of torchvision do
     except InvalidArgumentError:
         raise  # its own message is more precise than the one below
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgumentError(f"the model {name!r} refuses model_options={options!r}: {reason(error)}") from error
+    if isinstance(model, nn.Module) and model in _made:
+        raise InvalidArgumentError(
+            f"the model {name!r} returns a network that it has returned before, and every training begins with a new "
+            "one: make the network inside of the function"
+        )
     if not isinstance(model, nn.Module):
         raise InvalidArgumentError(f"the model {name!r} must return a torch.nn.Module, got {type(model).__name__}")
     if not any(p.requires_grad for p in model.parameters()):
         raise InvalidArgumentError(f"the model {name!r} has no trainable parameters")
+    _made.add(model)
     return model

@@ -70,6 +70,11 @@ def pytorchs(loss: str) -> str | None:
     return name if any(name in names for names in _EXPECTS.values()) else None
 
 
+def function_of(name: str) -> str | None:
+    """Return the function in `torch.nn.functional` of a class of losses, whatever the case of its letters."""
+    return next((function for kind, function in _CLASSES.items() if kind.casefold() == name.casefold()), None)
+
+
 def expected(loss: str | None) -> str | None:
     """Return the kind of targets that a loss of `torch.nn.functional` expects; None if that is not known."""
     return next((kind for kind, names in _EXPECTS.items() if loss in names), None)

@@ -129,6 +129,11 @@ def find(name: str, root: str | Path) -> dict[str, Array]:
         found = place.read() if place.there else None
         if found is not None:
             return found
+    if "@" in name:
+        raise DataNotFoundError(
+            f"the data set {name!r} is not known here: it looks like what another process was handed in Python, which "
+            "no file holds; make its task again with lr_gym.Task.from_torch"
+        )
     words = [place.words for place in looked]
     if name in TORCHVISION:
         try:

@@ -13,7 +13,9 @@ from lr_gym.checks import check_choice, check_number, check_whole
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.registry import reference_to
 from lr_gym.tasks.groups import checked_frozen, checked_groups
+from lr_gym.tasks.handed import parcels, received
 from lr_gym.tasks.metrics import METRICS
+from lr_gym.tasks.plain import fields_of
 from lr_gym.tasks.reading import HOLD_OUTS, INPUTS, TARGETS, Reading, pytorchs
 from lr_gym.trust import REFERENCES
 
@@ -24,6 +26,8 @@ _CHOICES = {
     "best_by": ("loss", "metric"),
     "reduction": ("auto", "mean", "batch"),
 }
+#: Where a pickled task has what it needs in another process.
+_PARCELS = "handed over"
 _OPTIONS = ("model_options", "loss_options", "optimizer_options", "groups", "frozen")
 
 
@@ -192,6 +196,53 @@ class Task:
         checked_groups(self.groups)
         checked_frozen(self.frozen)
 
+    @classmethod
+    def from_torch(
+        cls,
+        *,
+        model: Any,
+        train: Any,
+        validation: Any = None,
+        test: Any = None,
+        loss: Any = "cross_entropy",
+        optimizer: Any = "Adam",
+        name: str | None = None,
+        **fields: Any,
+    ) -> Task:
+        """Make a task from the plain things of a training script.
+
+        Data are trained on as they are given: nothing is scaled and no axis is added (`inputs="image"`, `"signal"`,
+        `"series"` or `"table"` standardises them, `standardise=True` real targets).
+
+        What has no name that other programs could import (a lambda, a class of a notebook, arrays) is handed over under
+        a name that nothing else gets: arrays under a hash of their content. Everything works with it in this process,
+        and it is sent along to worker processes. A file that names it can be read, and trained on in this process only.
+
+        Args:
+            model: What makes a network: a class, a function, a lambda, or a name. It is called for every training;
+                `model_options` are its keyword arguments, and it is told `input_shape` and `num_outputs` if it has
+                parameters of these names.
+            train: Training examples: a pair (inputs, targets) of tensors or NumPy arrays; inputs alone, which are then
+                the targets; a `Dataset`, or a `DataLoader`, whose batch size is the task's. Several inputs are a tuple
+                or a dictionary of arrays.
+            validation: Validation examples likewise. None holds a fixed random fifth of the training examples out, at
+                most 10,000 (`hold_out="last"`: the last fifth).
+            test: Test examples likewise; held out before the validation examples.
+            loss: A function of predictions and targets, a loss of `torch.nn` or your own, made or not, or a name.
+            optimizer: A class of `torch.optim` or your own, a function `optimizer(parameters, lr=...)`, a
+                `functools.partial` of one, or a name, in small or large letters. Options are in `optimizer_options`.
+            name: For people and tables; by default made of the names of data and model.
+            **fields: Other fields of `Task`.
+
+        Raises:
+            InvalidArgumentError: Something is not what it should be; the message says what goes.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for field in fields:
+            if field not in known or field == "data":
+                raise InvalidArgumentError(f"from_torch takes no field {field!r}; a task has {', '.join(known)}")
+        return cls(**fields_of(model, train, validation, test, loss, optimizer, name, **fields))
+
     @property
     def reading(self) -> Reading:
         """How the arrays of the data set are read."""
@@ -276,6 +327,21 @@ class Task:
                 return cls(**values)
         except (TypeError, AttributeError) as error:
             raise FileFormatError(f"not a task of this version of lr_gym: {error}") from error
+
+    def __copy__(self) -> Task:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Task:
+        return self  # frozen, and what was handed over is not copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        sent = parcels(state)
+        return state | {_PARCELS: sent} if sent else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        received(state.get(_PARCELS, ()))
+        self.__dict__.update({name: value for name, value in state.items() if name != _PARCELS})
 
     def __hash__(self) -> int:
         return hash((self.name, self.data, self.model, self.loss, self.optimizer, self.budget, self.batch_size))
