@@ -21,7 +21,7 @@ from lr_gym.tasks import TaskFamily
 
 
 def report_training(folder: Path, values: Mapping[str, Any], console: Console) -> None:
-    """Print the table of the comparison; draw the learning curve and what the controller did.
+    """Print the table of the comparison; write the page that shows it, the learning curve and what the controller did.
 
     Args:
         folder: Of the run.
@@ -39,13 +39,13 @@ def report_training(folder: Path, values: Mapping[str, Any], console: Console) -
     controller = Controller.load(folder)
     if isinstance(config.task, TaskFamily):
         rows = compare_on_family(config, controller, folder / RECORDS, Archive(), lambda *_: None)
-        draw_family_report(folder, config, progression, rows)
+        draw_family_report(folder, config, progression, rows, values["provenance"])
         console.print(family_table(config, rows))
     else:
         comparison = compare(config, controller, folder / RECORDS, Archive(), lambda *_: None)
-        draw_report(folder, config, progression, comparison)
+        draw_report(folder, config, progression, comparison, values["provenance"])
         console.print(comparison_table(config, comparison))
-    console.print(f"Figures are in {folder}", markup=False)
+    console.print(f"Figures and a page that shows them (report.html) are in {folder}", markup=False)
 
 
 def _progression(values: Mapping[str, Any]) -> Progression:

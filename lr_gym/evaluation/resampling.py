@@ -48,8 +48,7 @@ def ratio_interval(
 
     Args:
         ours: For every task the losses of the runs of each pair, one list per start. NaN counts as infinite; a pair
-        without
-            a run has an infinite mean. A list that is the yardstick's own, the same object, is drawn with it.
+            without a run has an infinite mean. A list that is the yardstick's own, the same object, is drawn with it.
         yardstick: For every task the losses of the yardstick's runs, one at least.
         statistic: Of the ratios over all pairs.
         levels: What is drawn anew.
@@ -61,16 +60,44 @@ def ratio_interval(
     Raises:
         InvalidArgumentError: A task has no yardstick, or an option is none that is known.
     """
+    if missing := [task for task in ours if not len(yardstick.get(task, ()))]:
+        raise InvalidArgumentError(f"every task needs runs of the yardstick, {missing[0]!r} has none")
+    pairs = {task: [(runs, yardstick[task]) for runs in of_task] for task, of_task in ours.items()}
+    return pair_interval(pairs, statistic=statistic, levels=levels, seed=seed)
+
+
+def pair_interval(
+    pairs: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]],
+    *,
+    statistic: Literal["median", "geometric mean"] = "median",
+    levels: Collection[Level] = LEVELS,
+    seed: int = 0,
+) -> Interval:
+    """Return a statistic of the ratios of two sides' mean losses, each pair with runs of both, and its 95 % interval.
+
+    The bootstrap of `ratio_interval`, where the other side may have runs of its own for every start.
+
+    Args:
+        pairs: For every task the losses of our runs and of theirs, one pair per start. NaN counts as infinite; no runs
+            have an infinite mean. A list that stands in several places, the same object, is drawn once for all.
+        statistic: Of the ratios over all pairs.
+        levels: What is drawn anew; `"yardstick"` stands for their runs.
+        seed: Of the resampling. The same arguments give the same interval.
+
+    Returns:
+        Estimate and interval; NaN without a pair, infinite where ratios are.
+
+    Raises:
+        InvalidArgumentError: An option is none that is known.
+    """
     check_choice("statistic", statistic, ("median", "geometric mean"))
     for level in levels:
         check_choice("levels", level, LEVELS)
-    if missing := [task for task in ours if not len(yardstick.get(task, ()))]:
-        raise InvalidArgumentError(f"every task needs runs of the yardstick, {missing[0]!r} has none")
-    tasks = [task for task, pairs in ours.items() if len(pairs)]
+    tasks = [task for task, of_task in pairs.items() if len(of_task)]
     if not tasks:
         return Interval(math.nan, math.nan, math.nan)
     rng = np.random.default_rng(seed)
-    width = max(len(ours[task]) for task in tasks)
+    width = max(len(pairs[task]) for task in tasks)
     slots = np.tile(np.arange(len(tasks)), (RESAMPLES + 1, 1))  # the first row is what was measured
     if "tasks" in levels:
         slots[1:] = rng.integers(len(tasks), size=(RESAMPLES, len(tasks)))
@@ -78,11 +105,13 @@ def ratio_interval(
     for number, task in enumerate(tasks):
         rows, columns = np.nonzero(slots == number)
         measured = rows == 0
-        unit_runs = yardstick[task]
-        units = _means(unit_runs, measured, "yardstick" in levels, rng)
-        for place, runs in enumerate(ours[task]):
-            means = units if runs is unit_runs else _means(runs, measured, "runs" in levels, rng)
-            ratios[rows, columns, place] = _ratios(means, units)
+        means: dict[int, Floats] = {}  # what was drawn of a list, by the list itself
+        for place, pair in enumerate(pairs[task]):
+            for runs, drawn in ((pair[1], "yardstick" in levels), (pair[0], "runs" in levels)):
+                if id(runs) not in means:
+                    means[id(runs)] = _means(runs, measured, drawn, rng)
+            ours, theirs = (means[id(runs)] for runs in pair)
+            ratios[rows, columns, place] = _ratios(ours, theirs)
     found = _rows(ratios.reshape(RESAMPLES + 1, -1), statistic)
     ordered = np.sort(found[1:])
     outside = RESAMPLES // 40  # 2.5 % on either side; no interpolation, which fails between infinite values

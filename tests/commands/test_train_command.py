@@ -25,7 +25,8 @@ from lr_gym.control.controller import Controller
 from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell
 
-FILES = {"checkpoint", "controller", "episodes", "learning_curve.png", "results.json", "schedules.png", "tensorboard"}
+FILES = {"checkpoint", "controller", "episodes", "results.json", "report.html", "tensorboard"}
+FILES |= {"learning_curve.png", "schedules.png"}
 STOPPED = "Stopped. Continue with: uv run train_controller.py --resume"
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import math
+import re
 import sys
 from typing import Any
 
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 import tiny
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 from rows import by_task, group
 
-from lr_gym.evaluation.figures import FEW, draw_curves, draw_profiles, draw_standings, draw_starts
+from lr_gym.evaluation.figures import FEW, ON_DARK, ON_LIGHT, draw_curves, draw_profiles, draw_standings, draw_starts
 from lr_gym.evaluation.groups import Group
+from lr_gym.evaluation.plots import agent_colours
 from lr_gym.evaluation.ranking import Standing, standings
 
 
@@ -45,8 +49,11 @@ def texts(things: Any) -> list[str]:
     return [thing.get_text() for thing in things]
 
 
-def legend(axes: Any) -> list[str]:
-    return [] if axes.get_legend() is None else texts(axes.get_legend().get_texts())
+def legend(figure: Any) -> list[str]:
+    """Return the labels of the one legend, which stands outside the curves."""
+    assert [axes for axes in panels(figure) if axes.get_legend() is not None] == []
+    (found,) = figure.legends
+    return texts(found.get_texts())
 
 
 def colours(axes: Any) -> dict[str, str]:
@@ -136,7 +143,7 @@ def test_the_map_has_agents_down_and_starts_across() -> None:
     assert texts(second.get_xticklabels()) == ["0.1", "0.01", "0.0001", "own"]
     losses = {(0, 0): "1.500", (1, 0): "1.500", (0, 1): "2.500", (1, 1): "2.500", (3, 2): "1.500", (2, 3): "4.000"}
     assert {text.get_position(): text.get_text() for text in second.texts} == losses
-    assert [text.get_color() for text in second.texts] == ["black", "black", "white", "white", "black", "white"]
+    assert [text.get_color() for text in second.texts] == [ON_LIGHT, ON_LIGHT, ON_DARK, ON_DARK, ON_LIGHT, ON_DARK]
     (image,) = second.get_images()
     shades = np.ma.filled(image.get_array(), np.nan)
     assert shades[1, 0] == pytest.approx(math.log(2.5 / 1.5))  # over the lowest of the task
@@ -159,8 +166,10 @@ def test_few_agents_share_a_panel_for_every_start() -> None:
     figure = draw_curves(by_task(comparison(FEW - 1)), "lrs", "the note")
     assert titles(figure) == ["one from 0.1", "one from 0.01", "two from 0.1", "two from 0.01"]
     assert figure.get_suptitle() == "the note"
+    names = [*(f"agent {k}" for k in range(FEW - 1)), "own"]
+    assert legend(figure) == names
     for axes in panels(figure):
-        assert legend(axes) == [*(f"agent {k}" for k in range(FEW - 1)), "own"]  # beside every other
+        assert list(colours(axes)) == names  # its own beside every other
         assert len(set(colours(axes).values())) == FEW
     assert {axes.get_ylabel() for axes in panels(figure)} == {"learning rate"}
 
@@ -170,11 +179,13 @@ def test_curves_are_those_of_the_row_in_one_colour_and_failed_agents_are_left_ou
     rows = [group("lost", [], failed=2, initial_lr=lr) for lr in (0.1, 0.01)]
     rows += [group("b", [1.0], initial_lr=0.01), group("a", [], runs=runs, initial_lr=0.1)]
     rows += [group("a", [1.0], initial_lr=0.01)]
-    left, right = panels(draw_curves({"toy": rows}, "val_losses", ""))
+    figure = draw_curves({"toy": rows}, "val_losses", "")
+    left, right = panels(figure)
     assert np.asarray(left.get_lines()[0].get_ydata()).tolist() == [2.0, 2.0, 1.0, 0.5]
     assert np.asarray(right.get_lines()[0].get_ydata()).tolist() == [2.0, 1.5, 1.2, 1.0]
     assert left.get_ylabel() == "validation loss"
-    assert (legend(left), legend(right)) == (["a"], ["b", "a"])
+    assert (list(colours(left)), list(colours(right))) == (["a"], ["b", "a"])
+    assert legend(figure) == ["b", "a"]
     assert colours(left)["a"] == colours(right)["a"] != colours(right)["b"]
 
 
@@ -185,13 +196,13 @@ def test_one_agent_more_and_each_has_a_panel() -> None:
 
 
 def test_one_colour_means_one_start() -> None:
-    """The legend of the first panel stands for all: no other panel may use its colours for another start."""
+    """The legend of a task stands for all its panels: none may use its colours for another start."""
     rows = comparison(FEW + 1)
     rows += [group("agent 1", [1.0], task=task, initial_lr=1e-5) for task in ("one", "two")]
-    shown = panels(draw_curves(by_task(rows), "lrs", "Median"))
+    figure = draw_curves(by_task(rows), "lrs", "Median")
+    shown = panels(figure)
     assert len(shown) == 2 * (FEW + 2)
-    assert [axes for axes in shown if axes.get_legend() is not None] == [shown[0], shown[FEW + 2]]  # one per task
-    assert legend(shown[0]) == legend(shown[FEW + 2]) == ["0.1", "0.01", "1e-05", "own"]
+    assert [legend(part) for part in figure.subfigs] == [["0.1", "0.01", "1e-05", "own"]] * 2
     meanings: dict[str, set[str]] = {}
     for axes in shown:
         for label, colour in colours(axes).items():
@@ -204,7 +215,7 @@ def test_the_legend_is_in_the_order_of_the_starts_and_says_nothing_of_own_ones_w
     starts = tuple(10.0**-k for k in range(1, 9))
     rows = comparison(FEW + 1, tasks=("one",), starts=starts, own=False)
     rows = [row for row in rows if row.agent != "agent 0" or row.initial_lr == 0.1]
-    assert legend(panels(draw_curves(by_task(rows), "lrs", "Median"))[0]) == [f"{lr:g}" for lr in starts]
+    assert legend(draw_curves(by_task(rows), "lrs", "Median").subfigs[0]) == [f"{lr:g}" for lr in starts]
 
 
 # -- standings ---------------------------------------------------------------------------------------------------------
@@ -285,7 +296,7 @@ def test_profiles_rise_at_the_ratios() -> None:
     assert [share("good (0.83)", tau) for tau in (1, 1.9, 2.1, 4)] == [0.5, 0.5, 1, 1]
     assert [share("bad (0.50)", tau) for tau in (1, 4)] == [0.5, 0.5]
     assert [share("other (0.33)", tau) for tau in (1, 1.9, 2.1, 4)] == [0, 0, 0.5, 0.5]
-    assert legend(axes) == list(curves)
+    assert texts(axes.get_legend().get_texts()) == list(curves)
 
 
 def test_profiles_where_nobody_has_a_result() -> None:
@@ -293,3 +304,40 @@ def test_profiles_where_nobody_has_a_result() -> None:
     figure = draw_profiles([none])
     render(figure)
     assert texts(panels(figure)[0].get_legend().get_texts()) == ["a (0.00)"]
+
+
+# -- what all figures of a comparison share ----------------------------------------------------------------------------
+
+LONG = "kim-yu:factors=5,every=epoch,patience=11"
+
+
+def long_names(agents: int) -> list[Group]:
+    rows = comparison(agents, tasks=("one/mlp", "a-long-name-of-a-task/with-a-long-name-of-a-model"))
+    return [dataclasses.replace(row, agent=LONG) if row.agent == "agent 1" else row for row in rows]
+
+
+@pytest.mark.parametrize("agents", [3, FEW])
+def test_no_text_is_cut(agents: int) -> None:
+    rows = long_names(agents)
+    tasks, stand = by_task(rows), standings(rows)
+    figures = [draw_standings(stand, LONG * 3, 5), draw_profiles(stand), draw_starts(tasks)]
+    figures += [draw_curves(tasks, what, "Median and quartiles of 5 runs") for what in ("lrs", "val_losses")]
+    for figure in figures:
+        figure.draw_without_rendering()
+        shown = [text for text in figure.findobj(Text) if text.get_visible() and re.search(r"[a-z]", text.get_text())]
+        assert len(shown) > 3  # numbers are left out: matplotlib keeps labels of ticks beyond the axis, undrawn
+        boxes = {text.get_text(): text.get_window_extent() for text in shown}
+        edge = figure.bbox.padded(1)
+        assert not [text for text, box in boxes.items() if not (edge.contains(*box.min) and edge.contains(*box.max))]
+
+
+def test_an_agent_has_one_colour_in_all_figures() -> None:
+    rows = long_names(4)
+    wanted = agent_colours([row.agent for row in rows])
+    stand = standings(rows)
+    (axes,) = panels(draw_standings(stand, "b", 5, wanted))
+    assert [to_hex(dots.get_facecolor()[0]) for dots in axes.collections] == [wanted[s.agent] for s in stand]
+    (axes,) = panels(draw_profiles(stand, wanted))
+    assert [to_hex(line.get_color()) for line in axes.get_lines()] == [wanted[s.agent] for s in stand]
+    for axes in panels(draw_curves(by_task(rows), "lrs", "Median", wanted)):
+        assert colours(axes) == wanted

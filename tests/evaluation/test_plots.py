@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 import tiny
 
-from lr_gym.evaluation.plots import new_figure, plot_learning_curve, plot_runs, save_figure
+from lr_gym.evaluation.plots import (
+    agent_colours,
+    fitted,
+    legend_beside,
+    new_figure,
+    plot_learning_curve,
+    plot_runs,
+    save_figure,
+    start_colours,
+)
 
 CURVE = [
     {"episodes": 0, "val_loss": 2.0, "val_loss_by_initial_lr": {"0.01": 1.9, "0.001": 2.1}},
@@ -40,7 +49,9 @@ def plotted(path: Path, groups: dict[str, Any], what: Any = "val_losses", title:
     before = dict(dict.items(matplotlib.rcParams))
     figure = new_figure(5, 3)
     axes = figure.subplots()
-    plot_runs(groups, what, title, axes)
+    colours = agent_colours(list(groups))
+    plot_runs(groups, what, title, axes, colours)
+    legend_beside(figure, colours)
     save_figure(figure, path / "new" / "figure.png")
     assert dict(dict.items(matplotlib.rcParams)) == before
     assert [file.name for file in (path / "new").iterdir()] == ["figure.png"]
@@ -62,7 +73,10 @@ def test_median_and_quartiles(tmp_path: Path) -> None:
     assert set(area[area[:, 0] == 20][:, 1]) == {2.0, 4.0}
     labels = (axes.get_yscale(), axes.get_xlabel(), axes.get_ylabel(), axes.get_title())
     assert labels == ("log", "updates", "validation loss", "the title")
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["first", "second"]
+    (legend,) = axes.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["first", "second"]
+    assert axes.get_legend() is None
+    assert [line.get_color() for line in legend.get_lines()] == [first.get_color(), second.get_color()]
     assert first.get_color() != second.get_color()
 
 
@@ -86,10 +100,10 @@ def test_runs_of_unequal_length(tmp_path: Path, what: Any) -> None:
 
 
 @pytest.mark.parametrize("others", [{}, {"alive": [tiny.record()]}])
-def test_runs_that_all_diverged_at_once_have_a_label_only(tmp_path: Path, others: dict[str, Any]) -> None:
+def test_runs_that_all_diverged_at_once_are_named_in_a_corner(tmp_path: Path, others: dict[str, Any]) -> None:
     axes = plotted(tmp_path, {"lost": [LOST] * 3} | others)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["lost (diverged)", *others]
-    assert [len(data(line)[0]) for line in axes.get_lines()] == [0, *[4] * len(others)]
+    assert [text.get_text() for text in axes.texts] == ["diverged at once: lost"]
+    assert [len(data(line)[0]) for line in axes.get_lines()] == [4] * len(others)
 
 
 @pytest.mark.parametrize("curve", [CURVE, CURVE[:1]], ids=["two", "one"])
@@ -99,6 +113,32 @@ def test_a_learning_curve_is_drawn_with_and_without_a_baseline(
 ) -> None:
     files = [tmp_path / "without.png", tmp_path / "with.png"]
     for file, baseline in zip(files, (None, ("step decay", 1.2)), strict=True):
-        plot_learning_curve(curve, exploring, 2, baseline, "title", file)
-        assert_picture(file, 8, 4.5)
+        save_figure(plot_learning_curve(curve, exploring, 2, baseline, "title"), file)
+        assert_picture(file, 10, 4.5)
     assert files[0].read_bytes() != files[1].read_bytes()
+
+
+def test_labels_of_a_logarithmic_axis_are_plain_numbers(tmp_path: Path) -> None:
+    axes = plotted(tmp_path, {"a": [tiny.record((2.0, 0.4, 0.03, 0.004))]})
+    shown = [label.get_text() for label in axes.get_yticklabels(which="both") if label.get_text()]
+    assert {"0.01", "0.1", "1"} <= set(shown)
+    assert all(float(text) == float(f"{float(text):g}") for text in shown)  # no powers of ten
+
+
+@pytest.mark.parametrize("text", ["a name", "word " * 30, "x" * 200, "two\nlines", ""])
+def test_titles_are_broken_where_there_is_no_room(text: str) -> None:
+    figure = new_figure(4, 2)
+    figure.suptitle(fitted(text, 4), fontsize="medium")
+    figure.draw_without_rendering()
+    box = figure._suptitle.get_window_extent()  # type: ignore[attr-defined]
+    assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1
+    assert fitted(text, 4).replace("\n", "").replace(" ", "") == text.replace("\n", "").replace(" ", "")
+
+
+def test_twenty_agents_have_twenty_colours_and_no_start_has_one_of_them() -> None:
+    agents = agent_colours([f"agent {k}" for k in range(25)])
+    assert len(set(agents.values())) == 20
+    assert agents["agent 0"] == agents["agent 20"]
+    starts = start_colours(["0.1", "0.01", "0.001"])
+    assert len(set(starts.values())) == 3
+    assert not set(starts.values()) & set(agents.values())

@@ -142,6 +142,11 @@ def test_report(real: tuple[TrainConfig, Comparison, Path], tmp_path: Path) -> N
     assert results["selected"] == {"mean_best_val_loss": 2.0}
     assert results["comparison"] == json.loads(json.dumps(comparison.to_dict()))
     assert len(results["comparison"]["grid"]) == len(GRID)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert f"that of the best of {len(GRID)} tuned step decays, in the median over 3 pairs of a task" in page
+    assert "Few runs: every row has 2." in page
+    assert page.count("<tr>") == 2 + 4 + len(GRID)
     assert (tmp_path / "learning_curve.png").stat().st_size > 5000
     assert (tmp_path / "schedules.png").stat().st_size > 5000
     console = Console(width=200, record=True, quiet=False)

@@ -153,7 +153,13 @@ def test_report(real: Real, tmp_path: Path) -> None:
     curve = [{"iteration": 0, "episodes": 0, "val_loss": 2.0, "val_loss_by_initial_lr": {"1e-2...": 2.0}}]
     progression = Progression(iteration=3, curve=curve, exploring=[1.0] * 3, best_score=2.0, seconds=3.5)
     write_family_report(tmp_path, settings, progression, rows, {"command": "by hand"})
-    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "learning_curve.png", "schedules.png"}
+    files = {"results.json", "report.html", "learning_curve.png", "schedules.png"}
+    assert {path.name for path in tmp_path.iterdir()} == files
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert "the test loss of the controller is" in page
+    assert f"that of the {REFERENCE}, in the median over 2 draws of" in page
+    assert "command: by hand" in page
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["provenance"] == {"command": "by hand"}
     assert (results["training_episodes"], results["learning_curve"]) == (12, curve)
