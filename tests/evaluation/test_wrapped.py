@@ -158,3 +158,16 @@ def test_a_time_limit_gives_a_result() -> None:
     assert record.result["final_val_loss"] == whole.val_losses[4]
     assert record.result["best_val_loss"] == min(whole.val_losses[:5])
     assert type(record).from_dict(record.to_dict()) == record
+
+
+@pytest.mark.parametrize("name", ["universal", "jump"])
+def test_precautions_of_the_env_are_no_wrapper_that_changes_actions(name: str) -> None:
+    """Its brake lowers what an agent asks for, in an env of `gymnasium.make` too; more than that is refused."""
+    agent: Any = agents.make("ppo", controller=name) if name == "universal" else agents.make(name)
+    options = agent.env_options | {"start": "probe", "restore": True, "brake": 3.0}
+    task = tiny.task(budget=100, decision_interval=5, optimizer="AdamW")
+    bare = rollout(LRTrainingEnv(task, **options), agent, seed=1, initial_lr=1e-3).lrs
+    made = gymnasium.make("lr_gym/LRTraining-v0", task=task, **options)
+    assert rollout(made, agent, seed=1, initial_lr=1e-3).lrs == bare
+    with pytest.raises(InvalidArgumentError, match=r"(changes, repeats or leaves out actions|cannot be said)"):
+        rollout(Twice(LRTrainingEnv(task, **options)), agent, seed=1, initial_lr=1e-3)
