@@ -79,7 +79,7 @@ class TrainingRun(EvaluatedRun):
             device: Where everything lives.
             data: The task's data, already on the device; loaded by name by default.
             arithmetic: Precision and layout; float32 by default.
-            findings: What is known about the task's parts; by default nothing beyond what their classes say.
+            findings: What is known about the task's parts; found out by default.
 
         Raises:
             DataNotFoundError: The data set was not found.
@@ -96,7 +96,7 @@ class TrainingRun(EvaluatedRun):
         self._lr = float(task.initial_lrs[0] if lr is None else lr)
         if not (math.isfinite(self._lr) and self._lr > 0):
             raise InvalidArgumentError(f"lr must be positive and finite, got {lr!r}")
-        self.findings = findings = findings or Findings()
+        self.findings = findings = findings or self._find()
         weights_seed, order_seed, noise_seed, evaluation_seed = derived_seeds(seed, 4)
         self._noise_seeds = noise_seed, evaluation_seed
         self._draw_from(others=findings.draws)
@@ -136,6 +136,10 @@ class TrainingRun(EvaluatedRun):
         self.updates = 0
         self._meter = Meter(self._first_evaluation(), self._copy_of_tensors, task.best_by)
         self._begins_below_zero = self.best.val_loss < 0
+
+    def _find(self) -> Findings:
+        """Return what is known about the task's parts: here, nothing beyond what their classes say."""
+        return Findings()
 
     def _draw_from(self, *, others: bool) -> None:
         """Begin the streams of noise anew; with `others`, also those that stand for Python's and NumPy's generators."""

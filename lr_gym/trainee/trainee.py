@@ -13,17 +13,15 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from lr_gym import tasks
 from lr_gym.checks import check_whole
 from lr_gym.control.measuring import Evaluation
 from lr_gym.control.trouble import Vital, variation
 from lr_gym.errors import InvalidArgumentError, reason
-from lr_gym.tasks import Data, Task
 from lr_gym.tasks.parameter_free import has_direction
 from lr_gym.tasks.streams import Streams
-from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.examination import examine
+from lr_gym.trainee.findings import Findings
 from lr_gym.trainee.records import Directions, Passes, Snapshot
 from lr_gym.trainee.rewind import RewindableRun
 from lr_gym.trainee.stack import VMAP_ERRORS, Stack
@@ -34,44 +32,20 @@ class Trainee(RewindableRun):
     """A network in training, and the documented handle for agents that look ahead (`env.unwrapped.trainee`).
 
     They may snapshot and restore it, train branches, ask for the update direction, probe learning rates, and
-    evaluate it. What that costs is counted in `extra`.
+    evaluate it. What that costs is counted in `extra`. Before the first trainee of a task is built, the task's parts
+    are tried out (`lr_gym.trainee.examination`).
     """
 
-    def __init__(
-        self,
-        task: Task,
-        seed: int,
-        *,
-        lr: float | None = None,
-        device: torch.device | str = "cpu",
-        data: Data | None = None,
-        arithmetic: Arithmetic | None = None,
-    ) -> None:
-        """Build an untrained network and measure it once; the first of a task is examined before.
-
-        Args:
-            task: What to train.
-            seed: Decides weights, order of the data, and noise of layers such as dropout. Non-negative.
-            lr: Initial learning rate; the task's first by default.
-            device: Where everything lives.
-            data: The task's data, already on the device; loaded by name by default.
-            arithmetic: Precision and layout; float32 by default.
+    def _find(self) -> Findings:
+        """Return what is known about the task's parts; of the first trainee of a task, after trying them out.
 
         Raises:
-            DataNotFoundError: The data set is not to be found.
-            UnknownNameError: Model, loss or optimizer do not exist.
-            InvalidArgumentError: The parts do not fit together, or one is not what a task takes it for
-                (`lr_gym.trainee.examination`).
+            InvalidArgumentError: One is not what a task takes it for (`lr_gym.trainee.examination`).
         """
-        arithmetic, place = arithmetic or Arithmetic(), torch.device(device)
-        arithmetic.check_device(place)
-        data = tasks.load(task.data, place, task.reading) if data is None else data
-        findings = examine(task, data, place, arithmetic)
-        if isinstance(data, Streams):
-            self._batchable = False
-        super().__init__(task, seed, lr=lr, device=place, data=data, arithmetic=arithmetic, findings=findings)
+        self._batchable = not isinstance(self.data, Streams)
+        return examine(self.task, self.data, self.device, self.arithmetic)
 
-    _batchable = True  # until it is found that the network cannot be computed at several weights at once
+    _batchable: bool  # until it is found that the network cannot be computed at several weights at once
     _branches: Stack[Trainee] | None = None
 
     @functools.cached_property
