@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3 import PPO
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
@@ -106,6 +106,10 @@ class _TwoRates:
 
 class TwoRatePPO(_TwoRates, PPO):
     """SB3's PPO for `MlpPolicy`."""
+
+
+class TwoRateA2C(_TwoRates, A2C):
+    """SB3's A2C for `MlpPolicy`."""
 
 
 class TwoRateRecurrentPPO(_TwoRates, RecurrentPPO):

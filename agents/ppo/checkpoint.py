@@ -17,11 +17,15 @@ import safetensors
 import safetensors.torch
 import torch
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
+from torch.optim import Optimizer
 
-from lr_gym.agents.ppo.algorithm import TwoRatePPO, TwoRateRecurrentPPO
+from lr_gym.agents.ppo.algorithm import TwoRateA2C, TwoRatePPO, TwoRateRecurrentPPO
+from lr_gym.agents.ppo.off_policy import TwoRateSAC, TwoRateTD3
 from lr_gym.checks import check_number, check_whole
 from lr_gym.envs.workers import WorkerVecEnv
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError, described
@@ -32,7 +36,9 @@ FILE = Path("checkpoint") / "state.safetensors"
 #: Name of the checksum in the header; checkpoints of earlier versions have none.
 CHECKSUM = "sha256"
 
-Algorithm = TwoRatePPO | TwoRateRecurrentPPO
+Algorithm = TwoRatePPO | TwoRateRecurrentPPO | TwoRateA2C | TwoRateSAC | TwoRateTD3
+#: What a replay buffer holds, one entry for each decision that it keeps.
+REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
 @dataclasses.dataclass
@@ -95,22 +101,34 @@ def running_statistics(venv: VecNormalize) -> dict[str, RunningMeanStd]:
     return {"observation": cast(RunningMeanStd, venv.obs_rms), "return": venv.ret_rms}
 
 
+def optimizers(model: Algorithm) -> dict[str, Optimizer]:
+    """Return the optimizers of an algorithm, by the names that they have in a checkpoint."""
+    if not isinstance(model, (TwoRateSAC, TwoRateTD3)):
+        return {"optimizer": model.policy.optimizer}
+    found: dict[str, Optimizer] = {"actor": model.actor.optimizer, "critic": model.critic.optimizer}
+    if isinstance(model, TwoRateSAC) and model.ent_coef_optimizer is not None:
+        found["entropy"] = model.ent_coef_optimizer
+    return found
+
+
 def capture(model: Algorithm, venv: VecNormalize) -> Checkpoint:
     """Return the state of algorithm, normalisation, environments and global generators between two iterations."""
-    optimizer = model.policy.optimizer.state_dict()
     python_version, python_words, python_gauss = random.getstate()
     numpy_algorithm, numpy_words, *numpy_position = np.random.get_state(legacy=True)
     values = {
         "num_timesteps": model.num_timesteps,
         "n_updates": model._n_updates,
-        "optimizer_groups": optimizer["param_groups"],
         "python": [python_version, list(python_words), python_gauss],
         "numpy": [numpy_algorithm, *numpy_position],
         "envs": cast(WorkerVecEnv, venv.venv).get_states(),
     }
     tensors = {f"policy/{name}": tensor.clone() for name, tensor in model.policy.state_dict().items()}
-    for index, state in optimizer["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": tensor.clone() for name, tensor in state.items()}
+    for label, optimizer in optimizers(model).items():
+        described_state = optimizer.state_dict()
+        values[f"{label}_groups"] = described_state["param_groups"]
+        for index, state in described_state["state"].items():
+            # RMSprop as in TensorFlow, A2C's, counts with a number.
+            tensors |= {f"{label}/{index}/{name}": torch.as_tensor(value).clone() for name, value in state.items()}
     tensors |= {
         "torch": torch.get_rng_state(),
         "numpy": torch.from_numpy(np.asarray(numpy_words).copy()),
@@ -126,7 +144,39 @@ def capture(model: Algorithm, venv: VecNormalize) -> Checkpoint:
         for part, states in zip(("actor", "critic"), model._last_lstm_states, strict=True):
             for kind, tensor in zip(("hidden", "cell"), states, strict=True):
                 tensors[f"lstm/{part}/{kind}"] = tensor.clone()
+    if isinstance(model, (TwoRateSAC, TwoRateTD3)):
+        _capture_off_policy(model, values, tensors)
     return Checkpoint(values, tensors)
+
+
+def _capture_off_policy(model: TwoRateSAC | TwoRateTD3, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Add the replay buffer, as far as it is filled, and what else an algorithm with one has."""
+    buffer = cast(ReplayBuffer, model.replay_buffer)
+    values["replay"] = {"position": buffer.pos, "full": buffer.full}
+    values["action_space"] = model.action_space.np_random.bit_generator.state
+    values["episode_number"] = model._episode_num
+    filled = buffer.buffer_size if buffer.full else buffer.pos
+    for name in REPLAY:
+        tensors[f"replay/{name}"] = torch.from_numpy(getattr(buffer, name)[:filled].copy())
+    if isinstance(model, TwoRateSAC) and model.log_ent_coef is not None:
+        tensors["log_ent_coef"] = model.log_ent_coef.detach().clone()
+
+
+def _reinstate_off_policy(model: TwoRateSAC | TwoRateTD3, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    buffer = cast(ReplayBuffer, model.replay_buffer)
+    buffer.pos, buffer.full = values["replay"]["position"], values["replay"]["full"]
+    check_whole("position", buffer.pos, 0, buffer.buffer_size)
+    filled = buffer.buffer_size if buffer.full else buffer.pos
+    for name in REPLAY:
+        saved, array = tensors[f"replay/{name}"].numpy(), getattr(buffer, name)
+        if saved.shape != (filled, *array.shape[1:]):
+            raise ValueError(f"replay/{name} must have the shape {(filled, *array.shape[1:])}, got {saved.shape}")
+        array[:filled] = saved
+    model.action_space.np_random.bit_generator.state = values["action_space"]
+    model._episode_num = values["episode_number"]
+    model._last_original_obs = tensors["last_raw_observation"].numpy()
+    if isinstance(model, TwoRateSAC) and model.log_ent_coef is not None:
+        model.log_ent_coef.data.copy_(tensors["log_ent_coef"])
 
 
 def reinstate(checkpoint: Checkpoint, model: Algorithm, venv: VecNormalize) -> None:
@@ -139,11 +189,13 @@ def reinstate(checkpoint: Checkpoint, model: Algorithm, venv: VecNormalize) -> N
     try:
         _check(values, tensors, venv)
         model.policy.load_state_dict(_below(tensors, "policy"))
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _below(tensors, "optimizer").items():
-            index, key = name.split("/")
-            state.setdefault(int(index), {})[key] = tensor
-        model.policy.optimizer.load_state_dict({"state": state, "param_groups": values["optimizer_groups"]})
+        for label, optimizer in optimizers(model).items():
+            state: dict[int, dict[str, Any]] = {}
+            for name, tensor in _below(tensors, label).items():
+                index, key = name.split("/")
+                counts = key == "step" and isinstance(optimizer, RMSpropTFLike)
+                state.setdefault(int(index), {})[key] = int(tensor) if counts else tensor
+            optimizer.load_state_dict({"state": state, "param_groups": values[f"{label}_groups"]})
         model.num_timesteps, model._n_updates = values["num_timesteps"], values["n_updates"]
         model._last_obs = tensors["last_observation"].numpy()
         model._last_episode_starts = tensors["episode_starts"].numpy()
@@ -158,6 +210,8 @@ def reinstate(checkpoint: Checkpoint, model: Algorithm, venv: VecNormalize) -> N
             model._last_lstm_states = RNNStates(  # type: ignore[assignment]
                 *((part["hidden"], part["cell"]) for part in parts)
             )
+        if isinstance(model, (TwoRateSAC, TwoRateTD3)):
+            _reinstate_off_policy(model, values, tensors)
         cast(WorkerVecEnv, venv.venv).set_states(values["envs"])
         random.setstate((values["python"][0], tuple(values["python"][1]), values["python"][2]))
         np.random.set_state((values["numpy"][0], tensors["numpy"].numpy(), *values["numpy"][1:]))
@@ -195,7 +249,7 @@ def _check(values: dict[str, Any], tensors: dict[str, Tensor], venv: VecNormaliz
             raise ValueError(f"{name} must not be negative")
     for name in ("num_timesteps", "n_updates"):
         check_whole(name, values[name], 0)
-    for group in values["optimizer_groups"]:
+    for group in [group for name, groups in values.items() if name.endswith("_groups") for group in groups]:
         check_number("the optimizer's lr", group["lr"], 0, 1e6)
 
 

@@ -1,4 +1,4 @@
-"""All settings of a training run of the PPO controller, and the two profiles."""
+"""All settings of a training run of a learned controller, and the profiles."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 import numpy as np
 
 from lr_gym import trust
+from lr_gym.agents.ppo import options as algorithms
 from lr_gym.checks import check_choice, check_number, check_whole
 from lr_gym.control.controller import LARGEST_HIDDEN
 from lr_gym.control.precautions import Precautions
@@ -53,7 +54,9 @@ class TrainConfig:
         validation: For a family: the family whose draws evaluate the controller; by default the same one.
         episodes: Training episodes; rounded up to whole iterations of `trainees` episodes.
         seed: Everything random derives from it.
-        actor: `"mlp"` or `"lstm"`, both with `hidden_size` units.
+        actor: `"mlp"` or `"lstm"`, both with `hidden_size` units. `"lstm"` is for PPO.
+        algorithm: `"ppo"`, `"a2c"`, `"sac"` or `"td3"`.
+        options: Options that only it has (`lr_gym.agents.ppo.options`).
         reward: Name of the env's reward.
         observation: `"absolute"`, `"portable"`, or `"training"` (training losses only).
         observe_progress: Observe the fraction of the budget used.
@@ -119,6 +122,8 @@ class TrainConfig:
     evaluation_runs: int = 4
     tuning_runs: int = 3
     final_runs: int = 10
+    algorithm: str = "ppo"
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     #: Observations are standardised with running statistics and clipped to +-CLIP, rewards scaled likewise.
     CLIP: ClassVar[float] = 10.0
@@ -127,6 +132,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.actor not in ("mlp", "lstm"):
             raise InvalidArgumentError(f"actor must be 'mlp' or 'lstm', got {self.actor!r}")
+        self._check_algorithm()
         check_choice("backend", self.backend, BACKENDS)
         check_choice("precision", self.precision, PRECISIONS)
         for name, most in _LARGEST.items():
@@ -156,6 +162,36 @@ class TrainConfig:
             raise InvalidArgumentError("validation is for a family of tasks; a single task is evaluated on itself")
         if self.trainees * self.decisions < 2:
             raise InvalidArgumentError("PPO needs two decisions per update: use more trainees or a larger budget")
+
+    def _check_algorithm(self) -> None:
+        check_choice("algorithm", self.algorithm, tuple(algorithms.OPTIONS))
+        if not isinstance(self.options, Mapping):
+            raise InvalidArgumentError(f"options must be a mapping, got {self.options!r}")
+        object.__setattr__(self, "options", algorithms.checked(self.algorithm, self.options))
+        if self.actor == "lstm" and self.algorithm != "ppo":
+            raise InvalidArgumentError(f"actor='lstm' is for PPO; {self.algorithm} has actor='mlp'")
+        fields = {field.name: field for field in dataclasses.fields(self)}
+        for name in algorithms.WITHOUT[self.algorithm]:
+            if getattr(self, name) != fields[name].default:
+                raise InvalidArgumentError(
+                    f"{self.algorithm} has no {name}, got {getattr(self, name)!r}; its own options are "
+                    f"{', '.join(algorithms.OPTIONS[self.algorithm])}"
+                )
+
+    @property
+    def off_policy(self) -> bool:
+        """Whether it learns from a replay buffer."""
+        return self.algorithm in algorithms.OFF_POLICY
+
+    @property
+    def networks(self) -> str:
+        """The kind of networks that act, as `lr_gym.control.controller.Description` names it."""
+        return self.algorithm if self.off_policy else self.actor
+
+    @property
+    def title(self) -> str:
+        """What people call the algorithm."""
+        return self.algorithm.upper() if self.actor == "mlp" else f"Recurrent {self.algorithm.upper()}"
 
     @property
     def decisions(self) -> int:
@@ -195,9 +231,10 @@ class TrainConfig:
         return [int(word) for word in sequence.generate_state(count, np.uint32) // 2]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON values."""
+        """Return the settings as JSON values; those that came later only where they are not the defaults."""
         validation = None if self.validation is None else self.validation.to_dict()
-        return dataclasses.asdict(self) | {"task": self.task.to_dict(), "validation": validation}
+        values = dataclasses.asdict(self) | {"task": self.task.to_dict(), "validation": validation}
+        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, only_to_look_at: bool = False) -> TrainConfig:
@@ -226,6 +263,9 @@ class TrainConfig:
         except (TypeError, KeyError, AttributeError, OverflowError) as error:
             raise FileFormatError(f"not settings of this version: {error}") from error
 
+
+#: Defaults of the settings that came later: those of earlier runs have none.
+_LATER: dict[str, Any] = {"algorithm": "ppo", "options": {}}
 
 #: What `--profile` sets beyond the task's own profile (`lr_gym.tasks.PROFILES`).
 PROFILES: dict[str, dict[str, Any]] = {

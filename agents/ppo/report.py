@@ -174,7 +174,7 @@ def _write_page(
     warnings: Sequence[str],
 ) -> None:
     """Write the two figures, and the page that shows them and the tables."""
-    title = f"PPO controller on {config.task.name}"
+    title = f"{config.title} controller on {config.task.name}"
     curve = plot_learning_curve(progression.curve, progression.exploring, config.trainees, baseline, title)
     save_figure(curve, out / "learning_curve.png")
     save_figure(schedules, out / "schedules.png")

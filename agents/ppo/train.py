@@ -1,4 +1,4 @@
-"""Train a PPO controller: collect episodes, update, evaluate, checkpoint; then compare it with tuned step decays."""
+"""Train a controller: collect episodes, update, evaluate, checkpoint; then compare it with tuned step decays."""
 
 from __future__ import annotations
 
@@ -21,10 +21,19 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 
 from lr_gym import LRTrainingEnv, cli
-from lr_gym.agents.ppo.algorithm import LstmPolicy, MlpPolicy, TwoRatePPO, TwoRateRecurrentPPO, policy_kwargs
+from lr_gym.agents.ppo.algorithm import (
+    LstmPolicy,
+    MlpPolicy,
+    TwoRateA2C,
+    TwoRatePPO,
+    TwoRateRecurrentPPO,
+    policy_kwargs,
+)
 from lr_gym.agents.ppo.backend import env_makers
 from lr_gym.agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, running_statistics
 from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.off_policy import make_off_policy, networks
+from lr_gym.agents.ppo.options import full
 from lr_gym.checks import check_number, check_whole
 from lr_gym.control.controller import Controller, Description
 from lr_gym.control.scale import LOSS_FLOOR
@@ -35,28 +44,36 @@ from lr_gym.tasks import Task
 
 
 def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
-    """Return SB3's algorithm with the paper's networks and learning rates, seeded (global generators too)."""
-    steps = config.decisions
-    total = steps * config.trainees
-    # Batches of one size, and none of a single decision: SB3 warns if sizes differ and refuses a single decision.
-    minibatches = max(k for k in range(1, config.minibatches + 1) if total % k == 0 and total // k > 1)
-    algorithm, policy = (TwoRateRecurrentPPO, LstmPolicy) if config.actor == "lstm" else (TwoRatePPO, MlpPolicy)
-    model = algorithm(
-        policy,  # type: ignore[arg-type]
-        venv,
-        learning_rate=functools.partial(_annealed, config.actor_lr, config.final_lr_factor),
-        n_steps=steps,
-        batch_size=total // minibatches,
-        n_epochs=config.epochs,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-        clip_range=config.clip_range,
-        ent_coef=config.entropy_coefficient,
-        seed=config.seed,
-        device="cpu",  # networks this small are faster there, wherever the trainees are
-        policy_kwargs=policy_kwargs(config.actor, config.hidden_size)
-        | {"critic_lr_scale": config.critic_lr / config.actor_lr, "log_std_init": config.log_std},
-    )
+    """Return SB3's algorithm with one learning rate for actor and critic each, seeded (global generators too)."""
+    scale = config.critic_lr / config.actor_lr
+    given: dict[str, Any] = {
+        "env": venv,
+        "learning_rate": functools.partial(_annealed, config.actor_lr, config.final_lr_factor),
+        "gamma": config.gamma,
+        "seed": config.seed,
+        "device": "cpu",  # networks this small are faster there, wherever the trainees are
+    }
+    if config.off_policy:
+        given |= {"train_freq": (config.decisions, "step"), "policy_kwargs": networks(config.hidden_size)}
+        model: Algorithm = make_off_policy(config.algorithm, full(config.algorithm, config.options), scale, **given)
+        return model
+    given |= {
+        "n_steps": config.decisions,
+        "gae_lambda": config.gae_lambda,
+        "ent_coef": config.entropy_coefficient,
+        "policy_kwargs": policy_kwargs(config.actor, config.hidden_size)
+        | {"critic_lr_scale": scale, "log_std_init": config.log_std},
+        **config.options,
+    }
+    if config.algorithm == "a2c":
+        model = TwoRateA2C(MlpPolicy, **given)
+    else:
+        total = config.decisions * config.trainees
+        # Batches of one size, and none of a single decision: SB3 warns if sizes differ and refuses a single decision.
+        minibatches = max(k for k in range(1, config.minibatches + 1) if total % k == 0 and total // k > 1)
+        algorithm, policy = (TwoRateRecurrentPPO, LstmPolicy) if config.actor == "lstm" else (TwoRatePPO, MlpPolicy)
+        given |= {"batch_size": total // minibatches, "n_epochs": config.epochs, "clip_range": config.clip_range}
+        model = algorithm(policy, **given)  # type: ignore[arg-type]
     model.replicas = config.replicas
     return model
 
@@ -87,7 +104,7 @@ def current_controller(
     space = env.observation_space
     statistics = running_statistics(venv)["observation"]
     description = Description(
-        actor=config.actor,
+        actor=config.networks,
         hidden_size=config.hidden_size,
         features=list(env.observed),
         low=[float(x) for x in space.low],
@@ -99,7 +116,8 @@ def current_controller(
         clip=config.CLIP,
         provenance=provenance,
     )
-    return Controller(description, model.policy.state_dict())
+    weights = model.policy.state_dict()
+    return Controller(description, {name: weights[name] for name in description.tensor_shapes})
 
 
 def selection_cells(config: TrainConfig, contestant: Contestant) -> list[tuple[str, Cell]]:
@@ -351,7 +369,8 @@ def train(
         remaining = config.iterations * config.decisions * config.trainees - model.num_timesteps
         try:
             with cli.notices_on(console):
-                model.learn(remaining, callback, reset_num_timesteps=checkpoint is None)
+                every = config.trainees if config.off_policy else 1  # episodes, or iterations: once per iteration
+                model.learn(remaining, callback, every, reset_num_timesteps=checkpoint is None)
         finally:
             callback.stop_bar()
     return progression

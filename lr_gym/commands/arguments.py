@@ -14,6 +14,7 @@ EVALUATED_AGENTS = ("constant", "cosine")
 # These names are defined in modules that need PyTorch; tests see that both are the same.
 TUNABLE = ("step", "cosine", "linear", "one-cycle", "constant")
 PRECISIONS = ("float32", "tf32", "bfloat16")
+ALGORITHMS = ("ppo", "recurrent-ppo", "a2c", "sac", "td3")
 BACKENDS = ("auto", "workers", "population")
 #: More runs have no use, and no time.
 MOST_RUNS = 100_000
@@ -57,7 +58,12 @@ class Train:
     initial_lrs: list[float] | None = cli.option(
         "initial learning rates (default: 1e-2 1e-3 1e-4)", type=cli.learning_rate, many=True, metavar="LR"
     )
-    actor: str | None = cli.option("network of the actor (default: mlp)", choices=("mlp", "lstm"))
+    algo: str | None = cli.option(
+        "what trains the controller, of Stable-Baselines3 and sb3-contrib (default: ppo, with --actor lstm "
+        "recurrent-ppo)",
+        choices=ALGORITHMS,
+    )
+    actor: str | None = cli.option("network of the actor of ppo (default: mlp)", choices=("mlp", "lstm"))
     profile: str | None = cli.option(
         "size of task and training: quick fits two cores, paper is that of Xu et al. (default: paper on the full data "
         "sets, else quick); family for families",
@@ -81,7 +87,8 @@ class Train:
         metavar="FIELD=VALUE",
     )
     settings: list[tuple[str, Any]] | None = cli.option(
-        "other settings of the training (agents/ppo/config.py), e.g. gamma=0.99 reward=val_loss",
+        "other settings of the training, and options of the algorithm (docs/training.md), e.g. gamma=0.99 "
+        "reward=val_loss batch_size=128",
         type=cli.assignment,
         many=True,
         metavar="NAME=VALUE",

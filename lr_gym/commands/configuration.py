@@ -8,9 +8,13 @@ from typing import Any
 from lr_gym import cli, tasks
 from lr_gym.agents.ppo.backend import choose_backend, make_population
 from lr_gym.agents.ppo.config import PROFILES, TrainConfig
+from lr_gym.agents.ppo.options import DEFAULTS, OPTIONS, WITHOUT, WORDS
 from lr_gym.commands.arguments import TRAINED_TASK, Train
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import InvalidArgumentError
+
+#: Settings that have an option of their own, or none.
+_ELSEWHERE = ("task", "validation", "backend", "algorithm", "options")
 
 
 def configure(arguments: Train) -> TrainConfig:
@@ -49,13 +53,20 @@ def _settings(arguments: Train, profile: str) -> dict[str, Any]:
         "precision": arguments.precision,
     }
     given = {name: value for name, value in options.items() if value is not None}
+    algorithm, actor = WORDS[arguments.algo or "ppo"]
+    if actor is not None and arguments.actor not in (None, actor):
+        raise InvalidArgumentError(f"--algo {arguments.algo} has --actor {actor}, got --actor {arguments.actor}")
+    given |= {"algorithm": algorithm} | ({} if actor is None else {"actor": actor})
     further = cli.assigned(arguments.settings or (), "--settings")
-    fields = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in ("task", "validation", "backend")]
+    own = {name: further.pop(name) for name in list(further) if name in OPTIONS[algorithm]}
+    fields = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in _ELSEWHERE]
     if unknown := sorted(further.keys() - fields):
-        raise InvalidArgumentError(f"--settings has no {', '.join(unknown)}; it has {', '.join(fields)}")
+        known = [*(name for name in fields if name not in WITHOUT[algorithm]), *OPTIONS[algorithm]]
+        raise InvalidArgumentError(f"--settings has no {', '.join(unknown)}; it has {', '.join(known)}")
     if twice := sorted(further.keys() & given.keys()):
         raise InvalidArgumentError(f"--settings repeats another option: {', '.join(twice)}")
-    return PROFILES[profile] | given | further
+    usual = {name: value for name, value in PROFILES[profile].items() if name not in WITHOUT[algorithm]}
+    return usual | dict(DEFAULTS.get(algorithm, {})) | given | further | {"options": own}
 
 
 def _task(arguments: Train, task: tasks.Task) -> tuple[str, tasks.Task]:

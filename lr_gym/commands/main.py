@@ -48,7 +48,7 @@ class Command:
 
 COMMANDS = {
     "train": Command(
-        "Train a PPO controller of the learning rate and compare it with tuned step decays.",
+        "Train a controller of the learning rate, by PPO or another algorithm, and compare it with tuned step decays.",
         arguments.Train,
         "lr_gym.commands.train",
     ),

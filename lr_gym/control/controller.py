@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lr_gym.control.actions import DISCRETE_MULTIPLIERS
-from lr_gym.control.networks import ActorNetwork, tensor_shapes
+from lr_gym.control.networks import SQUASHED, ActorNetwork, tensor_shapes
 from lr_gym.control.observations import ENTRIES
 from lr_gym.control.precautions import Precautions, split
 from lr_gym.control.settings import ControlSettings, observation_kind
@@ -52,7 +52,7 @@ class Description:
     """Everything about a controller except its weights; JSON-serialisable.
 
     Attributes:
-        actor: `"mlp"` or `"lstm"`.
+        actor: `"mlp"` or `"lstm"` of PPO and A2C, `"sac"` or `"td3"`.
         hidden_size: Units of each layer.
         features: Names of the observation's entries.
         low: Lowest observation.
@@ -99,8 +99,10 @@ class Description:
         size = len(self.features)
         positive = (self.epsilon, self.clip, self.max_multiplier, self.min_lr, self.max_lr)
         numbers = (*self.low, *self.high, *self.mean, *self.variance, *positive)
-        if self.actor not in ("mlp", "lstm") or not 1 <= self.hidden_size <= LARGEST_HIDDEN:
+        if self.actor not in ("mlp", "lstm", *SQUASHED) or not 1 <= self.hidden_size <= LARGEST_HIDDEN:
             raise FileFormatError(f"unknown networks: actor={self.actor!r}, hidden_size={self.hidden_size!r}")
+        if self.actor in SQUASHED and self.action != "continuous":
+            raise FileFormatError(f"networks of {self.actor!r} have continuous actions, got action={self.action!r}")
         if observation_kind(tuple(self.features)) is None:
             raise FileFormatError(f"unknown observation {self.features!r}; this version has {ENTRIES}")
         if not {len(self.low), len(self.high), len(self.mean), len(self.variance)} == {size}:

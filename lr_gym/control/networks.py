@@ -3,8 +3,10 @@
     mlp:   h = tanh(W x + b)                  lstm:   h, c = LSTM(x, (h, c))
     action ~ N(A h + a, exp(log_std)^2), clipped to [-1, 1]; or, if it is discrete, softmax(A h + a)
 
+    sac, td3:  h = relu(W2 relu(W1 x + b1) + b2);  action = tanh(A h + a), of sac tanh(N(A h + a, exp(B h + b)^2))
+
 The names of the tensors are those of Stable-Baselines3's policies, by which the networks were trained; the numbers come
-out the same, bit for bit. The critic's tensors are kept in the file too: a training can go on from them.
+out the same, bit for bit. The critic's tensors of mlp and lstm are kept in the file too.
 """
 
 from __future__ import annotations
@@ -23,16 +25,26 @@ from torch.nn import functional as F
 State = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
+#: Layers of the actors whose actions are squashed by tanh: two hidden ones, the mean, and of SAC the deviation.
+SQUASHED = {"sac": ("latent_pi.0", "latent_pi.2", "mu", "log_std"), "td3": ("mu.0", "mu.2", "mu.4")}
+PARTS = ("weight", "bias")
+
+
 def tensor_shapes(actor: str, inputs: int, hidden: int, outputs: int, continuous: bool) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of a controller, by name.
 
     Args:
-        actor: `"mlp"` or `"lstm"`.
+        actor: `"mlp"`, `"lstm"`, `"sac"` or `"td3"`.
         inputs: Entries of the observation.
         hidden: Units of each layer.
         outputs: Entries of the action, or choices.
         continuous: Whether the action is continuous.
     """
+    if actor in SQUASHED:
+        names = SQUASHED[actor]
+        layers = {f"actor.{names[0]}": (hidden, inputs), f"actor.{names[1]}": (hidden, hidden)}
+        layers |= {f"actor.{name}": (outputs, hidden) for name in names[2:]}
+        return {f"{n}.{part}": (r, c) if part == "weight" else (r,) for n, (r, c) in layers.items() for part in PARTS}
     layers = {"action_net": (outputs, hidden), "value_net": (1, hidden)}
     if actor == "lstm":
         layers |= {"critic": (hidden, inputs), "mlp_extractor.value_net.0": (hidden, hidden)}
@@ -59,6 +71,7 @@ class ActorNetwork:
         """
         self._weights = weights
         self._lstm: nn.LSTM | None = None
+        self._squashed = next((names for names in SQUASHED.values() if f"actor.{names[-1]}.bias" in weights), None)
         if "lstm_actor.weight_ih_l0" in weights:
             gates, inputs = weights["lstm_actor.weight_ih_l0"].shape
             with torch.device("meta"):  # without numbers, which would be drawn from the global generator
@@ -82,6 +95,8 @@ class ActorNetwork:
             Actions, float32 (batch, outputs) in [-1, 1] or int64 (batch,), and the new state.
         """
         x = torch.as_tensor(observations)
+        if self._squashed is not None:
+            return self._squashed_action(self._squashed, x, deterministic), state
         if self._lstm is None:
             hidden = torch.tanh(self._linear("mlp_extractor.policy_net.0", x))
         else:
@@ -92,6 +107,16 @@ class ActorNetwork:
             return np.clip(actions.numpy(), np.float32(-1), np.float32(1)), state
         choices = Categorical(logits=outputs)
         return (choices.probs.argmax(1) if deterministic else choices.sample()).numpy(), state  # type: ignore[no-untyped-call]
+
+    def _squashed_action(self, names: tuple[str, ...], x: Tensor, deterministic: bool) -> npt.NDArray[np.float32]:
+        for name in names[:2]:
+            x = torch.relu(self._linear(f"actor.{name}", x))
+        action = self._linear(f"actor.{names[2]}", x)
+        if len(names) > 3 and not deterministic:
+            deviation = self._linear(f"actor.{names[3]}", x).clamp(-20, 2).exp()
+            action = Normal(action, deviation).rsample()
+        squashed: npt.NDArray[np.float32] = torch.tanh(action).numpy()
+        return -1 + 0.5 * (squashed + 1.0) * 2  # rounds as SB3 does
 
     def _drawn(self, mean: Tensor) -> Tensor:
         return Normal(mean, torch.ones_like(mean) * self._weights["log_std"].exp()).rsample()

@@ -35,6 +35,23 @@ CONFIGS = {
     "workers, lstm": tiny.config(task=tiny.unsteady_task(), trainees=3, episodes=9, seed=1, actor="lstm"),
     "population, mlp": tiny.config(task=tiny.unsteady_task(), trainees=9, episodes=27, backend="population"),
     "family, lstm": tiny.family_config(seed=1, actor="lstm"),
+    **{
+        f"workers, {algorithm}": tiny.config(
+            task=tiny.unsteady_task(),
+            trainees=3,
+            episodes=9,
+            seed=1,
+            epochs=10,
+            minibatches=4,
+            algorithm=algorithm,
+            options=options,
+        )
+        for algorithm, options in {
+            "a2c": {"use_rms_prop": True},
+            "sac": {"batch_size": 4, "learning_starts": 8, "gradient_steps": 3, "buffer_size": 10},
+            "td3": {"batch_size": 4, "learning_starts": 4, "buffer_size": 1000},
+        }.items()
+    },
 }
 each_config = pytest.mark.parametrize("name", CONFIGS)
 
