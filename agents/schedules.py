@@ -111,7 +111,7 @@ class ScheduleAgent(FixedAgent):
         """Step the scheduler up to the updates done and return its learning rate."""
         self._optimizer.step()  # without a gradient it does nothing, but a scheduler wants it called first
         if isinstance(self._scheduler, lr_scheduler.ReduceLROnPlateau):
-            self._scheduler.step(getattr(self.watched.measurement.features, self._metric))
+            self._look(self._scheduler, getattr(self.watched.measurement.features, self._metric))
         else:
             while self._steps < self.watched.updates:
                 try:
@@ -122,6 +122,19 @@ class ScheduleAgent(FixedAgent):
                     ) from error
                 self._steps += 1
         return float(self._scheduler.get_last_lr()[0])
+
+    @staticmethod
+    def _look(scheduler: lr_scheduler.ReduceLROnPlateau, loss: float) -> None:
+        """Show a loss to a scheduler.
+
+        A relative threshold is PyTorch's factor 1 - threshold, which makes a best loss below zero worse: it would count
+        every loss near the best as an improvement, for ever. There it is 1 + threshold.
+        """
+        threshold = scheduler.threshold
+        if scheduler.threshold_mode == "rel" and scheduler.best < 0:
+            scheduler.threshold = -threshold
+        scheduler.step(loss)
+        scheduler.threshold = threshold
 
     def __getstate__(self) -> dict[str, Any]:
         # The scheduler of a running episode stays behind: it may hold functions that cannot be pickled.
@@ -299,7 +312,7 @@ def plateau(
     Args:
         factor: What the learning rate is multiplied by.
         patience: Intervals without an improvement that do not change anything yet; the next one does.
-        threshold: Relative improvement that counts as one.
+        threshold: Relative improvement that counts as one: of 0.01 from 2 to 1.98, and from -2 to -2.02.
         metric: `"val_loss"`, or `"train_loss"` for the mean training loss of the interval.
 
     Raises:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+
+from lr_gym.tasks import Data
 
 # -- losses -----------------------------------------------------------------------------------------------------------
 
@@ -40,6 +44,59 @@ def contrastive(embeddings: Tensor, labels: Tensor) -> Tensor:
     logits = (z @ z.T / 0.5).masked_fill(own, -1e9)
     log_p = logits.log_softmax(1)
     return -(log_p * (same & ~own)).sum(1).div((same & ~own).sum(1).clamp(min=1)).mean()
+
+
+def a_float(predictions: Tensor, targets: Tensor) -> Any:
+    return F.cross_entropy(predictions, targets).item()
+
+
+def nothing(predictions: Tensor, targets: Tensor) -> Any:
+    F.cross_entropy(predictions, targets)
+
+
+def complex_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(predictions, targets) + 0j
+
+
+def with_parts(predictions: Tensor, targets: Tensor) -> Any:
+    loss = F.cross_entropy(predictions, targets)
+    return loss, {"cross entropy": loss}
+
+
+def count_of_errors(predictions: Tensor, targets: Tensor) -> Tensor:
+    return (predictions.argmax(1) != targets).sum()
+
+
+def error_rate(predictions: Tensor, targets: Tensor) -> Tensor:
+    return (predictions.argmax(1) != targets).float().mean()
+
+
+def made_anew(predictions: Tensor, targets: Tensor) -> Tensor:
+    return torch.tensor(float(F.cross_entropy(predictions, targets)), requires_grad=True)
+
+
+def not_a_number(predictions: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(predictions, targets) * float("nan")
+
+
+class Weighted(nn.Module):
+    """Learns the weight of a task (Kendall et al. 2018)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_variance = nn.Parameter(torch.zeros(()))
+
+    def forward(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(predictions, targets) * torch.exp(-self.log_variance) + self.log_variance
+
+
+def of_rich(outputs: Any, targets: Tensor) -> Tensor:
+    logits = outputs["logits"] if isinstance(outputs, dict) else getattr(outputs, "logits", None)
+    return F.cross_entropy(outputs[0] if logits is None else logits, targets)
+
+
+def of_members(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs.mean(0), targets)
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------
@@ -189,6 +246,150 @@ def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
 
 
+class Detached(nn.Module):
+    """Forgets its own graph."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(input_shape[0], num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).detach()
+
+
+class HalfDetached(Detached):
+    """Cuts its first layer off."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        super().__init__(input_shape, num_outputs)
+        self.body = nn.Linear(input_shape[0], input_shape[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.body(x).detach())
+
+
+class TakesNoPart(Detached):
+    """Does not use its layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :3]
+
+
+class Replacing(Detached):
+    """Makes its weight anew at some pass."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int, at: int = 3) -> None:
+        super().__init__(input_shape, num_outputs)
+        self.at = at
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += self.training
+        if self.training and self.passes >= self.at:
+            self.layer.weight = nn.Parameter(self.layer.weight.detach().clone())
+        return self.layer(x)
+
+
+class InAList(Detached):
+    """Keeps a layer in a plain list."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        super().__init__(input_shape, num_outputs)
+        self.layers = [nn.Linear(input_shape[0], input_shape[0])]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.layers[0](x))
+
+
+class NoParameter(Detached):
+    """Keeps a tensor that wants a gradient and is no parameter."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        super().__init__(input_shape, num_outputs)
+        self.scale = torch.ones((), requires_grad=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) * self.scale
+
+
+class EvalInForward(Detached):
+    def forward(self, x: Tensor) -> Tensor:
+        self.eval()
+        return self.layer(x)
+
+
+class Cut(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.detach()
+
+
+def detached_images() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), Cut())
+
+
+def returns_a_number(input_shape: tuple[int, ...]) -> nn.Module:
+    return nn.Sequential(nn.Linear(input_shape[0], 1), Mean())
+
+
+class Mean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean()
+
+
+def log_probabilities(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(input_shape[0], num_outputs), nn.LogSoftmax(1))
+
+
+class Named(NamedTuple):
+    logits: Tensor
+    inputs: Tensor
+
+
+@dataclasses.dataclass
+class Output:
+    logits: Tensor
+    inputs: Tensor | None = None
+
+
+class Rich(nn.Module):
+    """Returns more than a tensor."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int, kind: str) -> None:
+        super().__init__()
+        self.layer, self.kind = nn.Linear(input_shape[0], num_outputs), kind
+
+    def forward(self, x: Tensor) -> Any:
+        logits = self.layer(x)
+        if self.kind == "transformers":
+            from transformers.modeling_outputs import SequenceClassifierOutput
+
+            return SequenceClassifierOutput(logits=logits)
+        if self.kind == "dictionary":
+            return {"logits": logits, "inputs": x}
+        made: dict[str, Callable[..., Any]] = {"named": Named, "dataclass": Output, "tuple": lambda *all: all}
+        return made[self.kind](logits, x)
+
+
+class Members(Detached):
+    """An ensemble whose members come first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.layer(x), self.layer(x)])
+
+
+class Precise(nn.Module):
+    """Computes with other numbers than those of the examples."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int, dtype: str) -> None:
+        super().__init__()
+        self.dtype = getattr(torch, dtype.removeprefix("torch."))
+        self.layer = nn.Linear(input_shape[0], num_outputs, dtype=self.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x.to(self.dtype))
+        return y.real if self.dtype.is_complex else y
+
+
 # -- optimizers -------------------------------------------------------------------------------------------------------
 
 
@@ -279,8 +480,26 @@ class Patient(torch.optim.SGD):
             super().step()
 
 
+class Plain(nn.Module):
+    """One matrix in double precision: every optimizer takes it, and no rounding is in the way."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(0.3 * torch.randn(input_shape[0], num_outputs, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.double() @ self.matrix
+
+
 def careful(params: Any, lr: float) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=lr)
+
+
+#: Sequences of tokens.
+TOKENS = Data.from_arrays(
+    {f"x_{split}": np.arange(n * 4).reshape(n, 4) % 7 for split, n in (("train", 60), ("test", 12))}
+    | {f"y_{split}": np.arange(n) % 7 for split, n in (("train", 60), ("test", 12))}
+)
 
 
 class Table(nn.Module):

@@ -67,9 +67,15 @@ def network_features(predictions: Tensor, previous: Tensor, final_weight: Tensor
     Returns:
         Prediction variance, variance of the change, weight mean, weight variance: four tensors of shape ().
     """
+    predictions, previous, final_weight = map(as_real, (predictions, previous, final_weight))
     weight_variance, weight_mean = torch.var_mean(final_weight, correction=0)
     change_variance = torch.var(predictions - previous, correction=0)
     return [torch.var(predictions, correction=0), change_variance, weight_mean, weight_variance]
+
+
+def as_real(tensor: Tensor) -> Tensor:
+    """Return complex numbers as pairs of real ones, and others as they are."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def observation_bounds(

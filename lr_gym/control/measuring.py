@@ -96,7 +96,8 @@ class Meter:
         with torch.inference_mode():
             network = network_features(evaluation.predictions, self.predictions, final_weight)
             self.predictions = evaluation.predictions
-            return torch.cat([losses, torch.stack([evaluation.accuracy, evaluation.loss, *network])])
+            numbers = torch.cat([losses, torch.stack([evaluation.accuracy, evaluation.loss, *network])])
+            return numbers.float() if numbers.dtype in (torch.bfloat16, torch.float16) else numbers
 
     def measurement(
         self,

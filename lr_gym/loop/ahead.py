@@ -112,7 +112,7 @@ class LoopTrainee(Trainee):
         self.device = self.parameters[0].device
         self.arithmetic = Arithmetic()
         self._outputs, self._groups, self._clock = ahead.outputs, groups, clock
-        self._hidden = Hidden(self.model, optimizer, self._loss)
+        self._hidden = Hidden(self.model, [optimizer], self._loss)
         self.findings = Findings(remembers=holds_tensors(self._hidden.copy()))
         self._meter = gauge  # type: ignore[assignment]  # has predictions and best, as a meter has
         self._averaging = averaging(optimizer)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lr_gym.checks import check_number, check_whole
+from lr_gym.checks import check_choice, check_number, check_whole
 from lr_gym.control import Watched, begin
 from lr_gym.control.brake import Brake
 from lr_gym.control.controller import Controller
@@ -28,6 +28,7 @@ from lr_gym.control.trouble import trouble
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.loop import agents, arguments, state
 from lr_gym.loop.ahead import LookAhead, LoopTrainee
+from lr_gym.loop.checks import Checks
 from lr_gym.loop.clock import Clock
 from lr_gym.loop.course import Course, Interval
 from lr_gym.loop.gauge import Gauge, Validate
@@ -92,6 +93,7 @@ class LRController(LRScheduler):
         look_ahead: LookAhead | None = None,
         loss_ceiling: float = 1e4,
         updates_per_epoch: float | None = None,
+        check: bool = True,
     ) -> None:
         """Take over the learning rate of an optimizer.
 
@@ -127,6 +129,9 @@ class LRController(LRScheduler):
             look_ahead: What agents that look ahead try updates on: `lr_gym.look_ahead(model, loss, inputs, targets)`.
             loss_ceiling: A loss above it counts as diverged.
             updates_per_epoch: For agents that decide once per epoch; by default a tenth of the training.
+            check: Examine network, loss and optimizer now and at the first update: a few passes over at most 64
+                validation examples, and with `restore=True` a few updates by the first gradient, which are taken back
+                (`docs/own-loop.md`). What is likely not meant is a warning, and a line in `controller.findings`.
 
         Raises:
             InvalidArgumentError: An argument makes no sense, or does not fit the agent.
@@ -153,10 +158,16 @@ class LRController(LRScheduler):
         model = arguments.known_model(model, validate, restore=restore, keep_best=keep_best)
         self._weights = None if model is None else Weights(model, optimizers)
         self._restore, self._keep_best = bool(restore), bool(keep_best)
+        self._notices = Notices()
+        check_choice("check", check, (True, False))
+        self._checks = Checks(optimizers, model, validate, restore=self._restore) if check else None
         final_weight = arguments.observed_weight(final_layer, model, validate, self.agent)
         copy_best = self._weights.state if self._weights is not None and keep_best else list
         device = next(p for group in self._groups.groups for p in group["params"]).device
         self._gauge = Gauge(validate, final_weight, copy_best, device)
+        if self._checks is not None:
+            self._checks.begin(self._groups, self._weights, self._gauge)
+            self._say_findings()
         self._clock = Clock(self.optimizer, length, total_updates)
         self._made_with = total_updates  # the length may change on the way
         self._ahead: LoopTrainee | None = None
@@ -173,7 +184,6 @@ class LRController(LRScheduler):
         self._seen = 0  # updates whose losses were collected
         self._pending: list[Tensor] = []  # losses since the last update
         self._last_loss: Callable[[], Any] = lambda: None  # the last one handed over, if it is still there
-        self._notices = Notices()
         self._start_lr = lr
         self._edge: float | None = None
         self._has_start = not self._looks_for_start
@@ -279,6 +289,8 @@ class LRController(LRScheduler):
         if val_loss is not None:
             self._gauge.val_loss = float(as_loss(val_loss, "val_loss"))
         clock = self._clock
+        if self._checks is not None and self._checks.look(clock.updates, self._pending, self._gauge):
+            self._say_findings()
         if clock.updates > self._seen:
             if not self._has_start:
                 self._look_for_start()
@@ -294,6 +306,16 @@ class LRController(LRScheduler):
         if self._looks_at_validation and self._gauge.waits():
             return False
         return self._end_interval()
+
+    def _say_findings(self) -> None:
+        assert self._checks is not None
+        for line in self._checks.findings:
+            self._notices.found(line)
+
+    @property
+    def findings(self) -> list[str]:
+        """What was found about network, loss and optimizer that is likely not meant, a line each."""
+        return [] if self._checks is None else list(self._checks.findings)
 
     def _is_counted(self, loss: Any) -> bool:
         """Return whether this very loss was counted at the last update: Accelerate calls `step` once per process."""
@@ -333,6 +355,8 @@ class LRController(LRScheduler):
             budget=self._clock.total or ENDLESS,
             loss_ceiling=self._ceiling,
         )
+        if self._checks is not None and self._checks.look_at_outputs(predictions, self._gauge, self.lr):
+            self._say_findings()
         wrong = trouble(self._gauge.start, self._gauge.now, self._gauge.measured, self._ceiling)
         restored = wrong is not None and self._copy is not None
         if restored:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lr_gym.control import Evaluation, Measurement, Meter
+from lr_gym.control.features import as_real
 from lr_gym.control.measuring import BestWeights
 from lr_gym.control.trouble import Vital, variation
 from lr_gym.errors import InvalidArgumentError
@@ -149,7 +150,7 @@ class Gauge:
     def _weight(self, device: torch.device) -> Tensor:
         if self._final_weight is None:
             return torch.zeros(1, device=device)
-        return whole(self._final_weight().detach()).to(device).float()
+        return as_real(whole(self._final_weight().detach())).to(device).float()
 
 
 def _stacked(losses: list[Tensor], device: torch.device) -> Tensor:
@@ -165,5 +166,10 @@ def _pair(returned: Any) -> tuple[Tensor, Tensor]:
         raise InvalidArgumentError(
             f"validate must return the mean loss and the outputs, two tensors; got {type(returned).__name__}"
         )
-    loss, outputs = (tensor.detach().float() for tensor in returned)
-    return loss, outputs
+    if returned[0].numel() != 1 or returned[0].is_complex() or returned[1].ndim == 0:
+        raise InvalidArgumentError(
+            "validate must return the mean loss, one real number, and the outputs, (examples, ...); got shapes "
+            f"{tuple(returned[0].shape)} and {tuple(returned[1].shape)}"
+        )
+    loss, outputs = (as_real(tensor.detach()).float() for tensor in returned)
+    return loss.reshape(()), outputs

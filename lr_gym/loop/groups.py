@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lr_gym.errors import InvalidArgumentError
+
 
 def unwrapped(optimizer: Optimizer) -> Optimizer:
     """Return the optimizer that does the updates: frameworks (Accelerate, Lightning) wrap it in one of their own."""
@@ -31,7 +33,13 @@ class Groups:
         self._optimizers = optimizers
         first = self.groups[0]
         for group in self.groups:
-            group.setdefault("initial_lr", float(group["lr"]))
+            rate = group.get("lr")
+            if not isinstance(rate, (int, float, Tensor)) or isinstance(rate, bool):
+                raise InvalidArgumentError(
+                    f"the optimizer has no learning rate that can be set: a group of its parameters has lr={rate!r}; a "
+                    "controller needs a number there, that the update is scaled by"
+                )
+            group.setdefault("initial_lr", float(rate))
         self.initial_lr = float(first["initial_lr"])
         self.lr = float(first["lr"])
         self._written = float(first["lr"])

@@ -66,6 +66,10 @@ class Notices:
             "learning rate is kept until the next decision",
         )
 
+    def found(self, line: str) -> None:
+        """Say what was found about network, loss and optimizer."""
+        self._say(line, line)
+
     def _say(self, kind: str, message: str) -> None:
         if kind not in self._said:
             self._said.add(kind)

@@ -13,6 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from lr_gym.checks import check_whole
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.loop.distributed import is_sharded, reshard
+from lr_gym.tasks.contract import check_number
+from lr_gym.tasks.reading import name_of
+from lr_gym.trainee.hidden import Hidden
 
 #: Examples per forward pass. As many as in the environment, so that own loops repeat its results bit for bit.
 CHUNK, CHUNK_GPU = 500, 5000
@@ -26,9 +29,15 @@ class Validation:
 
     Attributes:
         model: The network.
+        loss: Mean loss of predictions and targets.
         inputs: (examples, ...).
         targets: (examples, ...).
+        steady: Whether the network draws random numbers when it is evaluated: then it draws the same ones each time.
+        preserving: Whether an evaluation changes the network's buffers, or what network and loss keep in attributes:
+            then they are put back.
     """
+
+    steady = preserving = False
 
     def __init__(
         self,
@@ -38,7 +47,7 @@ class Validation:
         targets: Tensor,
         outputs: Callable[[Any], Tensor] | None = None,
     ) -> None:
-        self.model, self._loss, self.inputs, self.targets, self._outputs = model, loss, inputs, targets, outputs
+        self.model, self.loss, self.inputs, self.targets, self._outputs = model, loss, inputs, targets, outputs
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         """Return the mean loss, shape (), and the outputs, (examples, ...), on the device."""
@@ -47,12 +56,51 @@ class Validation:
         # A network that is sharded over processes gathers its weights in place, which inference mode forbids.
         quiet = torch.no_grad() if is_sharded(first) else torch.inference_mode()
         chunk = CHUNK if device.type == "cpu" else CHUNK_GPU
-        with evaluating(self.model), quiet:
+        with self._without_trace(device), evaluating(self.model), quiet:
             pieces = [self._forward(x.to(device, non_blocking=True)) for x in torch.split(self.inputs, chunk)]
             scored = self._scored(torch.cat(pieces))
         if is_sharded(first):
             reshard(self.model)
         return scored
+
+    @contextlib.contextmanager
+    def _without_trace(self, device: torch.device) -> Iterator[None]:
+        """Let a block evaluate, as it was found that this network wants to be evaluated."""
+        buffers: list[Tensor] = []
+        hidden = None
+        with contextlib.ExitStack() as stack:
+            if self.steady:
+                stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+                torch.manual_seed(0)
+            if self.preserving:
+                buffers = [buffer.detach().clone() for buffer in self.model.buffers()]
+                hidden = Hidden(self.model, [], self.loss, deep=False)
+                kept = hidden.copy()
+            yield
+        if hidden is not None:
+            hidden.write(kept)
+            with torch.no_grad():
+                for buffer, value in zip(self.model.buffers(), buffers, strict=True):
+                    buffer.copy_(value)
+
+    def of_few(self, examples: int, seed: int) -> Tensor:
+        """Return the outputs in evaluation mode, (examples, ...), with random numbers of a seed.
+
+        Args:
+            examples: At most so many, the first ones.
+            seed: Of PyTorch's generators, which are put back.
+        """
+        first = next(self.model.parameters(), None)
+        device = self.inputs.device if first is None else first.device
+        devices = [device] if device.type == "cuda" else []
+        with evaluating(self.model), torch.random.fork_rng(devices), torch.no_grad():
+            torch.manual_seed(seed)
+            return self._forward(self.inputs[:examples].to(device))
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the network is compiled, and would be again for inputs of another shape."""
+        return hasattr(self.model, "_orig_mod") or self.model._compiled_call_impl is not None
 
     def in_training_mode(self, examples: int) -> tuple[Tensor, Tensor]:
         """Return the same on the first examples, as the network's modules are now; buffers may change.
@@ -75,11 +123,11 @@ class Validation:
     def _scored(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss of the predictions of the first examples, and them."""
         targets = self.targets[: len(predictions)].to(predictions.device, non_blocking=True)
-        loss = self._loss(predictions, targets)
-        if not isinstance(loss, Tensor) or loss.ndim > 0:
+        loss = self.loss(predictions, targets)
+        check_number(name_of(self.loss), loss)
+        if loss.ndim > 0:
             raise InvalidArgumentError(
-                "the loss must return the mean over the examples, a tensor without dimensions; got "
-                f"{tuple(loss.shape) if isinstance(loss, Tensor) else loss!r}"
+                f"the loss must return the mean over the examples, a tensor without dimensions; got {tuple(loss.shape)}"
             )
         return loss, predictions
 
@@ -89,7 +137,7 @@ class Validation:
         None for a network that is sharded over processes, or compiled: it would be compiled again.
         """
         first = next(self.model.parameters(), None)
-        if is_sharded(first) or hasattr(self.model, "_orig_mod") or self.model._compiled_call_impl is not None:
+        if is_sharded(first) or self.is_compiled:
             return None
         x = self.inputs[:2]
         with evaluating(self.model):

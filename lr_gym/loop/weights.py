@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lr_gym.trainee.hidden import Hidden
 from lr_gym.trainee.optimizer_state import copy_state, write_state
 
 
@@ -17,6 +18,8 @@ class Copy(NamedTuple):
 
     tensors: list[Tensor]
     optimizers: list[dict[str, Any]]
+    #: What the optimizers keep where no `state_dict` knows it; None in a checkpoint, which holds no such things.
+    hidden: list[dict[str, Any]] | None = None
 
 
 class Weights:
@@ -24,14 +27,17 @@ class Weights:
 
     Attributes:
         model: The network.
+        hidden: What the optimizers keep where no `state_dict` knows it.
     """
 
     def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
         self.model, self._optimizers = model, optimizers
+        self.hidden = Hidden(nn.Module(), optimizers, deep=False)
 
     def copy(self) -> Copy:
         """Return copies of all, on their device."""
-        return Copy([tensor.detach().clone() for tensor in self._tensors()], [copy_state(o) for o in self._optimizers])
+        tensors = [tensor.detach().clone() for tensor in self._tensors()]
+        return Copy(tensors, [copy_state(o) for o in self._optimizers], self.hidden.copy())
 
     def write(self, copy: Copy) -> None:
         """Go back to copies; they stay valid."""
@@ -41,6 +47,8 @@ class Weights:
         for optimizer, state in zip(self._optimizers, copy.optimizers, strict=True):
             write_state(optimizer, state)
             optimizer.zero_grad()
+        if copy.hidden is not None:
+            self.hidden.write(copy.hidden)
 
     def state(self) -> list[Tensor]:
         """Return copies of the tensors of the network's `state_dict`, in its order."""

@@ -22,7 +22,38 @@ from lr_gym.tasks.trees import count, leaves, mapped, part
 EXAMPLES, TOLERANCE = 64, 1e-4
 
 
-def check_mean(name: str, loss: Callable[[Any, Any], Tensor], predictions: Any, targets: Any) -> None:
+def check_number(name: str, value: Any) -> None:
+    """Check that a loss is one real number with a gradient's type. Its shape is none of this function's business.
+
+    Args:
+        name: Of the loss, for the message.
+        value: What it returned.
+
+    Raises:
+        InvalidArgumentError: It is something else.
+    """
+    wanted = f"the loss {name!r} must return the mean over the examples, a tensor of floating point; got "
+    if value is None:
+        raise InvalidArgumentError(f"{wanted}None: is there a return at its end?")
+    if isinstance(value, (tuple, list, dict)):
+        raise InvalidArgumentError(f"{wanted}a {type(value).__name__}: return the loss alone")
+    if not isinstance(value, Tensor):
+        raise InvalidArgumentError(
+            f"{wanted}a {type(value).__name__}, which has no gradient: leave out .item(), float() and NumPy"
+        )
+    if value.is_complex():
+        raise InvalidArgumentError(f"{wanted}a complex number: return its real part or its absolute value")
+    if not value.is_floating_point():
+        raise InvalidArgumentError(f"{wanted}{value.dtype}: counting has no gradient")
+
+
+#: What to do with a loss of a batch as a whole, in a task.
+IN_BATCHES = "say reduction='batch': then it is evaluated in batches too"
+
+
+def check_mean(
+    name: str, loss: Callable[[Any, Any], Tensor], predictions: Any, targets: Any, in_batches: str = IN_BATCHES
+) -> None:
     """Check that the loss of examples lies between the losses of their halves.
 
     They are halved in two ways: the first ones against the others; and those with small targets and predictions
@@ -33,6 +64,7 @@ def check_mean(name: str, loss: Callable[[Any, Any], Tensor], predictions: Any, 
         loss: Of predictions and targets.
         predictions: (examples, ...).
         targets: (examples, ...).
+        in_batches: What to do with a loss of a batch as a whole.
 
     Raises:
         InvalidArgumentError: It does not.
@@ -57,7 +89,7 @@ def check_mean(name: str, loss: Callable[[Any, Any], Tensor], predictions: Any, 
             return  # it draws random numbers, so that nothing can be concluded
         raise InvalidArgumentError(
             f"the loss {name!r} of {size} examples is {whole:.4g}, of their halves {first:.4g} and {second:.4g}: it "
-            f"is no mean over examples. {_guess(predictions, targets)}"
+            f"is no mean over examples. {_guess(predictions, targets, in_batches)}"
         )
 
 
@@ -74,7 +106,7 @@ def _by_size(tree: Any) -> Tensor:
     return values.reshape(len(values), -1).double().mean(1).argsort(stable=True)
 
 
-def _guess(predictions: Any, targets: Any) -> str:
+def _guess(predictions: Any, targets: Any, in_batches: str) -> str:
     predictions, targets = (next(leaf for leaf in leaves(tree) if leaf.ndim) for tree in (predictions, targets))
     pairs = predictions.ndim != targets.ndim and predictions.numel() == targets.numel()
     shapes = f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)}"
@@ -85,5 +117,5 @@ def _guess(predictions: Any, targets: Any) -> str:
         )
     return (
         f"It got {shapes}. Where it adds up, divide by the number of examples; where it is to look at a batch as a "
-        "whole, as contrastive losses do, say reduction='batch': then it is evaluated in batches too"
+        f"whole, as contrastive losses do, {in_batches}"
     )

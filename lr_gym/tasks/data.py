@@ -15,7 +15,7 @@ from torch import Tensor
 from lr_gym.errors import InvalidArgumentError, LRGymError, described, reason
 from lr_gym.registry import Registry
 from lr_gym.tasks import sources
-from lr_gym.tasks.order import warn_of_neighbours
+from lr_gym.tasks.order import warn_of_neighbours, warn_of_numbers
 from lr_gym.tasks.reading import Reading, decided
 from lr_gym.tasks.streams import is_streams, streams
 
@@ -97,6 +97,7 @@ class Data:
         y = {split: _targets(arrays[f"y_{name}"], classification, as_given) for split, name in names.items()}
         if classification:
             num_outputs = int(y["train"].max()) + 1
+            warn_of_numbers(y["train"], reading.ignored)
             if num_outputs == 1:
                 raise InvalidArgumentError(
                     "all training labels are 0: one class, whose loss is always 0; give labels of two classes or "
@@ -109,7 +110,8 @@ class Data:
                 if int(labels.min()) < 0 or int(labels.max()) >= num_outputs:
                     raise InvalidArgumentError(
                         f"the {split} labels go from {int(labels.min())} to {int(labels.max())}, those of the training "
-                        f"split from 0 to {num_outputs - 1}; classes must be numbered from 0 and occur in training"
+                        f"split from 0 to {num_outputs - 1}; classes must be numbered from 0 and occur in training; if "
+                        "these are no classes, say what they are: targets='real', 'count', 'labels' or 'sign'"
                     )
         else:
             num_outputs = int(y["train"].shape[1]) if y["train"].ndim > 1 else 1
@@ -128,6 +130,11 @@ def _checked(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
         )
     checked = {name: _array(name, arrays[name]) for name in needed}
     for name, array in checked.items():
+        if array.dtype.kind in "OUS" and array.size and isinstance(array.flat[0], (str, bytes)):
+            raise InvalidArgumentError(
+                f"{name} holds words, such as {str(array.flat[0])!r:.40}; number them from 0, as "
+                f"np.unique({name}, return_inverse=True)[1] does"
+            )
         if array.dtype.kind not in "iufb" or array.ndim < 1 or len(array) == 0:
             raise InvalidArgumentError(
                 f"{name} must be a non-empty array of numbers, got shape {array.shape} and type {array.dtype}"
@@ -160,6 +167,9 @@ def _checked(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
 
 
 def _array(name: str, values: Any) -> npt.NDArray[Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values  # NumPy has no such numbers
     try:
         return np.asarray(values)
     except ValueError as error:

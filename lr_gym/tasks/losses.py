@@ -127,6 +127,11 @@ def build_optimizer(
         raise InvalidArgumentError(
             f"the optimizer {name!r} must return a torch.optim.Optimizer, got {type(built).__name__}"
         )
+    if any(group.get("maximize") for group in built.param_groups):
+        raise InvalidArgumentError(
+            f"the optimizer {name!r} with maximize=True climbs, and a controller is rewarded where the loss falls: "
+            "leave it out, and return the loss with the other sign"
+        )
     return built
 
 

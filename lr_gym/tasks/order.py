@@ -1,4 +1,4 @@
-"""The order of examples in a file: warnings where it makes a split different from what it seems to be."""
+"""The order of examples and the numbers of classes: warnings where data are likely not what they seem to be."""
 
 from __future__ import annotations
 
@@ -68,6 +68,30 @@ def warn_of_head(y: Tensor, size: int, name: str, field: str) -> None:
             LRGymWarning,
             stacklevel=2,
         )
+
+
+def warn_of_numbers(y: Tensor, ignored: int | None) -> None:
+    """Warn where the numbers of classes may stand for something else: none is 0, or the last is far above all others.
+
+    Args:
+        y: Classes of the training examples, (examples, ...).
+        ignored: The class that stands for "no target here"; None for none.
+    """
+    numbers = torch.unique(y)
+    numbers = numbers[numbers != ignored].tolist() if ignored is not None else numbers.tolist()
+    if len(numbers) < 2:
+        return
+    last, before = numbers[-1], numbers[-2]
+    if y.ndim == 1 and numbers[0] == 1 and last == len(numbers):
+        message = f"classes are numbered from 0, and the training labels go from 1 to {last}: subtract 1"
+    elif last - before > max(2, len(numbers)) and before - numbers[0] < 2 * len(numbers):
+        message = (
+            f"the training labels are {numbers[0]} to {before}, and {last}: if that stands for no target, say "
+            f"loss_options={{'ignore_index': {last}}}; else number the classes without gaps"
+        )
+    else:
+        return
+    warnings.warn(f"{message}. As it is, the network has {last + 1} outputs", LRGymWarning, stacklevel=2)
 
 
 def _kinds(y: Tensor) -> int:

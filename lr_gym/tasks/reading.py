@@ -75,6 +75,13 @@ def function_of(name: str) -> str | None:
     return next((function for kind, function in _CLASSES.items() if kind.casefold() == name.casefold()), None)
 
 
+def name_of(loss: Any) -> str:
+    """Return the name of a loss that is a function or an object; of one that is not PyTorch's, a reference."""
+    name = getattr(loss, "__name__", type(loss).__name__)
+    module = str(getattr(loss, "__module__", None) or type(loss).__module__)
+    return name if module.startswith("torch.nn") else f"{module}:{name}"
+
+
 def expected(loss: str | None) -> str | None:
     """Return the kind of targets that a loss of `torch.nn.functional` expects; None if that is not known."""
     return next((kind for kind, names in _EXPECTS.items() if loss in names), None)
@@ -151,6 +158,11 @@ def _kind(loss: str | None, targets: Mapping[str, Array]) -> str:
             raise _question(f"look like {_WORDS[looks]}", f"targets={looks!r}, or targets='real' to standardise them")
         return "class" if whole else "real"
     if expects == "class":
+        if whole and loss == "cross_entropy" and _sum_to_one(targets) and _ones(targets):
+            raise _question(
+                "are one-hot rows, or classes of several places",
+                "targets='probability' for the first, targets='class' for the second",
+            )
         if whole:
             return "class"
         if loss == "cross_entropy" and _sum_to_one(targets):
@@ -188,6 +200,12 @@ def _sum_to_one(targets: Mapping[str, Array]) -> bool:
         array.ndim > 1 and array.shape[1] > 1 and (array >= 0).all() and np.allclose(array.sum(1), 1, atol=1e-3)
         for array in targets.values()
     )
+
+
+def _ones(targets: Mapping[str, Array]) -> bool:
+    """Return whether every row has one 1, and the ones are in different places."""
+    rows = np.concatenate([array.reshape(len(array), -1) for array in targets.values()])
+    return bool(((rows == 0) | (rows == 1)).all() and (rows.sum(1) == 1).all() and rows.any(0).all())
 
 
 def _check(kind: str, targets: Mapping[str, Array], reading: Reading) -> None:

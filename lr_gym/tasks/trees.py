@@ -1,7 +1,8 @@
-"""Tensors, and tuples and dictionaries of them: inputs and outputs of networks that are more than one tensor."""
+"""Tensors, and tuples, dictionaries and dataclasses of them: inputs and outputs that are more than one tensor."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ def leaves(tree: Any) -> Iterator[Tensor]:
     """Yield the tensors of a tree."""
     if isinstance(tree, Tensor):
         yield tree
+    elif _is_dataclass(tree):  # before the others: transformers' outputs are dictionaries too
+        for field in dataclasses.fields(tree):
+            yield from leaves(getattr(tree, field.name))
     elif isinstance(tree, Mapping):
         for part in tree.values():
             yield from leaves(part)
@@ -25,11 +29,18 @@ def mapped(function: Callable[[Tensor], Any], tree: Any) -> Any:
     """Return a tree of the same kind with a function's values in the tensors' places."""
     if isinstance(tree, Tensor):
         return function(tree)
+    if _is_dataclass(tree):
+        parts = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree) if field.init}
+        return dataclasses.replace(tree, **{name: mapped(function, part) for name, part in parts.items()})
     if isinstance(tree, Mapping):
         return {key: mapped(function, part) for key, part in tree.items()}
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(mapped(function, part) for part in tree))
     return type(tree)(mapped(function, part) for part in tree) if isinstance(tree, (tuple, list)) else tree
+
+
+def _is_dataclass(tree: Any) -> bool:
+    return dataclasses.is_dataclass(tree) and not isinstance(tree, type)
 
 
 def called(network: Callable[..., Any], x: Any) -> Any:

@@ -18,7 +18,7 @@ from lr_gym.tasks.losses import Loss
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.findings import Findings
-from lr_gym.trainee.held import Held
+from lr_gym.trainee.held import Held, evaluated
 from lr_gym.trainee.hidden import Hidden
 from lr_gym.trainee.randomness import TorchStream
 from lr_gym.trainee.scoring import Scoring
@@ -32,7 +32,13 @@ AVERAGE = "lr_gym_average"
 
 
 class EvaluatedRun:
-    """What evaluates a network, its average, and its best weights; `TrainingRun` builds and trains it."""
+    """What evaluates a network, its average, and its best weights; `TrainingRun` builds and trains it.
+
+    Attributes:
+        returns_tensor: Whether the network returns a tensor, and no tuple, dictionary or dataclass with some.
+    """
+
+    returns_tensor = True
 
     task: Task
     data: Data
@@ -117,7 +123,16 @@ class EvaluatedRun:
             ):
                 if isinstance(examples, Held):
                     return examples.evaluate(self._forward, self._loss, self.scoring)
-                predictions = torch.cat([self._forward(x) for x in torch.split(examples.x, chunk)])
+                outputs = [self._forward(x) for x in torch.split(examples.x, chunk)]
+                self.returns_tensor = isinstance(outputs[0], Tensor)
+                if not (self.returns_tensor and outputs[0].ndim):
+                    return evaluated(outputs, torch.split(examples.y, chunk), self._loss, self.scoring)
+                if len(outputs) > 1 and len(outputs[0]) != chunk:
+                    raise InvalidArgumentError(
+                        f"the model {self.task.model!r} returns outputs of shape {tuple(outputs[0].shape)} for {chunk} "
+                        "examples: the examples must be their first dimension"
+                    )
+                predictions = torch.cat(outputs)
                 return Evaluation(*self._scores(predictions, examples.y), predictions)
         finally:
             self.model.train()

@@ -7,8 +7,8 @@ evaluated and restored. What cannot be right is refused with an error of one lin
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lr_gym.control.features import as_real
 from lr_gym.control.final_layer import making_outputs
 from lr_gym.control.measuring import Evaluation
-from lr_gym.errors import InvalidArgumentError, LRGymError, reason
+from lr_gym.errors import InvalidArgumentError, LRGymError, LRGymWarning, reason
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.contract import EXAMPLES, check_mean
 from lr_gym.tasks.metrics import decision_of, measured_decision
@@ -27,17 +28,17 @@ from lr_gym.tasks.streams import Streams
 from lr_gym.tasks.trees import called, joinable, joined, part
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.findings import Findings
+from lr_gym.trainee.flow import IGNORES_LR, changing_modes, check_log_probabilities, ignores_lr, why_cut_off
 from lr_gym.trainee.held import Held
 from lr_gym.trainee.hidden import differ, holds_tensors
 from lr_gym.trainee.randomness import global_generators
 from lr_gym.trainee.rewind import RewindableRun
+from lr_gym.trainee.suspicions import suspected, unreached
 
 #: The largest number of examples in a batch.
 BATCH = 32
 #: Fields of a task that make no difference to the examination.
 _OTHERS = ("name", "budget", "decision_interval", "initial_lrs", "loss_ceiling", "train_size", "validation_size")
-#: Numbers of updates after which weights are compared: an optimizer may wait for several updates before it moves.
-_UPDATES = (1, 2, 4, 8)
 #: Updates are tried at the initial learning rate of the task that is nearest to this.
 _USUAL_LR = 1e-3
 
@@ -62,7 +63,13 @@ def examine(task: Task, data: Data, device: torch.device, arithmetic: Arithmetic
 
 
 class _Sample(RewindableRun):
-    """A trainee for trying things out. It watches its first passes, first in evaluation mode, then in training mode."""
+    """A trainee for trying things out. It watches its first passes, first in evaluation mode, then in training mode.
+
+    Attributes:
+        changing: The layer that changed its mode in the last pass in training mode; None for none.
+    """
+
+    changing: str | None = None
 
     def _first_evaluation(self) -> Evaluation:
         before = _State(self)
@@ -81,8 +88,10 @@ class _Sample(RewindableRun):
     def shown(self) -> tuple[Any, Any]:
         """Return outputs and targets of validation examples."""
         examples = self._splits["validation"]
-        if not isinstance(examples, Held):
+        if not isinstance(examples, Held) and self.returns_tensor:
             return self._meter.predictions, examples.y
+        if not isinstance(examples, Held):
+            examples = Held([(examples.x, examples.y)], None)
         self.model.eval()
         with torch.no_grad(), self._noise_of_evaluation.active():
             outputs = [self._forward(batch.x) for batch in examples.batches]
@@ -94,8 +103,13 @@ class _Sample(RewindableRun):
     def passed(self) -> Tensor:
         """Return the loss of a forward and a backward pass, and restore all but what is kept in attributes."""
         tensors, noise = self._copy_of_tensors(), self._noise.get_state()
+        losses: list[Tensor] = []
+        self.model.train()  # a network may have changed that in its last pass
         with self._computing():
-            loss = self._loss_and_gradients(self.peek_batches(1))
+            batches = self.peek_batches(1)
+            self.changing = changing_modes(self.model, lambda: losses.append(self._loss_and_gradients(batches)))
+        (loss,) = losses
+        self.check_parameters()
         self._write_tensors(tensors)
         self._noise.set_state(noise)
         return loss
@@ -142,11 +156,15 @@ def _examined(task: Task, data: Data, device: torch.device, arithmetic: Arithmet
     _check_loss(run)
     run = _able_to_update(run, sample)
     _look_for_memories(run)
+    missed = unreached(run)
     _check_rewinding(run)
     _check_lr(run, lr)
     if task.final_layer is None:
         run.findings = dataclasses.replace(run.findings, final_layer=_final_layer(run))
-    return dataclasses.replace(run.findings, lines=_words(run))
+    suspicions = suspected(run, missed, run.changing)
+    for line in suspicions:
+        warnings.warn(line, LRGymWarning, stacklevel=2)
+    return dataclasses.replace(run.findings, lines=(*_words(run), *suspicions))
 
 
 def _check_loss(run: _Sample) -> None:
@@ -156,6 +174,7 @@ def _check_loss(run: _Sample) -> None:
     if task.reduction == "auto":
         check_mean(str(task.loss), run._loss, predictions, targets)
     loss, reading = pytorchs(str(task.loss)), run.data.reading
+    check_log_probabilities(str(task.loss), predictions)
     if loss is not None and reading.targets == "real" and expected(loss) not in ("real", None):
         raise InvalidArgumentError(
             f"the loss {task.loss!r} takes targets of another kind than real numbers, as which those of {task.data!r} "
@@ -193,8 +212,22 @@ def _able_to_update(run: _Sample, sample: Callable[[Findings], _Sample]) -> _Sam
     def fail() -> None:
         raise first
 
+    _check_gradient(run)
     run._trying("cannot be trained on a batch", fail)
     return run
+
+
+def _check_gradient(run: _Sample) -> None:
+    """Check that the loss has a gradient, where an update has failed."""
+    batch = run.peek_batches(1)[0]
+
+    def look() -> str | None:
+        with run._computing():
+            names = str(run.task.model), str(run.task.loss)
+            return why_cut_off(*names, lambda: run._forward(batch.x), lambda outputs: run._loss(outputs, batch.y))
+
+    if why := run._trying("cannot be trained on a batch", look):
+        raise InvalidArgumentError(why)
 
 
 def _look_for_memories(run: _Sample) -> None:
@@ -222,7 +255,7 @@ def _check_rewinding(run: _Sample) -> None:
 
     def trained() -> Tensor:
         run._train(3)
-        after = torch.cat([tensor.flatten().double() for tensor in run._copy_of_tensors()])
+        after = torch.cat([as_real(tensor).flatten().double() for tensor in run._copy_of_tensors()])
         run.restore(snapshot)
         return after
 
@@ -231,36 +264,25 @@ def _check_rewinding(run: _Sample) -> None:
 
 
 def _check_lr(run: _Sample, lr: float) -> None:
-    """Check that doubling the learning rate changes the next update, or one of the next few.
-
-    This is also tried from a learning rate of 1: for some optimizers it is a factor of a rate that they estimate, and
-    the effect of a small factor is lost in rounding.
-    """
+    """Check that doubling the learning rate changes the next update, or one of the next few."""
     if not run.findings.rewinds:
         return  # there is nothing to compare
     snapshot, start = run.snapshot(), _weights(run)
-    moves = False
-    for rate, updates in itertools.product((lr, 1.0), _UPDATES):
-        moved = []
-        for wanted in (rate, 2 * rate):
-            run.restore(snapshot)
-            run.lr = wanted
-            run._train(updates)
-            moved.append(_weights(run) - start)
+
+    def moved(rate: float, updates: int) -> list[Tensor]:
         run.restore(snapshot)
-        if not (all(bool(torch.isfinite(way).all()) for way in moved) and torch.equal(*moved)):
-            return
-        moves = moves or bool(moved[0].any())
-    if moves:
-        raise InvalidArgumentError(
-            f"the optimizer {run.task.optimizer!r} does not use the learning rate that it is given: at twice the "
-            "learning rate its updates are the same, and nothing that a controller decides would change anything; take "
-            "another optimizer, or other optimizer_options"
-        )
+        run.lr = rate
+        run._train(updates)
+        way = _weights(run) - start
+        run.restore(snapshot)
+        return [way]
+
+    if ignores_lr(moved, lr):
+        raise InvalidArgumentError(f"the optimizer {run.task.optimizer!r} {IGNORES_LR}, or other optimizer_options")
 
 
 def _weights(run: RewindableRun) -> Tensor:
-    return torch.cat([p.detach().flatten().double() for p in run.parameters])
+    return torch.cat([as_real(p.detach()).flatten().double() for p in run.parameters])
 
 
 def _final_layer(run: _Sample) -> str | None:

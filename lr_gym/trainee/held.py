@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lr_gym.control.measuring import Evaluation
+from lr_gym.errors import InvalidArgumentError
 from lr_gym.tasks.losses import Loss
 from lr_gym.tasks.trees import count, joinable, joined, leaves, part
 from lr_gym.trainee.batches import Batch
@@ -57,15 +58,41 @@ class Held:
             scoring: What outputs are worth.
         """
         outputs = [forward(batch.x) for batch in self.batches]
-        targets = [batch.y for batch in self.batches]
-        firsts = [next(leaves(output)) for output in outputs]
-        if joinable(outputs) and joinable(targets):
-            value, metric = scoring(loss, joined(outputs), joined(targets))
-            return Evaluation(value, metric, torch.cat(firsts))
-        sizes = torch.tensor([float(count(batch.x)) for batch in self.batches], device=firsts[0].device)
-        scores = [scoring(loss, output, target) for output, target in zip(outputs, targets, strict=True)]
-        value, metric = (_mean(torch.stack(column), sizes) for column in zip(*scores, strict=True))
-        return Evaluation(value, metric, torch.cat([first.flatten() for first in firsts]))
+        return evaluated(outputs, [batch.y for batch in self.batches], loss, scoring)
+
+
+def evaluated(outputs: Sequence[Any], targets: Sequence[Any], loss: Loss, scoring: Scoring) -> Evaluation:
+    """Return the evaluation of outputs that came in batches, as `Held.evaluate` does.
+
+    Args:
+        outputs: What the network returned for each batch.
+        targets: Those of each batch.
+        loss: Of outputs and targets.
+        scoring: What outputs are worth.
+
+    Raises:
+        InvalidArgumentError: The outputs are no tensors, or none with examples.
+    """
+    firsts = [_first(output) for output in outputs]
+    if joinable(outputs) and joinable(targets):
+        value, metric = scoring(loss, joined(outputs), joined(targets))
+        return Evaluation(value, metric, torch.cat(firsts))
+    sizes = torch.tensor([float(count(target)) for target in targets], device=firsts[0].device)
+    scores = [scoring(loss, output, target) for output, target in zip(outputs, targets, strict=True)]
+    value, metric = (_mean(torch.stack(column), sizes) for column in zip(*scores, strict=True))
+    return Evaluation(value, metric, torch.cat([first.flatten() for first in firsts]))
+
+
+def _first(output: Any) -> Tensor:
+    """Return the first tensor of the outputs that has one entry per example."""
+    first = next((leaf for leaf in leaves(output) if leaf.ndim), None)
+    if first is None:
+        kind = "a single number" if isinstance(output, Tensor) else f"a {type(output).__name__} without such a tensor"
+        raise InvalidArgumentError(
+            f"the model returns {kind}: it must return its outputs for every example, a tensor or a tuple, dictionary "
+            "or dataclass with one, of which the loss computes the mean"
+        )
+    return first
 
 
 def _mean(values: Tensor, sizes: Tensor) -> Tensor:

@@ -7,12 +7,15 @@ network, the base optimizer that a wrapper holds, a counter. PyTorch's own class
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+#: The smallest number of entries that a network counts for, and the longest container, where not everything is copied.
+SMALL, CONTAINER = 100_000, 100
 
 _OF_MODULES = set(vars(nn.Module()))
 _OF_OPTIMIZERS = set(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0))) | {"_warned_capturable_if_run_uncaptured"}
@@ -28,23 +31,33 @@ class _Generator:
 class Hidden:
     """Copies and restores what is kept in attributes."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Any) -> None:
+    def __init__(
+        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], loss: Any = None, *, deep: bool = True
+    ) -> None:
         """Find the objects that may keep something.
 
         Args:
             model: The network.
-            optimizer: Its optimizer.
+            optimizers: Its optimizers.
             loss: Its loss. A plain function keeps nothing.
+            deep: Whether objects of any class are copied. Else only numbers, tensors, networks and optimizers that are
+                no larger than the network, and short containers of these: the rest of a program may hang on an
+                attribute.
         """
         self._holders: list[tuple[Any, set[str]]] = []
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        tensors = {id(t): t for t in (*model.parameters(), *model.buffers(), *(p for g in groups for p in g["params"]))}
+        self._most = None if deep else max(SMALL, sum(tensor.numel() for tensor in tensors.values()))
         # What others restore is not copied: copies refer to the same parameters.
-        self._known: dict[int, Any] = {id(thing): thing for thing in (*model.parameters(), *model.buffers())}
-        self._known |= {id(module): module for module in model.modules()} | {id(optimizer): optimizer}
-        self._known |= {id(optimizer.param_groups): optimizer.param_groups, id(optimizer.state): optimizer.state}
-        self._known |= {id(group): group for group in optimizer.param_groups}
+        self._known: dict[int, Any] = dict(tensors)
+        self._known |= {id(module): module for module in model.modules()}
+        for optimizer in optimizers:
+            things = (optimizer, optimizer.param_groups, optimizer.state, *optimizer.param_groups)
+            self._known |= {id(thing): thing for thing in things}
         for module in model.modules():
             self._add(module, _OF_MODULES)
-        self._add(optimizer, _OF_OPTIMIZERS)
+        for optimizer in optimizers:
+            self._add(optimizer, _OF_OPTIMIZERS)
         if isinstance(loss, nn.Module) or hasattr(loss, "__dict__"):
             self._add(loss, _OF_MODULES)
 
@@ -76,6 +89,8 @@ class Hidden:
             return value
         if id(value) in self._known:
             return value
+        if self._most is not None and self._is_too_much(value):
+            return _Kept(value)
         if isinstance(value, Tensor):
             return value.detach().clone()
         if isinstance(value, torch.Generator):
@@ -86,10 +101,30 @@ class Hidden:
             return _like(value, {key: self._copied(entry) for key, entry in value.items()})
         if type(value) in (list, tuple, set):
             return type(value)(self._copied(entry) for entry in value)
+        if self._most is not None:
+            return _Kept(value)
         try:
             return copy.deepcopy(value, dict(self._known))
         except (TypeError, RuntimeError, ValueError, AttributeError):
             return _Kept(value)
+
+    def _is_too_much(self, value: Any) -> bool:
+        assert self._most is not None
+        if isinstance(value, (dict, list, tuple, set)):
+            return len(value) > CONTAINER
+        tensors: list[Tensor] = [value] if isinstance(value, Tensor) else []
+        if isinstance(value, nn.Module):
+            tensors = [*value.parameters(), *value.buffers()]
+        return bool(sum(tensor.numel() for tensor in tensors) > self._most)
+
+    def changed(self, saved: list[dict[str, Any]]) -> list[str]:
+        """Return the names of the attributes whose tensors are others than those of a copy."""
+        return [
+            f"{type(holder).__name__}.{key}"
+            for (holder, _), before, now in zip(self._holders, saved, self.copy(), strict=True)
+            for key in dict.fromkeys((*before, *now))
+            if holds_tensors([before.get(key), now.get(key)]) and differ(before.get(key), now.get(key))
+        ]
 
     def _written(self, present: Any, value: Any) -> Any:
         if isinstance(value, _Kept):
@@ -102,8 +137,9 @@ class Hidden:
             return value.owner
         if isinstance(value, Tensor) and id(value) not in self._known:
             same = isinstance(present, Tensor) and present.shape == value.shape and present.dtype == value.dtype
-            if same and not present.requires_grad and not present.is_inference():
-                return present.copy_(value)  # other attributes may refer to the same tensor
+            if same and present.is_leaf and not present.is_inference():
+                with torch.no_grad():
+                    return present.copy_(value)  # other attributes may refer to the same tensor
             return value.clone()
         if isinstance(value, dict) and id(value) not in self._known:
             old = present if isinstance(present, dict) else {}

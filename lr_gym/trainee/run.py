@@ -31,6 +31,7 @@ from lr_gym.trainee.batches import Batch, BatchStream
 from lr_gym.trainee.evaluated import AVERAGE, EVALUATION_CHUNK, EvaluatedRun
 from lr_gym.trainee.findings import Findings
 from lr_gym.trainee.fit import check_shapes, fitting
+from lr_gym.trainee.flow import listed
 from lr_gym.trainee.hidden import Hidden
 from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
 from lr_gym.trainee.scoring import Scoring
@@ -117,6 +118,7 @@ class TrainingRun(EvaluatedRun):
         self._final_layer = self._find_final_layer()
         self.frozen = Frozen(self.model, task.frozen)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._built_with = [id(p) for p in self.model.parameters()]
         self._loss = build_loss(str(task.loss), dict(task.loss_options), self.device)
         sparse = any(getattr(module, "sparse", False) is True for module in self.model.modules())
         fuse = findings.fused and not (sparse or self.frozen.changes)  # it takes all gradients or none, and dense ones
@@ -125,7 +127,7 @@ class TrainingRun(EvaluatedRun):
         self.optimizer = build_optimizer(str(task.optimizer), options, groups, self._lr, fuse=fuse)
         self._lr_scales = lr_scales(self.optimizer, self._lr, str(task.optimizer))
         self.scoring = Scoring(task, self.data, findings.decision)
-        self._hidden = Hidden(self.model, self.optimizer, self._loss)
+        self._hidden = Hidden(self.model, [self.optimizer], self._loss)
         self._averaging = averaging(self.optimizer)
         if self._averaging and task.ema is not None:
             raise InvalidArgumentError(f"the optimizer {task.optimizer!r} averages weights itself: leave ema=None")
@@ -176,7 +178,7 @@ class TrainingRun(EvaluatedRun):
     def _first_evaluation(self) -> Evaluation:
         """Evaluate the untrained network: where model, loss and data do not fit together, it shows here."""
         examples = self._splits["validation"]
-        with fitting(self.task, self.data):
+        with fitting(self.task, self.data, lambda: self.returns_tensor):
             with unchanged(examples, self.task, self.data, compared=EVALUATION_CHUNK):
                 evaluation = self._evaluate(examples)
             check_shapes(self.task, self.data, examples, evaluation)
@@ -280,9 +282,29 @@ class TrainingRun(EvaluatedRun):
         self.updates += updates
         return losses
 
+    def check_parameters(self) -> None:
+        """Check that the network has the parameters that it was built with: the optimizer knows no others.
+
+        Raises:
+            InvalidArgumentError: It has replaced some, or made new ones.
+        """
+        if [id(p) for p in self.model.parameters()] != self._built_with:
+            known = set(self._built_with)
+            new = [name for name, p in self.model.named_parameters() if id(p) not in known]
+            raise InvalidArgumentError(
+                f"the model {self.task.model!r} has made {listed(new) or 'some'} of its parameters anew after it was "
+                "built, and the optimizer trains the old ones: make parameters in __init__, and change them in place "
+                "(with torch.no_grad(): p.copy_(...))"
+            )
+
     def train_interval(self) -> Measurement:
-        """Train for one decision interval, then measure. One device synchronisation."""
+        """Train for one decision interval, then measure. One device synchronisation.
+
+        Raises:
+            InvalidArgumentError: The network has replaced its parameters meanwhile.
+        """
         losses = torch.stack(self._train(self.task.decision_interval))
+        self.check_parameters()
         with self._evaluated_weights():
             numbers = self._numbers(losses, self._evaluate(self._splits["validation"]))
             return self._measurement(numbers.cpu().numpy())  # the synchronisation

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lr_gym.tasks import Data, Task
+from lr_gym.tasks.contract import check_number
 from lr_gym.tasks.losses import Loss
 from lr_gym.tasks.metrics import Metric, build_metric, decision_of
 from lr_gym.tasks.reading import pytorchs
@@ -44,8 +45,10 @@ class Scoring:
             if self.decision is None:
                 self.decision = self._trusted(predictions, targets)
             self._metric = build_metric(str(self._task.metric), self._data.reading, self.decision)
-            self._built = True
         value = self._of_all(loss, predictions, targets)
+        if not self._built:
+            check_number(str(self._task.loss), value)
+            self._built = True
         return value, torch.full_like(value, math.nan) if self._metric is None else self._metric(predictions, targets)
 
     def _trusted(self, predictions: Tensor, targets: Tensor) -> str:

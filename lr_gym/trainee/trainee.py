@@ -19,6 +19,7 @@ from lr_gym.control.trouble import Vital, variation
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.tasks.parameter_free import has_direction
 from lr_gym.tasks.streams import Streams
+from lr_gym.tasks.trees import leaves
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.examination import examine
 from lr_gym.trainee.findings import Findings
@@ -153,7 +154,8 @@ class Trainee(RewindableRun):
                 parameter.sub_(d, alpha=lr)
             outputs = [self._forward(batch.x) for batch in batches]
             loss = torch.stack([self._loss(o, b.y) for o, b in zip(outputs, batches, strict=True)]).mean()
-            return Vital(*torch.stack([loss, variation(torch.cat(outputs))]).double().tolist())
+            firsts = [next(leaf for leaf in leaves(output) if leaf.ndim) for output in outputs]
+            return Vital(*torch.stack([loss, variation(torch.cat(firsts))]).double().tolist())
 
     def probe(
         self,

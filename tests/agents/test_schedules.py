@@ -248,6 +248,8 @@ def prescribed(predictions: Tensor, targets: Tensor) -> Tensor:
         ({"factor": 0.5, "patience": 1}, [5, 5, 5, 5, 5, 5], [1, 1, 0.5, 0.5, 0.25, 0.25]),
         ({"factor": 0.5, "patience": 1}, [5, 6, 4, 5, 6, 5], [1, 1, 1, 1, 0.5, 0.5]),
         ({"factor": 0.5, "patience": 0, "threshold": 0.5}, [8, 5, 3.5, 2, 1.5], [1, 0.5, 0.5, 0.25, 0.25]),
+        ({"factor": 0.5, "patience": 0, "threshold": 0.5}, [-8, -5, -10, -13, -13], [1, 0.5, 0.25, 0.25, 0.125]),
+        ({"factor": 0.5, "patience": 0, "threshold": 0.5}, [1, -1, -1.4, -1.6, -2], [1, 1, 0.5, 0.5, 0.25]),
         ({}, [4] * 23, [1] * 11 + [0.1] * 11 + [0.01]),  # a decade after the eleventh in a row
         ({"metric": "train_loss", "patience": 2}, [8, 7, 6, 5, 4], [1, 1, 1, 0.1, 0.1]),  # they stay at 1
     ],

@@ -135,7 +135,7 @@ def _with(**values: Any) -> Change:
         (lambda arrays: arrays.pop("y_test"), "y_test missing"),
         (_with(x_val=np.zeros((3, 4))), "y_val missing"),
         (_with(x_train=np.zeros((60, 4), dtype=object)), "x_train must be .*type object"),
-        (_with(y_train=np.array(["a"] * 60)), "y_train must be .*type <U1"),
+        (_with(y_train=np.array(["a"] * 60)), "y_train holds words, such as 'a'; number them from 0"),
         (_with(x_train=np.zeros((60, 4), dtype=complex)), "x_train must be .*complex"),
         (_with(x_test=np.zeros((0, 4))), r"x_test must be a non-empty array.*\(0, 4\)"),
         (_with(y_test=np.array(3)), r"y_test must be a non-empty array.*\(\)"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import numpy as np
 import people
 import pytest
 import torch
@@ -21,10 +20,7 @@ from lr_gym.trainee.hidden import differ
 
 LINE = toys.tiny_data(targets=1)
 SIGNS = Data.from_arrays({k: (v > 0).astype(int) if k[0] == "y" else v for k, v in toys.table(targets=1).items()})
-TOKENS = Data.from_arrays(
-    {f"x_{split}": np.arange(n * 4).reshape(n, 4) % 7 for split, n in (("train", 60), ("test", 12))}
-    | {f"y_{split}": np.arange(n) % 7 for split, n in (("train", 60), ("test", 12))}
-)
+TOKENS = people.TOKENS
 
 
 def make(data: Data = toys.CLASSES, seed: int = 0, lr: float = 0.05, **fields: Any) -> Trainee:
@@ -254,6 +250,7 @@ def test_weights_that_are_computed_are_observed_as_they_are_used(kind: str) -> N
     assert features.final_weight_variance == pytest.approx(float(used.var(correction=0)), rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:of the model .* no gradient reaches")
 @pytest.mark.parametrize(
     ("data", "model", "name"),
     [

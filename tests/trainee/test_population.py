@@ -245,6 +245,7 @@ def test_a_newcomer(fields: dict[str, Any], count: int, stack: int, place: int, 
     assert toys.same(toys.everything(old), before)  # somebody may hold on to the trainee of the last episode
 
 
+@pytest.mark.filterwarnings("ignore:of the model .* no gradient reaches")
 def test_gradients_of_another_time_do_not_come_along() -> None:
     """A weight that takes no part has no gradient; one that somebody left there would be descended."""
     fields = {"model": "toys:Idle", "optimizer": "SGD"}

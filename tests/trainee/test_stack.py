@@ -48,6 +48,9 @@ class Clips(torch.optim.SGD):
         return super().step(closure)
 
 
+# Weights that take no part are said.
+pytestmark = pytest.mark.filterwarnings("ignore:of the model .* no gradient reaches")
+
 STACKED: dict[str, tuple[Data, dict[str, Any]]] = {
     "mlp": (IMAGES, {"model_options": {"width": 8}}),
     "lenet5": (IMAGES, {}),

@@ -187,6 +187,7 @@ def test_several_batches_of_lbfgs() -> None:
     assert sum(float((g * d).sum()) for g, d in zip(here.gradient, here.update, strict=True)) > 0  # downhill
 
 
+@pytest.mark.filterwarnings("ignore:of the model .* no gradient reaches")
 def test_weights_that_take_no_part_have_neither_gradient_nor_update() -> None:
     here = trained("toys:Idle", "SGD", {"momentum": 0.9}).directions()
     for tensors in (here.gradient, here.update):
