@@ -50,7 +50,7 @@ class Checks:
         self._memory: Hidden | None = None
         self._first: FirstUpdate | None = None
         self._calls = 0
-        self._looked_at_outputs = False
+        self._looked_at_losses = self._looked_at_outputs = False
 
     def begin(self, groups: Groups, weights: Weights | None, gauge: Gauge) -> None:
         """Go on when the untrained network was evaluated.
@@ -73,19 +73,23 @@ class Checks:
             self._memory = Hidden(self._model, self._optimizers, deep=False)
             self._remembered = self._memory.copy()
 
-    def look(self, updates: int, losses: list[Tensor], gauge: Gauge) -> bool:
-        """Look at the first update, when it is done; return whether something was found.
+    def take_up(self) -> None:
+        """Note that a training goes on from a state: the network is no longer the one that was evaluated."""
+        self._looked_at_losses = self._looked_at_outputs = True
+        self._memory = None
+
+    def look(self, updates: int, losses: list[Tensor], gauge: Gauge, ceiling: float) -> bool:
+        """Look at the first updates, when they are done; return whether something was found.
 
         Args:
             updates: Updates done.
             losses: Training losses of this one.
             gauge: What evaluated the untrained network.
+            ceiling: A loss above it has diverged.
 
         Raises:
             InvalidArgumentError: The optimizer does not use its learning rate.
         """
-        if self._first is None:
-            return False
         before = len(self.findings)
         if updates == 0:
             self._calls += 1
@@ -95,8 +99,16 @@ class Checks:
                     "optimizer whose step() your loop calls"
                 )
             return len(self.findings) > before
-        first, self._first = self._first, None
-        first.forget()
+        if not self._looked_at_losses and losses:
+            self._looked_at_losses = True
+            if gauge.validate is not None:
+                self._compare(float(torch.stack(losses).mean()), gauge.untrained, ceiling)
+        if self._first is not None and self._first.over:
+            self._conclude(self._first)
+            self._first = None
+        return len(self.findings) > before
+
+    def _conclude(self, first: FirstUpdate) -> None:
         if first.error is not None:
             raise first.error
         self.findings += first.lines
@@ -107,13 +119,10 @@ class Checks:
                     "register_buffer makes them a part of its state, or leave them to nothing but looking at them"
                 )
             self._memory, self._remembered = None, []
-        if losses and gauge.validate is not None:
-            self._compare(float(torch.stack(losses).mean()), gauge.untrained)
-        return len(self.findings) > before
 
-    def _compare(self, train: float, val: float) -> None:
+    def _compare(self, train: float, val: float, ceiling: float) -> None:
         low, high = sorted((train, val))
-        if math.isfinite(train) and math.isfinite(val) and 0 <= low * FACTOR < high and high - low > 1:
+        if 0 <= low * FACTOR < high <= ceiling and high - low > 1:
             self.findings.append(
                 f"the first training loss is {train:.4g}, and the validation loss of the same network {val:.4g}: both "
                 "must be means over examples in the same unit; is one a sum, or are its examples scaled otherwise?"

@@ -289,7 +289,7 @@ class LRController(LRScheduler):
         if val_loss is not None:
             self._gauge.val_loss = float(as_loss(val_loss, "val_loss"))
         clock = self._clock
-        if self._checks is not None and self._checks.look(clock.updates, self._pending, self._gauge):
+        if self._checks is not None and self._checks.look(clock.updates, self._pending, self._gauge, self._ceiling):
             self._say_findings()
         if clock.updates > self._seen:
             if not self._has_start:
@@ -469,6 +469,8 @@ class LRController(LRScheduler):
             )
         wanted = self._made_with
         self._take_up(saved)
+        if self._checks is not None:
+            self._checks.take_up()
         if wanted is not None and wanted != saved["made_with"]:
             self.total_updates = wanted
 

@@ -21,7 +21,7 @@ from lr_gym.errors import InvalidArgumentError, LRGymError
 from lr_gym.loop.distributed import is_sharded, local
 from lr_gym.loop.groups import Groups
 from lr_gym.loop.validate import Validation
-from lr_gym.tasks.contract import EXAMPLES, check_mean
+from lr_gym.tasks.contract import EXAMPLES, check_mean, check_number
 from lr_gym.tasks.reading import name_of
 from lr_gym.trainee.flow import (
     IGNORES_LR,
@@ -34,6 +34,8 @@ from lr_gym.trainee.flow import (
 )
 from lr_gym.trainee.hidden import Hidden, differ
 
+#: Updates without any gradient, from the beginning on, that somebody should know of.
+EMPTY_UPDATES = 50
 #: What to do with a loss that looks at a batch as a whole.
 _IN_BATCHES = "write a function for validate= that evaluates in batches and returns the mean and the outputs"
 
@@ -102,13 +104,17 @@ def _of_validation(validation: Validation) -> list[str]:
         memory.write(kept)
         return found
 
-    shown: list[Tensor] = []
-    changing = changing_modes(model, lambda: shown.append(outputs(0)))
-    first, again, other = shown[0], outputs(0), outputs(1)
+    first, again, other = outputs(0), outputs(0), outputs(1)
+    changing = validation.changing or _changing_in_training(validation)
+    with torch.no_grad():
+        for buffer, value in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(value)
+    memory.write(kept)
     validation.steady = not torch.equal(first.nan_to_num(), other.nan_to_num())
     targets = validation.targets[: len(first)].to(first.device)
     check_log_probabilities(name, first)
     with torch.random.fork_rng([first.device] if first.device.type == "cuda" else []):
+        check_number(name, validation.loss(first, targets))
         check_mean(name, validation.loss, first, targets, _IN_BATCHES)
     memory.write(kept)
     twice = doubled(name, validation.some_outputs())
@@ -121,6 +127,18 @@ def _of_validation(validation: Validation) -> list[str]:
     }
     memory.write(kept)
     return [line for line, applies in lines.items() if applies]
+
+
+def _changing_in_training(validation: Validation) -> str | None:
+    """Return the layer that changes its mode in a pass in training mode; buffers may change."""
+    modes = [(module, module.training) for module in validation.model.modules()]
+    try:
+        with contextlib.suppress(RuntimeError, ValueError):  # BatchNorm and one example
+            return changing_modes(validation.model, lambda: validation.in_training_mode(EXAMPLES))
+        return None
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _sums(tensors: Iterator[Tensor]) -> list[Tensor]:
@@ -152,9 +170,10 @@ class Watched:
 
 
 class FirstUpdate:
-    """Looks at the first update of a loop, when its gradients are there.
+    """Looks at the first update of a loop that has gradients, before it is done.
 
     Attributes:
+        over: Whether it was.
         lines: What is likely not meant, a line each.
         error: What cannot be right; None for nothing.
     """
@@ -169,6 +188,7 @@ class FirstUpdate:
                 no update is tried.
             model: The network; None where it is not known.
         """
+        self.over, self._empty = False, 0
         self.lines: list[str] = []
         self.error: LRGymError | None = None
         self._groups, self._hidden, self._model = groups, hidden, model
@@ -176,23 +196,26 @@ class FirstUpdate:
 
     def forget(self) -> None:
         """Stop waiting."""
+        self.over = True
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
 
     def _look(self, optimizer: Optimizer, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        self.forget()
-        closure = any(map(callable, (*arguments, *keywords.values())))
-        if closure:
-            return  # it computes the gradients in there
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        moving = [p for p in parameters if p.grad is not None]
-        if not moving:
-            self.lines.append(
-                "the optimizer's first update has no gradient: call loss.backward() before optimizer.step(), on a loss "
-                "of the model whose parameters the optimizer has, and zero_grad() after it"
-            )
+        if any(map(callable, (*arguments, *keywords.values()))):
+            self.forget()  # the gradients are computed in there
             return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if all(p.grad is None for p in parameters):
+            self._empty += 1  # some call step() once before they begin, to calm a scheduler
+            if self._empty == EMPTY_UPDATES:
+                self.forget()
+                self.lines.append(
+                    f"{EMPTY_UPDATES} updates of the optimizer had no gradient: call loss.backward() before "
+                    "optimizer.step(), on a loss of the model whose parameters the optimizer has, and zero_grad() after"
+                )
+            return
+        self.forget()
         self._look_for_the_rest()
         capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
         if self._hidden is None or capturing:
@@ -241,6 +264,7 @@ def _taken_back(
 
     def move(factor: float, updates: int) -> list[Tensor]:
         put_back()
+        step(optimizer)  # at the first one, a learning rate may be where something begins
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * factor
         for _ in range(updates):

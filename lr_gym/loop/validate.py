@@ -15,6 +15,7 @@ from lr_gym.errors import InvalidArgumentError
 from lr_gym.loop.distributed import is_sharded, reshard
 from lr_gym.tasks.contract import check_number
 from lr_gym.tasks.reading import name_of
+from lr_gym.trainee.flow import changing_modes
 from lr_gym.trainee.hidden import Hidden
 
 #: Examples per forward pass. As many as in the environment, so that own loops repeat its results bit for bit.
@@ -35,9 +36,11 @@ class Validation:
         steady: Whether the network draws random numbers when it is evaluated: then it draws the same ones each time.
         preserving: Whether an evaluation changes the network's buffers, or what network and loss keep in attributes:
             then they are put back.
+        changing: The layer that changed its mode in the last pass of `of_few`; None for none.
     """
 
     steady = preserving = False
+    changing: str | None = None
 
     def __init__(
         self,
@@ -95,7 +98,10 @@ class Validation:
         devices = [device] if device.type == "cuda" else []
         with evaluating(self.model), torch.random.fork_rng(devices), torch.no_grad():
             torch.manual_seed(seed)
-            return self._forward(self.inputs[:examples].to(device))
+            found: list[Tensor] = []
+            inputs = self.inputs[:examples].to(device)
+            self.changing = changing_modes(self.model, lambda: found.append(self._forward(inputs)))
+            return found[0]
 
     @property
     def is_compiled(self) -> bool:

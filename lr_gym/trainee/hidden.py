@@ -118,12 +118,14 @@ class Hidden:
         return bool(sum(tensor.numel() for tensor in tensors) > self._most)
 
     def changed(self, saved: list[dict[str, Any]]) -> list[str]:
-        """Return the names of the attributes whose tensors are others than those of a copy."""
+        """Return the names of the network's attributes whose tensors are others than those of a copy."""
         return [
             f"{type(holder).__name__}.{key}"
             for (holder, _), before, now in zip(self._holders, saved, self.copy(), strict=True)
             for key in dict.fromkeys((*before, *now))
-            if holds_tensors([before.get(key), now.get(key)]) and differ(before.get(key), now.get(key))
+            if isinstance(holder, nn.Module)
+            and holds_tensors([before.get(key), now.get(key)])
+            and differ(before.get(key), now.get(key))
         ]
 
     def _written(self, present: Any, value: Any) -> Any:
@@ -169,7 +171,7 @@ class _Inner:
             self.owner.state.clear()
             self.owner.state.update(hidden._written(None, self.parts["state"]))
             for group, values in zip(self.owner.param_groups, self.parts["groups"], strict=True):
-                group.update(hidden._written(None, values))
+                group.update({key: hidden._written(group.get(key), value) for key, value in values.items()})
             return
         with torch.no_grad():
             for name, part in _parts(self.owner):
