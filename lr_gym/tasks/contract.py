@@ -8,6 +8,7 @@ other, or for a loss that broadcasts predictions (n,) against targets (n, 1) to 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -73,10 +74,16 @@ def check_mean(
     if size < 4 or any(len(leaf) < size for tree in (predictions, targets) for leaf in leaves(tree) if leaf.ndim):
         return  # nobody can say
     predictions, targets = (part(mapped(torch.Tensor.detach, tree), slice(size)) for tree in (predictions, targets))
-    ways = (
+    ways: tuple[tuple[Any, Any], ...] = (
         (predictions, targets),
         (part(predictions, _by_size(predictions)), part(targets, _by_size(targets))),
     )
+    if _shapes_differ(predictions, targets):
+        # Outputs of an untrained network are nearly alike, and then all pairs have the loss of the right ones.
+        spread = (part(_spread(predictions), _by_size(predictions)), part(targets, _by_size(targets)))
+        with contextlib.suppress(RuntimeError, ValueError, AssertionError):  # it takes probabilities only
+            _losses(loss, *spread)
+            ways += (spread,)
     for outputs, wanted in ways:
         whole, first, second = _losses(loss, outputs, wanted)
         if not all(map(math.isfinite, (whole, first, second))):
@@ -91,6 +98,20 @@ def check_mean(
             f"the loss {name!r} of {size} examples is {whole:.4g}, of their halves {first:.4g} and {second:.4g}: it "
             f"is no mean over examples. {_guess(predictions, targets, in_batches)}"
         )
+
+
+def _spread(predictions: Tensor) -> Tensor:
+    """Return predictions in the same order with more difference between them: evenly from -3 to 3."""
+    values = torch.linspace(-3, 3, len(predictions), dtype=predictions.dtype, device=predictions.device)
+    return values[_by_size(predictions).argsort()].reshape(predictions.shape)
+
+
+def _shapes_differ(predictions: Any, targets: Any) -> bool:
+    """Return whether there is one number per example in both, as (n,) in one and (n, 1) in the other."""
+    if not (isinstance(predictions, Tensor) and isinstance(targets, Tensor)):
+        return False
+    alone = len(predictions) == predictions.numel() == targets.numel()
+    return alone and predictions.ndim != targets.ndim and predictions.is_floating_point()
 
 
 def _losses(loss: Callable[[Any, Any], Tensor], predictions: Any, targets: Any) -> tuple[float, float, float]:

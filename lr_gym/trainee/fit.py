@@ -19,7 +19,7 @@ MISFITS = (RuntimeError, TypeError, ValueError, IndexError)
 
 
 @contextlib.contextmanager
-def fitting(task: Task, data: Data, returns_tensor: Callable[[], bool]) -> Iterator[None]:
+def fitting(task: Task, data: Data, returns_tensor: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Turn an error of a model, a loss or data in a block into one that names them.
 
     Args:

@@ -1,8 +1,12 @@
-"""What came of faults of one kind."""
+"""What came of faults of one kind, and what is needed to watch processes."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 
 @dataclasses.dataclass
@@ -27,3 +31,24 @@ class Outcome:
         self.tried += 1
         if failure is not None:
             self.failures.append(f"{fault}: {failure}"[:300])
+
+
+def group(leader: int) -> list[int]:
+    """Return the processes of a session, but those that only wait to be collected."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition is true; return whether it became so in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
