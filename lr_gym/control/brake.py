@@ -4,8 +4,10 @@
 
 A controller that sees the loss fall by equal shares goes on raising the learning rate, even where the loss goes to zero
 and there is nothing left to gain: on two classes that a line separates, it went from 1e-5 to the bound of 10. The brake
-measures the fall in units of the loss, so that the first descent of a training decides, not what happens near zero.
-While the learning rate is far too small, each raise makes the loss fall faster, and the brake goes up with it.
+measures a fall as the difference of square roots of the loss. In units of the loss the first descent would decide
+alone, and hold a long training at the small learning rate that it began with; in shares of it a loss that goes to zero
+would fall for ever. Roots are between: what is left to fall is never more than the root of the loss. While the learning
+rate is far too small, each raise makes the loss fall faster, and the brake goes up with it.
 """
 
 from __future__ import annotations
@@ -72,10 +74,10 @@ class Brake:
         Args:
             lr: The learning rate in use.
             loss: The loss after it.
-            noise: A fall up to this counts as chance.
+            noise: A fall up to this, in units of the loss, counts as chance.
         """
-        fall = self._loss - loss  # not a number at first: no fall
-        if fall > max(self._largest, noise):
+        fall = _root(self._loss) - _root(loss)  # not a number at first: no fall
+        if fall > self._largest and self._loss - loss > noise:
             self._largest, self._fallen = fall, self.factor * lr
         if math.isfinite(loss):
             self._loss = loss
@@ -83,3 +85,8 @@ class Brake:
     def breaks(self, lr: float) -> None:
         """Take note that a learning rate has broken the training: from now on at most a third of it is allowed."""
         self._broken = min(self._broken, lr / 3)
+
+
+def _root(loss: float) -> float:
+    """Return the square root of a loss, with its sign."""
+    return math.copysign(math.sqrt(abs(loss)), loss)

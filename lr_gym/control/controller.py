@@ -276,9 +276,9 @@ class Controller:
         digest.update(safetensors.torch.save(self.weights))
         return digest.hexdigest()
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors`, each atomically."""
-        weights = safetensors.torch.save(self.weights)
+        folder, weights = Path(folder), safetensors.torch.save(self.weights)
         write_bytes(folder / WEIGHTS_FILE, weights)
         header = {"format": FORMAT, "version": VERSION, "weights_sha256": hashlib.sha256(weights).hexdigest()}
         values = finite(header | self.description.to_dict())

@@ -19,9 +19,22 @@ def walk(brake: Brake, *intervals: tuple[float, float]) -> list[float]:
 
 
 def test_ten_times_the_learning_rate_of_the_largest_fall() -> None:
-    intervals = [(0.1, 5.0), (0.2, 4.0), (0.4, 2.0), (0.8, 1.0), (1.6, 1.5), (3.2, 0.1)]
-    # falls: none yet, 1, 2, 1, -0.5, 1.4
+    intervals = [(0.1, 49.0), (0.2, 36.0), (0.4, 16.0), (0.8, 9.0), (1.6, 12.25), (3.2, 4.0)]
+    # falls of the root: none yet, 1, 2, 1, -0.5, 1.5
     assert walk(Brake(), *intervals) == pytest.approx([math.inf, 2.0, 4.0, 4.0, 4.0, 4.0])
+
+
+def test_late_in_a_training_smaller_falls_count_more_than_in_units_of_the_loss() -> None:
+    # falls: 0.75 and 0.56 of the loss, 0.25 and 0.7 of its root
+    assert walk(Brake(), (0.1, 2.75), (0.1, 2.0), (0.2, 0.56), (0.2, 0.56), (0.3, 0.0)) == pytest.approx(
+        [math.inf, 1.0, 2.0, 2.0, 3.0]
+    )
+
+
+def test_below_zero_a_fall_is_a_fall_too() -> None:
+    assert walk(Brake(), (0.1, 1.0), (0.2, -1.0), (0.3, -4.0), (0.4, 0.0), (0.5, -9.0)) == pytest.approx(
+        [math.inf, 2.0, 2.0, 2.0, 5.0]
+    )
 
 
 def test_a_loss_that_goes_to_zero_by_equal_shares_does_not_lift_it() -> None:
@@ -31,11 +44,11 @@ def test_a_loss_that_goes_to_zero_by_equal_shares_does_not_lift_it() -> None:
 
 @given(lrs=st.lists(st.floats(1e-6, 10), min_size=2, max_size=9), factor=st.floats(1, 100))
 def test_while_each_raise_helps_more_it_is_never_in_the_way(lrs: list[float], factor: float) -> None:
-    """The loss falls by what the learning rate is: as at a learning rate that is far too small."""
-    brake, loss = Brake(factor), 1000.0
+    """The root of the loss falls by what the learning rate is: as at a learning rate that is far too small."""
+    brake, root = Brake(factor), 1000.0
     for lr in sorted(lrs):
-        loss -= lr
-        brake.observe(lr, loss)
+        root -= lr
+        brake.observe(lr, root**2)
         assert brake.limit >= lr
 
 
