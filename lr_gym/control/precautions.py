@@ -25,8 +25,8 @@ class Precautions:
             optimizer's updates are no multiples of the learning rate, the start is the given one.
         restore: Take back an interval that has broken the training (`lr_gym.control.trouble`), and train it again at
             a tenth of its learning rate. Its updates count.
-        brake: How many times the learning rate of the largest fall of the loss is allowed (`lr_gym.control.brake`);
-            None for no bound.
+        brake: How many times the learning rate of the largest fall of the loss's root is allowed
+            (`lr_gym.control.brake`); None for no bound.
 
     Raises:
         InvalidArgumentError: One of them makes no sense.

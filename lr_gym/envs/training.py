@@ -111,7 +111,7 @@ class LRTrainingEnv(gymnasium.Env[Vector, Any]):
             training and tuning must not see test data, and scoring takes a good part of the time.
         start: `"given"`, or `"probe"`: looked for before the first update (`lr_gym.control.precautions`).
         restore: Take back intervals that break the training.
-        brake: Times the learning rate of the largest fall of the loss that are allowed; None for any.
+        brake: Times the learning rate of the largest fall of the loss's root that are allowed; None for any.
         render_mode: `"rgb_array"` or None; `"human"` through `gymnasium.make` (in a pygame window).
 
     Raises:

@@ -96,7 +96,6 @@ SCHEDULES: dict[str, Callable[[Optimizer, int], lr_scheduler.LRScheduler]] = {
 #: Controller and arguments, by rule. `universal` looks for its start: it is the same training from any.
 CONTROLLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "universal": ("universal", {"restore": True}),
-    "universal-v1": ("universal-v1", {"restore": True}),
     "universal-alone": ("universal-v1", {"brake": False}),
 }
 
@@ -235,7 +234,7 @@ def runs(name: str, seeds: int, out: Path) -> Iterator[Run]:
             yield Run(name, "nanogpt", 1e-3, seed)
         yield Run(name, "tuned-cosine", best_peak(name, out), seed)
     for seed in range(seeds):
-        for rule in ("cosine", "constant", "universal-v1", "universal-alone"):
+        for rule in ("cosine", "constant", "universal-alone"):
             yield from (Run(name, rule, lr, seed) for lr in STARTS[kind(name)])
 
 

@@ -20,7 +20,7 @@ from scripts.own_loops.trainings import TRAININGS
 
 #: Rules that have their own learning rates: one row each, whatever the start.
 FIXED = ("universal", "recipe", "nanogpt", "tuned-cosine")
-RULES = ("universal-v1", "universal-alone", "cosine", "constant")
+RULES = ("universal-alone", "cosine", "constant")
 
 
 def results(out: Path, name: str) -> list[dict[str, Any]]:

@@ -33,8 +33,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "probe": {"start": "probe", "restore": False, "brake": None},
     "probe, restore": {"start": "probe", "restore": True, "brake": None},
     "probe, restore, brake 10": {"start": "probe", "restore": True, "brake": 10.0},
+    "probe, restore, brake 5": {"start": "probe", "restore": True, "brake": 5.0},
     "probe, restore, brake 3": {"start": "probe", "restore": True, "brake": 3.0},
-    "probe, restore, brake 2": {"start": "probe", "restore": True, "brake": 2.0},
 }
 
 

@@ -133,8 +133,8 @@ def test_the_brake_bounds_the_learning_rate() -> None:
     free, held = episode(1e-4, **options), episode(1e-4, brake=2.0, **options)
     fall, limit = 0.0, np.inf
     for now, then, lr, following in zip(held.val_losses, held.val_losses[1:], held.lrs[1:], held.lrs[2:], strict=False):
-        if now - then > fall:
-            fall, limit = now - then, 2 * lr
+        if np.sqrt(now) - np.sqrt(then) > fall:
+            fall, limit = np.sqrt(now) - np.sqrt(then), 2 * lr
         assert following <= limit
     assert max(held.lrs) < max(free.lrs)
 
