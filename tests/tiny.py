@@ -310,3 +310,12 @@ def rewrite_json(file: Path, change: Callable[[dict[str, Any]], Mapping[str, Any
     values = json.loads(file.read_text())
     returned = change(values)
     file.write_text(json.dumps(values if returned is None else returned))
+
+
+def leave_figures_undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reports make figures, but not render them: that takes most of the time."""
+    from lr_gym.evaluation import page, report
+    from lr_gym.files import write_bytes
+
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: write_bytes(path, b"a picture"))
+    monkeypatch.setattr(page, "inline_svg", lambda figure, name, about: "<svg></svg>")

@@ -28,7 +28,7 @@ from lr_gym.evaluation.plots import (
 from lr_gym.evaluation.resampling import Interval
 from lr_gym.evaluation.statistics import bootstrap_interval
 from lr_gym.evaluation.tables import Lines, brief, detail_lines, screen
-from lr_gym.evaluation.verdict import Verdict, cautions, compared, told
+from lr_gym.evaluation.verdict import ENOUGH, Verdict, cautions, compared, told
 from lr_gym.files import write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -153,7 +153,8 @@ def draw_family_report(
         f"in the median over {draws}",
         "one run each, draws drawn anew",
     )
-    _write_page(out, config, progression, about, None, figure, sentence, [table], [])
+    few = [f"Few draws: {len(controller.runs)}. The interval is too narrow."] if len(controller.runs) < ENOUGH else []
+    _write_page(out, config, progression, about, None, figure, sentence, [table], few)
 
 
 def _quantiles(row: Row) -> tuple[str, str, str, str]:

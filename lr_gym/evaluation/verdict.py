@@ -80,10 +80,11 @@ def told(ours: str, theirs: str, interval: Interval, over: str, drawn: str) -> V
     low, high = how_far(interval.low), how_far(interval.high)
     ends = f"95\N{NO-BREAK SPACE}% interval: from {low} to {high}; {drawn}"
     rest = f"the test loss of {ours} is {how_far(interval.estimate)} that of {theirs}, {over} ({ends})."
+    name = ours.replace("the ", "The ", 1) if ours.startswith("the ") else ours
     if interval.high < 1:
-        return Verdict(f"{ours} wins", rest)
+        return Verdict(f"{name} wins", rest)
     if interval.low > 1:
-        return Verdict(f"{ours} loses", rest)
+        return Verdict(f"{name} loses", rest)
     return Verdict("No sure winner", rest)
 
 

@@ -17,7 +17,7 @@ from lr_gym import cli, tasks
 from lr_gym import registry as registry_module
 from lr_gym.agents.base import AGENTS
 from lr_gym.commands import main, plugins
-from lr_gym.evaluation import Cell, report
+from lr_gym.evaluation import Cell
 from lr_gym.tasks import MODELS, TASKS
 from lr_gym.tasks import data as data_module
 
@@ -112,6 +112,6 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """Invent episodes, and draw figures without turning them into pictures, which takes seconds."""
     made = Desk(tmp_path / "out", capsys)
     monkeypatch.setattr(Cell, "run", lambda cell: made.run(cell))
-    monkeypatch.setattr(report, "_png", lambda figure: b"picture")
+    tiny.leave_figures_undrawn(monkeypatch)
     monkeypatch.setenv("COLUMNS", "300")
     return made

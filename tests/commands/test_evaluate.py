@@ -229,7 +229,7 @@ def test_an_agent_that_fails_and_is_mended(order: tuple[str, str], desk: Desk) -
         assert f"(report.html) are in {desk.out}" in desk.text
         found = {row["agent"]: (row["failures"], len(row["results"]), row["test_loss"]["n"]) for row in desk.rows}
         assert found == {"constant": ([], 2, 2), "step": (told, 0, 0)}
-        page = (desk.out / "report.html").read_text()
+        page = (desk.out / "report.html").read_text().replace("<wbr>", "")  # where lines may be broken
         assert all(error in page for error in told)
         assert len(list((desk.out / "episodes").glob("*.failed.json"))) == 2
     desk.invent = failing_if(lambda cell: False)

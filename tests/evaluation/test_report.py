@@ -15,7 +15,6 @@ from rows import HIGH, LOW, MIDDLE, group, matrix_of, with_p_values, without_acc
 
 from lr_gym.errors import UnknownNameError
 from lr_gym.evaluation import Contestant, report
-from lr_gym.evaluation import page as page_module
 from lr_gym.evaluation.cells import Failure
 from lr_gym.evaluation.figures import FEW
 from lr_gym.evaluation.groups import Group
@@ -23,7 +22,7 @@ from lr_gym.evaluation.ranking import standings
 from lr_gym.evaluation.report import write_results
 from lr_gym.evaluation.tables import Lines, detail_lines, markdown, overview_lines, paper_lines, standing_lines
 from lr_gym.evaluation.tuning import Candidate, Tuned
-from lr_gym.files import finite, write_bytes
+from lr_gym.files import finite
 
 FIGURES = ("standings.png", "profiles.png", "starts.png", "schedules.png", "losses.png")
 FILES = {"results.json", "runs.csv", "curves.csv", "table.md", "report.html", *FIGURES}
@@ -100,9 +99,7 @@ def as_json(values: Any) -> Any:
 
 @pytest.fixture
 def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make figures, but do not render them: that takes most of the time."""
-    monkeypatch.setattr(report, "save_figure", lambda figure, path: write_bytes(path, b"a picture"))
-    monkeypatch.setattr(page_module, "inline_svg", lambda figure, name, about: "<svg></svg>")
+    tiny.leave_figures_undrawn(monkeypatch)
 
 
 def candidate(lr: float, **options: Any) -> Candidate:
