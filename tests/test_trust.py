@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,3 +140,44 @@ def test_a_hostile_run_is_not_resumed(tmp_path: Path, tmp_path_factory: pytest.T
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
         assert "which is code to be run" in done.stderr
         assert not bait.exists()
+
+
+OWN = """
+from torch import nn
+
+
+def net(input_shape, num_outputs):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.Tanh(), nn.Linear(4, num_outputs))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_with_a_model_of_its_own_goes_on_where_its_module_is_trusted(tmp_path: Path) -> None:
+    """Real programs: begun with --override model=..., refused by another one without --trust, and finished with it."""
+    (tmp_path / "my_models.py").write_text(OWN)
+    out = tmp_path / "run"
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            tiny.script("train_controller.py", *words),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            env=os.environ | {"COLUMNS": "200", "PYTHONPATH": str(tmp_path)},
+        )
+
+    sizes = ("budget=20", "batch_size=8", "train_size=100", "validation_size=50", "model=my_models:net")
+    small = ("--episodes", "32", "--runs", "1", "--tuning-runs", "1", "--workers", "1", "--override", *sizes)
+    begun = run("--out", str(out), *small)
+    assert begun.returncode == 0, begun.stderr
+    (out / "results.json").unlink()
+    refused = run("--resume", str(out))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "add --trust my_models" in refused.stderr
+    assert not (out / "results.json").exists()
+    other = run("--resume", str(out), "--trust", "json")
+    assert (other.returncode, other.stderr.count("\n")) == (2, 1)
+    done = run("--resume", str(out), "--trust", "my_models")
+    assert done.returncode == 0, done.stderr
+    assert (out / "results.json").exists()

@@ -17,8 +17,14 @@ from lr_gym import cli
 from lr_gym.files import read_json, write_bytes, write_json
 from scripts.reliability.arguments import command_lines, keywords
 from scripts.reliability.common import Outcome
+from scripts.reliability.data import data
+from scripts.reliability.disk import disks
 from scripts.reliability.files import hostile_files
+from scripts.reliability.growth import growth
+from scripts.reliability.kills import killed
 from scripts.reliability.processes import told_to_stop
+from scripts.reliability.randomness import randomness
+from scripts.reliability.trainees import trainees, workers
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, NUMBERS = ROOT / "docs" / "reliability.md", ROOT / "docs" / "results" / "reliability.json"
@@ -28,7 +34,18 @@ KINDS: dict[str, tuple[str, int, Callable[[int, int], Outcome]]] = {
     "arguments": ("generated command lines with one word that makes no sense", 400, command_lines),
     "keywords": ("generated keyword arguments that make no sense", 1000, keywords),
     "files": ("damaged or hostile controllers, ARC's weights, checkpoints and records", 1000, hostile_files),
-    "signals": ("SIGINT, SIGTERM and SIGHUP, once or twice, at random moments of two commands", 16, told_to_stop),
+    "data": ("data that make no sense: numbers, types, shapes and labels", 340, data),
+    "trainees": ("networks that misbehave, alone, in a stack, in workers", 64, trainees),
+    "randomness": ("public functions, under two global random states", 1000, randomness),
+    "growth": ("resets, short trainings and vector environments, for growth of memory or processes", 2000, growth),
+    "kills": ("SIGKILL at random moments of five kinds of run, each gone on with to the end", 125, killed),
+    "signals": ("SIGINT, SIGTERM and SIGHUP, once or twice, at random moments of five commands", 50, told_to_stop),
+    "workers": (
+        "workers of two commands: killed, stopped, out of memory, hanging or dying in every episode",
+        50,
+        workers,
+    ),
+    "disk": ("full disks, files that become too large, files in the way, in three commands", 45, disks),
 }
 
 

@@ -28,8 +28,8 @@ from worker_toys import (
     steps,
 )
 
-from lr_gym.envs.workers import MOST_DEATHS, WorkerDiedWarning, WorkerVecEnv
-from lr_gym.errors import LRGymError
+from lr_gym.envs.workers import MOST_DEATHS, MOST_EVER, MOST_WITHOUT_EPISODE, WorkerDiedWarning, WorkerVecEnv
+from lr_gym.errors import InvalidArgumentError, LRGymError
 
 #: Nothing here may hang, and nothing starts a process.
 pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("_mortal")]
@@ -213,6 +213,56 @@ def test_three_deaths_without_a_step_in_between_end_the_run(use: Any) -> None:
         for later in (lambda: venv.get_attr("mood", 1), lambda: venv.step(nothing(2)), venv.reset):
             with pytest.raises(LRGymError, match=CLOSED):
                 later()
+
+
+@pytest.mark.parametrize(("length", "most"), [(99, MOST_WITHOUT_EPISODE), (1, MOST_EVER)])
+def test_deaths_are_counted(length: int, most: int) -> None:
+    """A worker that lives from death to death: without an episode of its own, and ever. The other's do not count."""
+    with begun(dice(length, length)) as (venv, _):
+        for number in range(most - 1):
+            for worker in (0, 1) if number < 2 else (0,):
+                kill(venv, worker)
+                with dies(f"{worker} of 2"):
+                    venv.step(nothing(2))
+                venv.step(nothing(2))  # a step in between
+        kill(venv, 0)
+        with pytest.raises(LRGymError, match=AGAIN):
+            venv.step(nothing(2))
+        with pytest.raises(LRGymError, match=CLOSED):
+            venv.reset()
+
+
+@pytest.mark.parametrize("timeout", [None, 7.5])
+def test_a_worker_that_does_not_answer_is_ended_and_started_again(timeout: float | None) -> None:
+    """Its time is a day, unless somebody says otherwise."""
+    limit = {} if timeout is None else {"timeout": timeout}
+    seconds = 86_400.0 if timeout is None else timeout
+    venv, asked, ended = WorkerVecEnv(dice(9, 9), 2, **limit), [], []
+    try:
+        before = venv.reset()
+        worker: Any = venv._workers[0]
+
+        def wait(seconds: float) -> Any:
+            asked.append(seconds)
+            raise TimeoutError
+
+        worker.receive, worker.end = wait, ended.append
+        words = (
+            rf"^worker process 0 of 2 did not answer for {seconds:g} s and was ended and is started again; 1 episodes"
+        )
+        with pytest.warns(WorkerDiedWarning, match=words):
+            step = steps(venv, some_actions(2, 1))[0]
+        assert (asked, ended) == ([seconds], [0])
+        assert_reborn(step, [0], before)
+        assert not step[2][1]
+    finally:
+        venv.close()
+
+
+def test_a_time_limit_that_makes_no_sense_is_refused() -> None:
+    for wrong in (0, -1.0, float("nan"), "soon"):
+        with pytest.raises(InvalidArgumentError, match="timeout"):
+            WorkerVecEnv(dice(9), 1, timeout=wrong)  # type: ignore[arg-type]
 
 
 def test_a_worker_that_dies_while_it_is_started_again() -> None:

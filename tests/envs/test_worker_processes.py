@@ -27,6 +27,7 @@ from worker_toys import (
 )
 
 from lr_gym.envs import worker_process
+from lr_gym.envs.workers import WorkerDiedWarning, WorkerVecEnv
 from lr_gym.errors import InvalidArgumentError
 
 #: Nothing here may hang.
@@ -126,3 +127,19 @@ def test_a_worker_answers_until_its_pipe_closes_then_closes_its_envs(
     assert pipe.answers[1:] == [("ok", ["good"]), ("ok", [(Dice.observation_space, Dice.action_space)])]
     assert pipe.answers[0][0] == "error"
     assert Dice.closed == closed + 1
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stopped_is_ended_when_its_time_is_over() -> None:
+    """SIGSTOP: it neither answers nor dies."""
+    venv = WorkerVecEnv(dice(9, 9), 2, timeout=25.0)
+    try:
+        before = venv.reset()
+        stopped = processes(venv)[0]
+        os.kill(stopped.pid, signal.SIGSTOP)
+        with pytest.warns(WorkerDiedWarning, match=r"worker process 0 of 2 did not answer for 25 s and was ended"):
+            step = steps(venv, some_actions(2, 1))[0]
+        assert_reborn(step, [0], before)
+        assert not stopped.is_alive()
+    finally:
+        venv.close()

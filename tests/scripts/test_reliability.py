@@ -11,7 +11,7 @@ import tiny
 from scripts.reliability.__main__ import KINDS
 
 
-@pytest.mark.parametrize(("kind", "count"), [("arguments", 25), ("keywords", 120), ("files", 120)])
+@pytest.mark.parametrize(("kind", "count"), [("arguments", 25), ("keywords", 120), ("files", 120), ("data", 34)])
 def test_faults_are_survived(kind: str, count: int) -> None:
     """In a process of its own: messages list what is registered, and other tests register much."""
     code = (
@@ -25,7 +25,11 @@ def test_faults_are_survived(kind: str, count: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["signals"])
-def test_programs_end_when_they_are_told_to(kind: str) -> None:
-    outcome = KINDS[kind][2](6, 7)
+@pytest.mark.timeout(3_000)
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("signals", 6), ("kills", 10), ("workers", 4), ("disk", 6), ("trainees", 32), ("growth", 400), ("randomness", 99)],
+)
+def test_what_takes_minutes(kind: str, count: int) -> None:
+    outcome = KINDS[kind][2](count, 7)
     assert outcome.failures == []
