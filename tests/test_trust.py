@@ -168,7 +168,7 @@ def test_a_run_with_a_model_of_its_own_goes_on_where_its_module_is_trusted(tmp_p
         )
 
     sizes = ("budget=20", "batch_size=8", "train_size=100", "validation_size=50", "model=my_models:net")
-    small = ("--episodes", "32", "--runs", "1", "--tuning-runs", "1", "--workers", "1", "--override", *sizes)
+    small = ("--episodes", "32", "--runs", "2", "--tuning-runs", "1", "--workers", "1", "--override", *sizes)
     begun = run("--out", str(out), *small)
     assert begun.returncode == 0, begun.stderr
     (out / "results.json").unlink()

@@ -19,7 +19,7 @@ from lr_gym.agents.ppo.checkpoint import FILE
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--override", "budget=20", "batch_size=8", "train_size=100", "validation_size=50")
 TRAIN = (
-    *("--episodes", "64", "--runs", "1", "--tuning-runs", "1", "--workers", "1"),
+    *("--episodes", "64", "--runs", "2", "--tuning-runs", "1", "--workers", "1"),
     *SMALL,
     'model_options={"width":4}',
 )
@@ -112,13 +112,13 @@ def _networks(out: Path) -> list[str]:
 
 
 COMMANDS = {
-    "training": Command(_training, _of_training, lambda out: (out / FILE).exists()),
-    "evaluation": Command(_comparison(), _of_comparison),
-    "tuning": Command(_comparison("--tune", "cosine", "--tuning-runs", "2"), _of_comparison),
     "own loop": Command(
         lambda out: [str(ROOT / "scripts" / "reliability" / "own_loop.py"), str(out)],
         lambda out: (out / "end.json").read_bytes(),
     ),
+    "evaluation": Command(_comparison(), _of_comparison),
+    "training": Command(_training, _of_training, lambda out: (out / FILE).exists()),
+    "tuning": Command(_comparison("--tune", "cosine", "--tuning-runs", "2"), _of_comparison),
     "ARC generation": Command(_points, lambda out: [p.to_dict() for p in read_points(out / "points.jsonl.xz")[0]]),
 }
 #: Which are told to stop too. Of ARC's training the networks are not compared.

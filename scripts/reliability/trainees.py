@@ -174,7 +174,7 @@ def workers(count: int, seed: int = 0) -> Outcome:
 
 
 _PROGRAMS = {
-    "training": ("train_controller.py", "--episodes", "32", "--runs", "1", "--tuning-runs", "1"),
+    "training": ("train_controller.py", "--episodes", "32", "--runs", "2", "--tuning-runs", "1"),
     "evaluation": ("eval_transfer.py", "--agents", "constant", "cosine", "--runs", "6"),
 }
 #: Seconds for everything, on a machine that has other things to do.
