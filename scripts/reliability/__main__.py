@@ -38,7 +38,11 @@ KINDS: dict[str, tuple[str, int, Callable[[int, int], Outcome]]] = {
     "trainees": ("networks that misbehave, alone, in a stack, in workers", 64, trainees),
     "randomness": ("public functions, under two global random states", 1000, randomness),
     "growth": ("resets, short trainings and vector environments, for growth of memory or processes", 2000, growth),
-    "kills": ("SIGKILL at random moments, five per run, of own loops, evaluations, trainings, tunings, ARC's generation in turn", 125, killed),
+    "kills": (
+        "SIGKILL at random moments, five per run: own loops, evaluations, trainings, tunings, ARC's points",
+        125,
+        killed,
+    ),
     "signals": ("SIGINT, SIGTERM and SIGHUP, once or twice, at random moments of five commands", 50, told_to_stop),
     "workers": (
         "workers of two commands: killed, stopped, out of memory, hanging or dying in every episode",
