@@ -33,7 +33,7 @@ def film(agent: Any, initial_lr: float, **task: Any) -> list[npt.NDArray[np.uint
     chosen = lr_gym.tasks.get("fashion-mnist-mini/mlp", **task)
     env = gymnasium.make("lr_gym/LRTraining-v0", task=chosen, render_mode="rgb_array", **agent.env_options)
     with tempfile.TemporaryDirectory() as folder:
-        recorder = RecordVideo(env, folder, episode_trigger=lambda episode: True, disable_logger=True)
+        recorder = RecordVideo(env, f"{folder}/films", episode_trigger=lambda episode: True, disable_logger=True)
         record = lr_gym.rollout(recorder, agent, seed=0, initial_lr=initial_lr)
         frames = list(recorder.recorded_frames)
         recorder.close()

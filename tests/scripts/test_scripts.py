@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import itertools
 import json
 import pickle
 import re
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 import pytest
 import quadratics
 import tiny
+from PIL import Image
 
 from lr_gym import LRTrainingEnv, agents, cli, rollout, tasks
 from lr_gym.agents.ppo.checkpoint import Checkpoint
@@ -316,3 +318,20 @@ def test_a_page_is_made_and_goes_on(tmp_path: Path, capfd: Capture) -> None:
     assert f"[1/4] uv run train_controller.py --resume {tmp_path}\n" in printed
     assert "[4/4]" not in printed
     assert (tmp_path / "eval" / "scores.md").read_text() == scores
+
+
+def test_films(tmp_path: Path) -> None:
+    """A frame for each interval, in a GIF that shows the last one longest."""
+    from scripts.tools.videos import film, write_gif
+
+    small = {"budget": 20, "decision_interval": 5, "train_size": 100, "validation_size": 20}
+    frames = film(agents.make("constant"), 1e-2, **small)
+    assert [frame.shape for frame in frames] == [(480, 640, 3)] * 4
+    assert all((before != after).any() for before, after in itertools.pairwise(frames))
+    write_gif(frames, tmp_path / "film.gif", seconds=1)
+    with Image.open(tmp_path / "film.gif") as picture:
+        times = []
+        for number in range(picture.n_frames):
+            picture.seek(number)
+            times.append(picture.info["duration"])
+    assert times == [250, 250, 250, 3000]
