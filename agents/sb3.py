@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lr_gym.agents.base import AGENTS
-from lr_gym.errors import FileFormatError, InvalidArgumentError, UnknownNameError, reason
+from lr_gym.errors import FileFormatError, InvalidArgumentError, Notice, UnknownNameError, reason
 from lr_gym.files import read_json, write_json
 
 #: Classes by the name that `algorithm` takes, and a key that only their files have.
@@ -249,6 +250,11 @@ def _looks_like(keys: Mapping[str, Any], path: Path) -> str:
     )
 
 
+def warn_of_pickle(file: str) -> None:
+    """Say that a file is read which can run code."""
+    warnings.warn(f"{file} is a pickle, and reading it can run any code: you have said that you trust it", Notice, 3)
+
+
 def _sb3(model: str, *, allow_pickle: bool = False, **options: Any) -> SB3Agent:
     """Ask a model of Stable-Baselines3, read from its file, a pickle: `allow_pickle=true` says that you trust it."""
     if allow_pickle is not True:
@@ -256,6 +262,7 @@ def _sb3(model: str, *, allow_pickle: bool = False, **options: Any) -> SB3Agent:
             f"{model} is a pickle, and reading it can run any code; if you trust where it comes from, add "
             "allow_pickle=true"
         )
+    warn_of_pickle(model)
     return SB3Agent(model, **options)
 
 

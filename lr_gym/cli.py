@@ -115,15 +115,36 @@ def parse(
     for given in sys.argv[1:] if argv is None else argv:
         if given.startswith("--") and given.endswith("=--"):  # which argparse would drop
             parser.error(f"argument {given[:-3]}: must not be --")
+    if any(field.name == "config" for field in dataclasses.fields(arguments_class)):  # type: ignore[arg-type]
+        _use_file(parser, argv)
     return arguments_class(**vars(parser.parse_args(argv))), parser
+
+
+def _use_file(parser: Parser, argv: Sequence[str] | None) -> None:
+    """Let the options of the file that `--config` names, if it is there, stand in the places of the defaults."""
+    finder = Parser(prog=parser.prog, add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    file = finder.parse_known_args(argv)[0].config
+    if file is not None:
+        from lr_gym import config_file  # here: few need it
+
+        try:
+            parser.set_defaults(**config_file.read(file, parser))
+        except LRGymError as error:
+            parser.error(str(error))
 
 
 def make_parser(arguments_class: type[Any], description: str, prog: str | None = None) -> Parser:
     """Return the parser that `parse` parses with."""
     parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    add_options(parser, arguments_class)
+    return parser
+
+
+def add_options(parser: Parser, arguments_class: type[Any]) -> None:
+    """Add what a dataclass has to a parser."""
     for field in dataclasses.fields(arguments_class):
         _add(parser, field)
-    return parser
 
 
 def _add(parser: Parser, field: dataclasses.Field[Any]) -> None:

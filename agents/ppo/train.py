@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
@@ -40,6 +40,7 @@ from lr_gym.control.scale import LOSS_FLOOR
 from lr_gym.envs.workers import ANSWER_LIMIT, WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Cell, Contestant, Workers
+from lr_gym.progress import Bars
 from lr_gym.tasks import Task
 
 
@@ -192,11 +193,11 @@ class TrainingCallback(BaseCallback):
         self.provenance, self.console = provenance, console
         self._finished: list[float] = []
         self._clock = time.monotonic()
-        self._bar = Progress(
+        self._bar = Bars(
             TextColumn("training"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total} episodes"),
-            TextColumn("validation loss {task.fields[loss]}"),
+            TextColumn("validation loss {task.fields[validation_loss]}"),
             TimeRemainingColumn(),
             console=console,
         )
@@ -204,7 +205,7 @@ class TrainingCallback(BaseCallback):
     def _on_training_start(self) -> None:
         total = self.config.iterations * self.config.trainees
         done = self.progression.iteration * self.config.trainees
-        self._bar_id = self._bar.add_task("", total=total, completed=done, loss="...")
+        self._bar_id = self._bar.add_task("training episodes", total=total, completed=done, validation_loss="...")
         self._bar.start()
 
     def _on_rollout_start(self) -> None:
@@ -228,7 +229,7 @@ class TrainingCallback(BaseCallback):
         self.progression.exploring.append(median)
         self.logger.record("episodes/best_val_loss_median", median)
         self.logger.record("episodes/count", self.progression.iteration * self.config.trainees)
-        self._bar.update(self._bar_id, loss=f"{median:.4f}")
+        self._bar.update(self._bar_id, validation_loss=f"{median:.4f}")
 
     def _on_training_end(self) -> None:
         self._between_iterations()

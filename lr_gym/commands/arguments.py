@@ -18,12 +18,21 @@ ALGORITHMS = ("ppo", "recurrent-ppo", "a2c", "sac", "td3")
 BACKENDS = ("auto", "workers", "population")
 #: More runs have no use, and no time.
 MOST_RUNS = 100_000
+#: What can be completed.
+SHELLS = ("bash", "zsh")
 #: What can be listed.
 LISTS = ("tasks", "agents", "controllers", "data")
 
 
 def _data() -> Any:
     return cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
+
+
+def _config() -> Any:
+    return cli.option(
+        "read options from a file, such as the run.toml that every run leaves; those given here count more",
+        metavar="FILE",
+    )
 
 
 def _timeout(default: float | None) -> Any:
@@ -99,6 +108,7 @@ class Train:
     trust: list[str] | None = cli.option(
         "with --resume: modules whose code the run's files may name as parts of its task", many=True, metavar="MODULE"
     )
+    config: str | None = _config()
     out: str | None = cli.option("folder of the run (default: a new one under runs/)", metavar="DIR")
     resume: str | None = cli.option("continue the run in this folder with its own settings", metavar="DIR")
     data: str | None = _data()
@@ -131,7 +141,8 @@ class Evaluate:
     )
     task: tuple[str, ...] = cli.option("tasks, 'data set/model'", EVALUATED_TASKS, many=True, metavar="NAME")
     agents: tuple[str, ...] = cli.option(
-        "agents by name, with options if need be: kim-yu:factors=5,every=epoch; 'all' for every fixed agent",
+        "agents by name, with options if need be: kim-yu:factors=5,every=epoch; name=... is what its row is called; "
+        "'all' for every fixed agent",
         EVALUATED_AGENTS,
         many=True,
         metavar="NAME",
@@ -170,6 +181,7 @@ class Evaluate:
     override: tuple[tuple[str, Any], ...] = cli.option(
         "other fields of the tasks, e.g. batch_size=128", (), type=cli.assignment, many=True, metavar="FIELD=VALUE"
     )
+    config: str | None = _config()
     out: str | None = cli.option("folder of the results (default: a new one under runs/)", metavar="DIR")
     data: str | None = _data()
     device: str = cli.option("where trainees live: cpu, cuda, ...", "cpu", metavar="NAME")
@@ -200,3 +212,16 @@ class Report:
     """Of `report`."""
 
     folder: str = cli.word("what evaluate or train left", metavar="FOLDER")
+
+
+def _shell(text: str) -> str:
+    if text not in SHELLS:
+        raise UnknownNameError.of("shell", text, SHELLS)
+    return text
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """Of `completion`."""
+
+    shell: str = cli.word(", ".join(SHELLS), type=_shell, metavar="SHELL")

@@ -11,6 +11,7 @@ from typing import Any
 from lr_gym import agents, cli
 from lr_gym.agents.baselines import USUAL_LR
 from lr_gym.agents.ppo.comparison import step_decay
+from lr_gym.agents.sb3 import warn_of_pickle
 from lr_gym.agents.schedules import StepDecay
 from lr_gym.commands.arguments import Evaluate
 from lr_gym.control.controller import Controller, is_shipped
@@ -73,6 +74,7 @@ def _sb3_model(file: str, several: bool, allow_pickle: bool) -> Contestant:
             f"--controller {file} is a model of Stable-Baselines3, a pickle, and reading it can run any code; if you "
             "trust where it comes from, add --allow-pickle"
         )
+    warn_of_pickle(file)
     model = agents.SB3Agent(file)
     return Contestant(f"controller {Path(file).stem}" if several else "controller", {"sb3": model.fingerprint}, model)
 
@@ -89,13 +91,29 @@ def all_agents() -> list[str]:
 
 
 def _agent(word: str) -> Contestant:
-    """Return the agent that a word of the command line means, `name` or `name:option=value,option=value`."""
+    """Return the agent that a word of the command line means, `name` or `name:option=value,option=value`.
+
+    The option `name` is what its row is called; records do not depend on it.
+    """
     name, options = _parts(word)
+    row = _row(options, word)
     agent = agents.make(name, **options)
     if isinstance(agent, Controller):
-        return Contestant(word, {"controller": agent.fingerprint}, agent)
+        return Contestant(row, {"controller": agent.fingerprint}, agent)
     learned = {"fingerprint": agent.fingerprint} if hasattr(agent, "fingerprint") else {}  # the file may change
-    return Contestant(word, {"agent": name, "options": options} | learned, agent)
+    return Contestant(row, {"agent": name, "options": options} | learned, agent)
+
+
+def _row(options: dict[str, Any], word: str) -> str:
+    """Take `name=...` out of options, and return it: what the row is called; else the word itself.
+
+    Raises:
+        InvalidArgumentError: It is empty.
+    """
+    row = str(options.pop("name", word)).strip()
+    if not row:
+        raise InvalidArgumentError(f"{word}: name must not be empty")
+    return row
 
 
 def _parts(word: str) -> tuple[str, dict[str, Any]]:
@@ -114,6 +132,7 @@ def _optimizer(word: str) -> tuple[Contestant, float]:
     reference = len(pieces) > 2 and "=" not in pieces[1]
     name, options = _parts(":".join(pieces[1:]) if reference else word)
     name = f"{pieces[0]}:{name}" if reference else name
+    row = _row(options, word)
     lr = options.pop("lr", USUAL_LR.get(name))
     if lr is None:
         known = ", ".join(USUAL_LR)
@@ -126,7 +145,7 @@ def _optimizer(word: str) -> tuple[Contestant, float]:
         raise InvalidArgumentError(f"--optimizers {word}: lr {error}") from error
     fields = {"optimizer": name, "optimizer_options": options}
     identity = {"agent": "constant", "options": {}}
-    return Contestant(word, identity, agents.make("constant"), fields), rate
+    return Contestant(row, identity, agents.make("constant"), fields), rate
 
 
 def _transferred_decays(arguments: Evaluate) -> Iterator[tuple[Contestant, float]]:

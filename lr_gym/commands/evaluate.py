@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
-from lr_gym import cli, stopping
+from lr_gym import cli, config_file, progress, stopping
 from lr_gym.commands.arguments import Evaluate
 from lr_gym.commands.plan import Plan, prepare
 from lr_gym.commands.screen import print_results
@@ -34,12 +33,14 @@ def run(arguments: Evaluate, parser: cli.Parser) -> None:
         SystemExit: The arguments make no sense, it was stopped with Ctrl-C, or some episodes failed.
     """
     try:
-        plan = prepare(arguments)
+        with cli.notices_on(Console(stderr=True)):
+            plan = prepare(arguments)
         out = Path(arguments.out or Path("runs") / time.strftime("transfer-%Y%m%d-%H%M%S"))
         cli.make_folder(out)
     except LRGymError as error:
         parser.error(str(error))
-    console = Console()
+    console = progress.console()
+    config_file.write(out, arguments)
     workers, modules = arguments.workers or available_cores(), plan.plugins.modules
     with (
         stopping.work(f"The same command with --out {out} continues."),
@@ -61,7 +62,7 @@ def _work(
     plan: Plan, pool: Workers, folder: Path, console: Console
 ) -> tuple[dict[str, dict[str, Tuned]], Matrix, list[Group]]:
     """Tune, then run, and show how far it is."""
-    with Progress(console=console) as bar, cli.notices_on(console):
+    with progress.Bars(console=console) as bar, cli.notices_on(console):
         tuned = {}
         if plan.tuning_episodes:
             tuning = bar.add_task("tuning", total=plan.tuning_episodes)

@@ -9,9 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-
-from lr_gym import agents, cli, tasks
+from lr_gym import agents, cli, progress, tasks
 from lr_gym.agents.base import AGENTS
 from lr_gym.commands import plugins
 from lr_gym.commands.arguments import List
@@ -43,7 +41,7 @@ def run(arguments: List, parser: cli.Parser) -> None:
     if arguments.json:
         print(json.dumps(lists, indent=2))
         return
-    console = Console()
+    console = progress.console()
     for title, rows in lists.items():
         print_table(rows, title, console)
 

@@ -69,6 +69,12 @@ COMMANDS = {
         arguments.Report,
         "lr_gym.commands.report",
     ),
+    "completion": Command(
+        "Print a script that makes a shell complete the words of lr-gym.",
+        arguments.Completion,
+        "lr_gym.commands.completion",
+        wants_words=True,
+    ),
 }
 
 
@@ -109,6 +115,15 @@ def _parser() -> cli.Parser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {lr_gym.__version__}")
+    return parser
+
+
+def whole_parser() -> cli.Parser:
+    """Return a parser that knows all commands with their options, for programs that ask it."""
+    parser = _parser()
+    commands = parser.add_subparsers(parser_class=cli.Parser)
+    for name, command in COMMANDS.items():
+        cli.add_options(commands.add_parser(name, help=command.about), command.arguments)
     return parser
 
 

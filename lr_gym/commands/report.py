@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from lr_gym import cli
+from lr_gym import cli, progress
 from lr_gym.commands.arguments import Report
 from lr_gym.errors import FileFormatError, LRGymError
 from lr_gym.files import read_json
@@ -23,7 +21,7 @@ def run(arguments: Report, parser: cli.Parser) -> None:
     Raises:
         SystemExit: The folder is not what `evaluate` or `train` leaves, or it is broken.
     """
-    folder, console = Path(arguments.folder), Console()
+    folder, console = Path(arguments.folder), progress.console()
     try:
         values = _results(folder)
         if "rows" in values:

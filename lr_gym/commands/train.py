@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 
-from lr_gym import cli, stopping
+from lr_gym import cli, config_file, progress, stopping
 from lr_gym.agents.ppo import checkpoint as checkpoints
 from lr_gym.agents.ppo.backend import env_makers
 from lr_gym.agents.ppo.comparison import Comparison, compare, count_cells
@@ -22,7 +22,7 @@ from lr_gym.agents.ppo.family_comparison import count_cells as count_family_cell
 from lr_gym.agents.ppo.report import comparison_table, family_table, write_family_report, write_report
 from lr_gym.agents.ppo.train import Progression, train
 from lr_gym.commands import plugins
-from lr_gym.commands.arguments import Train
+from lr_gym.commands.arguments import EVALUATED_TASKS, Train
 from lr_gym.commands.configuration import configure
 from lr_gym.errors import InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Workers
@@ -114,12 +114,14 @@ def run(arguments: Train, parser: cli.Parser) -> None:
         job = prepare(arguments)
     except LRGymError as error:
         parser.error(str(error))
-    console, config = Console(), job.config
+    console, config = progress.console(), job.config
     console.print(
         f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.decisions} "
         f"decisions, {job.workers} workers{' with populations' * (config.backend == 'population')}. Results go to "
         f"{job.out}"
     )
+    if arguments.resume is None:
+        config_file.write(job.out, arguments)
     with stopping.work(f"Continue with: {cli.again(parser)} --resume {job.out}"):
         _work(job, console)
 
@@ -155,6 +157,20 @@ def _work(job: Job, console: Console) -> None:
         write_family_report(out, config, progression, outcome, about)
         console.print(family_table(config, outcome))
     console.print(f"Controller, results and figures are in {out}")
+    for line in how_to_use(out, config):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def how_to_use(out: Path, config: TrainConfig) -> list[str]:
+    """Return lines to copy that use the controller of a run."""
+    other = next((name for name in EVALUATED_TASKS if name != config.task.name), EVALUATED_TASKS[0])
+    return [
+        "Use it in your own training loop, after loss.backward() and optimizer.step():",
+        f"  controller = lr_gym.LRController(optimizer, {str(out)!r}, total_updates=1000, validate=validate)",
+        "  controller.step(loss)",
+        "Compare it on another task:",
+        f"  lr-gym evaluate --controller {shlex.quote(str(out))} --task {other} --agents constant cosine",
+    ]
 
 
 def _compared(job: Job, progression: Progression, pool: Workers, console: Console) -> Comparison | Sequence[Row]:
@@ -163,7 +179,7 @@ def _compared(job: Job, progression: Progression, pool: Workers, console: Consol
     console.print(f"Comparison with {rivals}")
     total = (count_family_cells if job.of_family else count_cells)(job.config)
     compare_with: Any = compare_on_family if job.of_family else compare
-    with Progress(console=console) as bar, cli.notices_on(console):
+    with progress.Bars(console=console) as bar, cli.notices_on(console):
         episodes = bar.add_task("comparison", total=total)
         outcome: Comparison | Sequence[Row] = compare_with(
             job.config, progression.best, job.out / "episodes", pool, lambda *_: bar.advance(episodes)

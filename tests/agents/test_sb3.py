@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 import lr_gym
 from lr_gym import LRTrainingEnv, agents, rollout
 from lr_gym.agents.sb3 import ALGORITHMS
-from lr_gym.errors import FileFormatError, InvalidArgumentError, UnknownNameError
+from lr_gym.errors import FileFormatError, InvalidArgumentError, Notice, UnknownNameError
 
 SMALL = {"budget": 16, "decision_interval": 4, "model_options": {"width": 2}, "validation_size": 20}
 OPTIONS: dict[str, Any] = {"max_multiplier": 3.0, "observe_progress": False}
@@ -85,7 +85,8 @@ def test_saved_and_read_again(normalised: PPO, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "mine.json").read_text())["algorithm"] == "ppo"
     expected = lrs(agent)
     copied = pickle.loads(pickle.dumps(agent))
-    registered = agents.make("sb3", model=str(tmp_path / "mine.zip"), allow_pickle=True)
+    with pytest.warns(Notice, match=r"mine\.zip is a pickle, and reading it can run any code"):
+        registered = agents.make("sb3", model=str(tmp_path / "mine.zip"), allow_pickle=True)
     for again in (agents.SB3Agent(tmp_path / "mine.zip"), copied, registered):
         assert lrs(again) == expected
         assert (again.fingerprint, again.env_options) == (agent.fingerprint, agent.env_options)

@@ -15,7 +15,7 @@ from stable_baselines3 import PPO
 from lr_gym import LRTrainingEnv, agents
 from lr_gym.control import controller as controller_module
 from lr_gym.control.controller import Controller
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import InvalidArgumentError, Notice
 from lr_gym.evaluation import Cell
 
 
@@ -153,11 +153,26 @@ def test_a_model_of_stable_baselines(tmp_path: Path) -> None:
     words = ("--controller", str(tmp_path / "mine.zip"))
     with pytest.raises(InvalidArgumentError, match=r"mine\.zip is a model of Stable-Baselines3, a pickle.*--allow-pic"):
         prepared(*MLP, *words, "--agents", "constant")
-    found = prepared(*MLP, *words, "--agents", "constant", "--allow-pickle").contestants.everywhere[0]
+    with pytest.warns(Notice, match=r"mine\.zip is a pickle, and reading it can run any code"):
+        found = prepared(*MLP, *words, "--agents", "constant", "--allow-pickle").contestants.everywhere[0]
     assert (found.name, found.identity) == ("controller", {"sb3": agent.fingerprint})
     assert found.agent.env_options["max_multiplier"] == 3.0
-    both = prepared(*MLP, *words, str(tmp_path / "yours.zip"), "--allow-pickle")
+    with pytest.warns(Notice):
+        both = prepared(*MLP, *words, str(tmp_path / "yours.zip"), "--allow-pickle")
     assert names(both)[:2] == ["controller mine", "controller yours"]
     word = f"sb3:model={tmp_path / 'mine.zip'},allow_pickle=true"
-    (chosen,) = prepared(*MLP, "--agents", word).contestants.everywhere
+    with pytest.warns(Notice, match="you have said that you trust it"):
+        (chosen,) = prepared(*MLP, "--agents", word).contestants.everywhere
     assert chosen.identity["fingerprint"] == agent.fingerprint
+
+
+def test_rows_have_the_names_that_they_are_given() -> None:
+    """Records do not depend on it."""
+    words = ("cosine:name=mine", "step:every=2,name=other one,factor=0.5", "cosine:name=1")
+    found = prepared(*MLP, "--agents", *words, "--optimizers", "Adam:name=slow,lr=0.1").contestants
+    assert found.names == ["mine", "other one", "1", "slow"]
+    assert found.everywhere[0].identity == {"agent": "cosine", "options": {}}
+    (plain,) = prepared(*MLP, "--agents", "step:every=2,factor=0.5").contestants.everywhere
+    assert found.everywhere[1].identity == plain.identity
+    with pytest.raises(InvalidArgumentError, match="cosine:name=: name must not be empty"):
+        prepared(*MLP, "--agents", "cosine:name=")

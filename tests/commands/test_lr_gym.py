@@ -48,7 +48,8 @@ def test_the_door() -> None:
     (script,) = importlib.metadata.entry_points(group="console_scripts", name="lr-gym")
     assert script.load() is main.start
     done = subprocess.run([sys.executable, "-m", "lr_gym", "lsit"], capture_output=True, text=True, check=False)
-    line = "lr-gym: error: no command is named 'lsit'. Did you mean 'list'? Known: evaluate, list, report, train.\n"
+    known = "completion, evaluate, list, report, train"
+    line = f"lr-gym: error: no command is named 'lsit'. Did you mean 'list'? Known: {known}.\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
 
 

@@ -26,7 +26,7 @@ from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell
 
 FILES = {"checkpoint", "controller", "episodes", "results.json", "report.html", "tensorboard"}
-FILES |= {"learning_curve.png", "schedules.png"}
+FILES |= {"learning_curve.png", "schedules.png", "run.toml"}
 STOPPED = "Stopped. Continue with: uv run train_controller.py --resume"
 
 

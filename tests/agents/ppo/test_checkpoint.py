@@ -142,9 +142,9 @@ def test_a_checkpoint_of_before(
     read = Checkpoint.read(tmp_path)
     assert TrainConfig.from_dict(read.value("config")) == CONFIGS[name]
     shown: list[int] = []
-    add = train_module.Progress.add_task
+    add = train_module.Bars.add_task
     monkeypatch.setattr(
-        train_module.Progress, "add_task", lambda *bar, **of: shown.append(of["completed"]) or add(*bar, **of)
+        train_module.Bars, "add_task", lambda *bar, **of: shown.append(of["completed"]) or add(*bar, **of)
     )
     train_here(TrainConfig.from_dict(read.value("config")), tmp_path, read)
     assert shown == [read.values["progression"]["iteration"] * CONFIGS[name].trainees]
