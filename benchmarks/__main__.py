@@ -36,6 +36,7 @@ PARTS = (
     "agents",
     "precision",
     "gpu",
+    "cluster",
 )
 
 

@@ -205,6 +205,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def amount(text: str) -> float:
+    """Convert to a number above 0, at most 100,000."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 100_000:
+        raise InvalidArgumentError(f"must be a number above 0 and at most 100000, got {shown(text)}")
+    return value
+
+
 def learning_rate(text: str) -> float:
     """Convert to a positive finite number."""
     try:

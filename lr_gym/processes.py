@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import SpawnContext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pebble import CONSTS, ProcessExpired, ProcessPool
 
@@ -47,7 +47,11 @@ class WorkerDiedError(LRGymError):
         )
 
 
-class NotSendableError(LRGymError):
+class CallLostError(LRGymError):
+    """Nothing is known of a call but why."""
+
+
+class NotSendableError(CallLostError):
     """A call cannot be pickled."""
 
 
@@ -86,6 +90,22 @@ def start_context() -> SpawnContext:
             "below a line `if __name__ == '__main__':`"
         )
     return multiprocessing.get_context("spawn")
+
+
+class Pool(Protocol):
+    """Where calls run: processes of this machine (`WorkerPool`), or of many."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it takes calls; one that has ended, or broke, does not."""
+
+    def finished(
+        self, calls: Sequence[Callable[[], T]], timeout: float | None = None
+    ) -> Iterator[tuple[int, Future[T]]]:
+        """Call functions and yield the place and the outcome of each as soon as it is known, as `finished` does."""
+
+    def end(self) -> None:
+        """End what is running at once. Harmless when called again."""
 
 
 def available_cores() -> int:
@@ -146,20 +166,48 @@ def begin(pickled: bytes, *arguments: Any) -> None:
     pickle.loads(pickled)(*arguments)
 
 
-def worker_pool(count: int, modules: Sequence[str] = ()) -> ProcessPool:
+def pickled(answer: tuple[str, Any]) -> bytes:
+    """Return a worker's answer as bytes.
+
+    Args:
+        answer: ("error", an exception), or another word and a value. What cannot be sent, or an exception that cannot
+            be read there, becomes an error that says so.
+    """
+    kind, value = answer
+    try:
+        raw = pickle.dumps(answer)
+        if kind == "error":
+            pickle.loads(raw)
+        return raw
+    except Exception as error:  # whatever a class of the user's raises
+        words = described(value) if kind == "error" else f"a worker's answer cannot be sent: {described(error)}"
+        return pickle.dumps(("error", LRGymError(words)))
+
+
+def worker_pool(count: int, modules: Sequence[str] = ()) -> WorkerPool:
     """Return a pool of processes with one torch thread each; they start when there is work.
 
     Args:
         count: How many.
         modules: Modules and files that register what the work needs (`lr_gym.registry.register_from`).
     """
-    return _WorkerPool(count, initializer=_prepare, initargs=(tuple(modules),), context=start_context())
+    return WorkerPool(count, initializer=_prepare, initargs=(tuple(modules),), context=start_context())
 
 
-class _WorkerPool(ProcessPool):
-    """A pool that does not wait for its work when it is left."""
+class WorkerPool(ProcessPool):
+    """A pool of this machine's processes; it does not wait for its work when it is left."""
 
     def __exit__(self, *exception: object) -> None:
+        self.end()
+
+    def finished(
+        self, calls: Sequence[Callable[[], T]], timeout: float | None = None
+    ) -> Iterator[tuple[int, Future[T]]]:
+        """Call functions here, as `finished` does."""
+        return finished(self, calls, timeout)
+
+    def end(self) -> None:
+        """End the processes, as `end_pool` does."""
         end_pool(self)
 
 
@@ -244,21 +292,26 @@ def _call(pickled: bytes) -> Any:
     try:
         call = pickle.loads(pickled)
     except Exception as error:  # whatever a user's object raises
-        raise NotSendableError(
-            f"a worker process cannot read what it was sent: {described(error)}; classes and functions that go there "
-            "must be in a module that it can import, not in a notebook"
-        ) from error
+        raise unreadable(error) from error
     return call()
 
 
-def as_they_come(pool: ProcessPool, calls: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
+def unreadable(error: Exception) -> NotSendableError:
+    """Return the error for a call that a worker process cannot read."""
+    return NotSendableError(
+        f"a worker process cannot read what it was sent: {described(error)}; classes and functions that go there must "
+        "be in a module that it can import, not in a notebook"
+    )
+
+
+def as_they_come(pool: Pool, calls: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
     """Call functions in a pool like `finished`, and yield the place and the value of each; raise the first error.
 
     Raises:
         WorkerDiedError: A process died.
         NotSendableError: A call cannot be pickled.
     """
-    for place, future in finished(pool, calls):
+    for place, future in pool.finished(calls):
         try:
             value = future.result()
         except ProcessExpired as error:

@@ -30,12 +30,14 @@ ROOMS = {
     "loop": {"control", "tasks", "trainee"},
     "integrations": {"loop"},
     "evaluation": {"control", "tasks", "trainee", "envs"},
+    "cluster": {"envs"},
     "agents": {"control", "tasks", "trainee", "envs", "evaluation"},
-    "commands": {"control", "tasks", "trainee", "envs", "evaluation", "agents"},
+    "commands": {"control", "tasks", "trainee", "envs", "evaluation", "agents", "cluster"},
 }
 #: What each room may import of other packages that are slow to load, outside functions.
 SLOW = {"gymnasium": {"envs", "agents", "evaluation"}, "stable_baselines3": {"envs", "agents"}, "matplotlib": set()}
 FRAMEWORKS = ("lightning", "pytorch_lightning", "transformers", "accelerate")
+SLOW["ray"] = set()
 SLOW |= {name: {"integrations"} for name in FRAMEWORKS}
 
 
@@ -133,9 +135,9 @@ def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
 import sys
 def loaded():
     heavy = ("gymnasium", "stable_baselines3", "sb3_contrib", "torchvision", "matplotlib", "matplotlib.pyplot",
-             "lightning", "pytorch_lightning", "transformers", "accelerate")
+             "lightning", "pytorch_lightning", "transformers", "accelerate", "ray")
     print([name for name in heavy if name in sys.modules])
-import lr_gym, lr_gym.integrations
+import lr_gym, lr_gym.integrations, lr_gym.cluster
 from lr_gym import LRController, look_ahead, validation
 loaded()
 import numpy

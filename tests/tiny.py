@@ -141,14 +141,18 @@ class StubPool:
     attempt = run
 
 
-def envs_here(make_envs: Sequence[Callable[[], Any]], workers: int, timeout: float = 1.0) -> WorkerVecEnv:
+def envs_here(
+    make_envs: Sequence[Callable[[], Any]], workers: int, timeout: float = 1.0, place: Any = None
+) -> WorkerVecEnv:
     """Stand in for `WorkerVecEnv` without processes."""
     from lr_gym.envs.workers import WorkerVecEnv
 
     return WorkerVecEnv(make_envs, 0)
 
 
-def workers_here(count: int, *, modules: Sequence[str] = (), timeout: float | None = None) -> Workers:
+def workers_here(
+    count: int, *, modules: Sequence[str] = (), timeout: float | None = None, place: Any = None
+) -> Workers:
     """Stand in for `Workers` without processes."""
     return Workers(count, in_process=True)
 

@@ -37,6 +37,7 @@ from lr_gym.agents.ppo.options import full
 from lr_gym.checks import check_number, check_whole
 from lr_gym.control.controller import Controller, Description
 from lr_gym.control.scale import LOSS_FLOOR
+from lr_gym.envs.places import Place
 from lr_gym.envs.workers import ANSWER_LIMIT, WorkerVecEnv
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation import Cell, Contestant, Workers
@@ -86,10 +87,14 @@ def _annealed(lr: float, final_factor: float, remaining: float) -> float:
 
 @contextlib.contextmanager
 def training_envs(
-    config: TrainConfig, workers: int, modules: Sequence[str] = (), timeout: float = ANSWER_LIMIT
+    config: TrainConfig,
+    workers: int,
+    modules: Sequence[str] = (),
+    timeout: float = ANSWER_LIMIT,
+    place: Place | None = None,
 ) -> Iterator[VecNormalize]:
     """Start the worker processes with the run's environments, normalised, and end them afterwards."""
-    envs = WorkerVecEnv(env_makers(config, modules), workers, timeout)
+    envs = WorkerVecEnv(env_makers(config, modules), workers, timeout, place)
     venv = VecNormalize(envs, gamma=config.gamma, clip_obs=config.CLIP, clip_reward=config.CLIP, epsilon=config.EPSILON)
     try:
         yield venv
@@ -332,6 +337,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     modules: Sequence[str] = (),
     timeout: float = ANSWER_LIMIT,
+    place: Place | None = None,
     on_start: Callable[[Algorithm], None] | None = None,
 ) -> Progression:
     """Train a controller, from the start or from a checkpoint.
@@ -347,6 +353,7 @@ def train(
         modules: Modules and files that register what the task needs; the workers load them
             (`lr_gym.registry.register_from`).
         timeout: Seconds that a process may take for an answer (`WorkerVecEnv`).
+        place: Where the processes that train are; on this machine by default.
         on_start: Called with the algorithm before it learns.
 
     Returns:
@@ -356,7 +363,7 @@ def train(
     if progression.iteration >= config.iterations:
         return progression
     torch.set_num_threads(1)  # the controller is small, and the workers have the cores
-    with training_envs(config, workers, modules, timeout) as venv:
+    with training_envs(config, workers, modules, timeout, place) as venv:
         model = make_algorithm(config, venv)
         if checkpoint is None:
             seed = config.seeds("training", 1)[0]

@@ -49,6 +49,36 @@ def _workers() -> Any:
     return cli.option("worker processes (default: one per core)", type=cli.whole_number(1, 1024), metavar="N")
 
 
+def _cluster() -> Any:
+    return cli.option(
+        "a Ray cluster to run on (docs/cluster.md): local (this machine alone), auto (the one that this machine "
+        "belongs to) or HOST:PORT of its head",
+        metavar="ADDRESS",
+    )
+
+
+def _cell_cpus() -> Any:
+    return cli.option("cores that a cluster gives each cell (default: 1)", type=cli.amount, metavar="N")
+
+
+def _cell_gpus() -> Any:
+    return cli.option("GPUs that a cluster gives each cell, e.g. 0.25 (default: 0)", type=cli.amount, metavar="N")
+
+
+def _cell_memory() -> Any:
+    return cli.option(
+        "GiB of memory that a cluster counts for each cell (default: not counted)", type=cli.amount, metavar="GIB"
+    )
+
+
+def _cell_retries() -> Any:
+    return cli.option(
+        "how often a cluster runs a cell again whose process or node died (default: 3)",
+        type=cli.whole_number(0, 1000),
+        metavar="N",
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Train:
     """Of `train`."""
@@ -123,6 +153,11 @@ class Train:
     )
     workers: int | None = _workers()
     timeout: float | None = _timeout(None)
+    cluster: str | None = _cluster()
+    cell_cpus: float | None = _cell_cpus()
+    cell_gpus: float | None = _cell_gpus()
+    cell_memory: float | None = _cell_memory()
+    cell_retries: int | None = _cell_retries()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +222,11 @@ class Evaluate:
     device: str = cli.option("where trainees live: cpu, cuda, ...", "cpu", metavar="NAME")
     workers: int | None = _workers()
     timeout: float = _timeout(cli.TIMEOUT)
+    cluster: str | None = _cluster()
+    cell_cpus: float | None = _cell_cpus()
+    cell_gpus: float | None = _cell_gpus()
+    cell_memory: float | None = _cell_memory()
+    cell_retries: int | None = _cell_retries()
 
 
 def _one_of_the_lists(text: str) -> str:

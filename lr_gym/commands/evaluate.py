@@ -12,6 +12,7 @@ from rich.console import Console
 
 from lr_gym import cli, config_file, progress, stopping
 from lr_gym.commands.arguments import Evaluate
+from lr_gym.commands.places import cluster_of, entered
 from lr_gym.commands.plan import Plan, prepare
 from lr_gym.commands.screen import print_results
 from lr_gym.errors import LRGymError
@@ -21,7 +22,6 @@ from lr_gym.evaluation.report import write_results
 from lr_gym.evaluation.results import RECORDS
 from lr_gym.evaluation.transfer import Matrix
 from lr_gym.evaluation.tuning import Tuned, tune
-from lr_gym.processes import available_cores
 from lr_gym.provenance import provenance
 
 
@@ -33,6 +33,7 @@ def run(arguments: Evaluate, parser: cli.Parser) -> None:
         SystemExit: The arguments make no sense, it was stopped with Ctrl-C, or some episodes failed.
     """
     try:
+        cluster = cluster_of(arguments, arguments.device)
         with cli.notices_on(Console(stderr=True)):
             plan = prepare(arguments)
         out = Path(arguments.out or Path("runs") / time.strftime("transfer-%Y%m%d-%H%M%S"))
@@ -41,10 +42,12 @@ def run(arguments: Evaluate, parser: cli.Parser) -> None:
         parser.error(str(error))
     console = progress.console()
     config_file.write(out, arguments)
-    workers, modules = arguments.workers or available_cores(), plan.plugins.modules
     with (
         stopping.work(f"The same command with --out {out} continues."),
-        Workers(workers, modules=modules, timeout=arguments.timeout) as pool,
+        entered(cluster) as place,
+        Workers(
+            arguments.workers or place.calls, modules=plan.plugins.modules, timeout=arguments.timeout, place=place
+        ) as pool,
     ):
         tuned, matrix, groups = _work(plan, pool, out / RECORDS, console)
     if not any(group.runs for group in groups):

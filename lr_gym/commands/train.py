@@ -21,12 +21,14 @@ from lr_gym.agents.ppo.family_comparison import Row, compare_on_family
 from lr_gym.agents.ppo.family_comparison import count_cells as count_family_cells
 from lr_gym.agents.ppo.report import comparison_table, family_table, write_family_report, write_report
 from lr_gym.agents.ppo.train import Progression, train
+from lr_gym.cluster import RayCluster
 from lr_gym.commands import plugins
 from lr_gym.commands.arguments import EVALUATED_TASKS, Train
 from lr_gym.commands.configuration import configure
+from lr_gym.commands.places import NEEDS, cluster_of, entered
+from lr_gym.envs.places import Place
 from lr_gym.errors import InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Workers
-from lr_gym.processes import available_cores
 from lr_gym.provenance import provenance
 from lr_gym.tasks import TaskFamily
 from lr_gym.trust import trust
@@ -40,17 +42,23 @@ class Job:
         config: The settings of the run.
         out: Its folder.
         checkpoint: Where to continue; None for a new run.
-        workers: Worker processes.
+        workers: Worker processes; None for as many as there is room for.
         plugins: Code that registers what the task needs.
         timeout: Seconds for an episode of an evaluation, and for an answer of a process that trains.
+        cluster: Where to work, if not on this machine.
     """
 
     config: TrainConfig
     out: Path
     checkpoint: checkpoints.Checkpoint | None
-    workers: int
+    workers: int | None
     plugins: plugins.Plugins
     timeout: float
+    cluster: RayCluster | None
+
+    def workers_at(self, place: Place) -> int:
+        """Return how many processes train there."""
+        return min(self.workers or place.hosts, len(env_makers(self.config)))
 
     @property
     def of_family(self) -> bool:
@@ -74,13 +82,13 @@ def prepare(arguments: Train) -> Job:
     for module in arguments.trust or ():
         trust(module)
     config, out, checkpoint = _continued(arguments) if arguments.resume is not None else _new(arguments)
-    workers = min(arguments.workers or available_cores(), len(env_makers(config)))
-    return Job(config, out, checkpoint, workers, loaded, arguments.timeout or cli.TIMEOUT)
+    cluster = cluster_of(arguments, config.device)
+    return Job(config, out, checkpoint, arguments.workers, loaded, arguments.timeout or cli.TIMEOUT, cluster)
 
 
 def _continued(arguments: Train) -> tuple[TrainConfig, Path, checkpoints.Checkpoint]:
     """Return settings, folder and state of a run that has begun."""
-    free = ("resume", "data", "workers", "plugins", "trust", "timeout")
+    free = ("resume", "data", "workers", "plugins", "trust", "timeout", "cluster", *NEEDS)
     fixed = [f.name for f in dataclasses.fields(arguments) if f.name not in free]
     given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(arguments, name) is not None]
     if given:
@@ -115,36 +123,38 @@ def run(arguments: Train, parser: cli.Parser) -> None:
     except LRGymError as error:
         parser.error(str(error))
     console, config = progress.console(), job.config
-    console.print(
-        f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.decisions} "
-        f"decisions, {job.workers} workers{' with populations' * (config.backend == 'population')}. Results go to "
-        f"{job.out}"
-    )
     if arguments.resume is None:
         config_file.write(job.out, arguments)
-    with stopping.work(f"Continue with: {cli.again(parser)} --resume {job.out}"):
-        _work(job, console)
+    with stopping.work(f"Continue with: {cli.again(parser)} --resume {job.out}"), entered(job.cluster) as place:
+        console.print(
+            f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.decisions} "
+            f"decisions, {job.workers_at(place)} workers{' with populations' * (config.backend == 'population')}. "
+            f"Results go to {job.out}"
+        )
+        _work(job, place, console)
 
 
-def _work(job: Job, console: Console) -> None:
+def _work(job: Job, place: Place, console: Console) -> None:
     """Train, compare, report."""
     config, out, checkpoint = job.config, job.out, job.checkpoint
+    workers = job.workers_at(place)
     about = (
         provenance(config.to_dict(), job.plugins.distributions)
         if checkpoint is None
         else checkpoint.value("provenance")
     )
-    with Workers(job.workers, modules=job.plugins.modules, timeout=job.timeout) as pool:
+    with Workers(workers, modules=job.plugins.modules, timeout=job.timeout, place=place) as pool:
         progression = train(
             config,
             out,
-            workers=job.workers,
+            workers=workers,
             pool=pool,
             provenance=about,
             console=console,
             checkpoint=checkpoint,
             modules=job.plugins.modules,
             timeout=job.timeout,
+            place=place,
         )
         if progression.best is None:
             raise LRGymError("no evaluation gave a finite validation loss; lower the initial learning rates")

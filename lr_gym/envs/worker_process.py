@@ -13,7 +13,7 @@ from stable_baselines3.common.env_util import is_wrapped
 
 from lr_gym.envs.blocks import Block, EnvBlock
 from lr_gym.errors import LRGymError, described
-from lr_gym.processes import begin, deaf, start_context
+from lr_gym.processes import begin, deaf, pickled, start_context
 
 MakeEnv = Callable[[], "gymnasium.Env[Any, Any] | Block"]
 
@@ -22,7 +22,7 @@ class Here:
     """Environments in this process, behind a worker's interface."""
 
     def __init__(self, makers: Sequence[MakeEnv]) -> None:
-        self._envs = _Envs(lambda: makers)
+        self._envs = Envs(lambda: makers)
         self._question: tuple[str, Any] = ("", None)
 
     def send(self, question: tuple[str, Any]) -> None:
@@ -89,7 +89,7 @@ class Process:
             self.process.join()
 
 
-class _Envs:
+class Envs:
     """What a worker does: it makes blocks of environments at the first question, and answers for all of them."""
 
     def __init__(self, makers: Callable[[], Sequence[MakeEnv]]) -> None:
@@ -142,37 +142,28 @@ def _answer_of(block: Block, command: str, payload: Any) -> Iterable[Any]:
     return block.get_states() if command == "get_states" else block.set_states(payload)
 
 
-def _serve(pickled: bytes, pipe: Any) -> None:
+def _serve(makers: bytes, pipe: Any) -> None:
     """Answer questions until the pipe closes; where what makes the environments cannot be read, with that."""
-    envs = _Envs(functools.partial(pickle.loads, pickled))
+    envs = Envs(functools.partial(pickle.loads, makers))
     try:
         while True:
-            pipe.send_bytes(_pickled(_answered(envs, pipe)))
+            pipe.send_bytes(pickled(answered(envs.answer, pipe.recv_bytes())))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         envs.close()
 
 
-def _answered(envs: _Envs, pipe: Any) -> tuple[str, Any]:
-    """Read a question and return the answer."""
-    raw = pipe.recv_bytes()
+def answered(answer: Callable[..., tuple[str, Any]], raw: bytes) -> tuple[str, Any]:
+    """Read a question and return the answer, whatever the user's code does.
+
+    Args:
+        answer: Takes a command and its payload.
+        raw: The question, pickled.
+    """
     try:
         question = pickle.loads(raw)
     except Exception as error:  # whatever a class of the user's raises
         return "error", LRGymError(f"a worker cannot read what it was sent: {described(error)}")
     try:
-        return envs.answer(*question)
+        return answer(*question)
     except BaseException as error:  # of the user's code: nobody else interrupts or ends a worker so
         return "error", LRGymError(described(error))
-
-
-def _pickled(answer: tuple[str, Any]) -> bytes:
-    """Return an answer as bytes; one that cannot be sent, or not be read there, becomes an error that says so."""
-    kind, value = answer
-    try:
-        raw = pickle.dumps(answer)
-        if kind == "error":
-            pickle.loads(raw)
-        return raw
-    except Exception as error:  # whatever a class of the user's raises
-        words = described(value) if kind == "error" else f"a worker's answer cannot be sent: {described(error)}"
-        return pickle.dumps(("error", LRGymError(words)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 
 from lr_gym.checks import check_number
 from lr_gym.envs.blocks import Outcome
+from lr_gym.envs.places import Host, Place
 from lr_gym.envs.worker_process import Here, MakeEnv, Process
 from lr_gym.errors import InvalidArgumentError, LRGymError, Notice
 from lr_gym.processes import why_died
@@ -45,7 +46,13 @@ class WorkerVecEnv(VecEnv):
     `info["worker_died"]`; others begin with fresh seeds. A warning says so.
     """
 
-    def __init__(self, make_envs: Sequence[MakeEnv], workers: int, timeout: float = ANSWER_LIMIT) -> None:
+    def __init__(
+        self,
+        make_envs: Sequence[MakeEnv],
+        workers: int,
+        timeout: float = ANSWER_LIMIT,
+        place: Place | None = None,
+    ) -> None:
         """Start the workers.
 
         Args:
@@ -54,6 +61,7 @@ class WorkerVecEnv(VecEnv):
                 With 0 all environments live in this process.
             timeout: Seconds that a process may take for an answer: an interval of the training of each of its
                 environments, or their episodes from the beginning where a run goes on.
+            place: Where the processes are; on this machine by default.
 
         Raises:
             InvalidArgumentError: There is no environment, a negative number of workers, or a timeout that is not above
@@ -68,7 +76,8 @@ class WorkerVecEnv(VecEnv):
         self._timeout = float(timeout)
         shares = np.array_split(np.arange(len(make_envs)), max(1, min(workers, len(make_envs))))
         self._makers = [[make_envs[i] for i in share] for share in shares]
-        self._workers: list[Here | Process] = []
+        self._host: Callable[[Sequence[MakeEnv]], Host] = Process if place is None else place.host
+        self._workers: list[Host] = []
         self._closed = False
         self._entropy: int | None = None
         self._running = False  # whether there are episodes that a death would cut off
@@ -79,7 +88,7 @@ class WorkerVecEnv(VecEnv):
         self._reborn: dict[int, list[tuple[Any, dict[str, Any]]]] = {}
         try:
             for makers in self._makers:
-                self._workers.append(Process(makers) if workers else Here(makers))
+                self._workers.append(self._host(makers) if workers else Here(makers))
             found = self._all("spaces", dict.fromkeys(range(len(shares))))
             spaces = [found[worker] for worker in range(len(shares))]
             ends = np.cumsum([len(answer) for answer in spaces]).tolist()
@@ -104,8 +113,10 @@ class WorkerVecEnv(VecEnv):
     def _answer(self, worker: int) -> Any:
         try:
             kind, value = self._workers[worker].receive(self._timeout)
-        except (EOFError, ConnectionResetError) as error:
+        except ConnectionResetError as error:
             raise _Death from error
+        except EOFError as error:
+            raise _Death(str(error)) from error
         except TimeoutError as error:
             self._workers[worker].end(0)
             raise _Death(f"did not answer for {self._timeout:g} s and was ended") from error
@@ -178,7 +189,7 @@ class WorkerVecEnv(VecEnv):
                     f"{died}{', again and again' * (self._deaths_ever[worker] > 1)}; if memory ran out use fewer "
                     "workers, then continue the run with --resume"
                 )
-            self._workers[worker] = Process(self._makers[worker])
+            self._workers[worker] = self._host(self._makers[worker])
             died += " and is started again"
             if cuts_off and self._running:
                 share = self._shares[worker]

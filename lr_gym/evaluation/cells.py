@@ -123,10 +123,18 @@ class Job:
     Attributes:
         cell: The cell.
         folder: Where records are kept; None keeps none.
+        sign: Name of a file in the folder. A worker that does not find it there sees another folder, or none: it leaves
+            the writing to whoever gave it the job.
     """
 
     cell: Cell
     folder: Path | None
+    sign: str | None = None
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What many jobs have in common, and a pool may send once for all."""
+        return (self.cell.contestant,)
 
     @property
     def record(self) -> Path | None:
@@ -148,6 +156,8 @@ class Job:
         Raises:
             FileWriteError: The record cannot be written, and no other could be.
         """
+        if self.sign is not None and self.folder is not None and not (self.folder / self.sign).exists():
+            return Job(self.cell, None)()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", records.RecordNotice)  # it was said when the work was shared out
             known = self.known()
@@ -159,12 +169,22 @@ class Job:
             if isinstance(error, KeyboardInterrupt) and multiprocessing.parent_process() is None:
                 raise  # a worker is deaf to Ctrl-C: there it is the user's code that raises it
             return self.failed(described(error))
+        return self.keep(record)
+
+    def keep(self, outcome: Rollout | Failure) -> Rollout | Failure:
+        """Write down what became of the cell, and return it.
+
+        Raises:
+            FileWriteError: It cannot be written, and no other record could be.
+        """
+        if isinstance(outcome, Failure):
+            return self.failed(outcome.error)
         if self.record is not None and self.failure is not None:
             if self.record.is_dir():
                 return self.failed(f"there is a folder in the place of its record, {self.record}; remove it")
-            records.write(self.record, self.cell.key, record)
+            records.write(self.record, self.cell.key, outcome)
             self.failure.unlink(missing_ok=True)  # of an earlier attempt
-        return record
+        return outcome
 
     def failed(self, error: str) -> Failure:
         """Write down that the cell failed."""

@@ -123,7 +123,7 @@ def test_a_worker_answers_until_its_pipe_closes_then_closes_its_envs(
 ) -> None:
     monkeypatch.setattr(Dice, "secret", (number for number in range(3)), raising=False)
     pipe, closed = FakePipe(question, ("get_attr", ([0], "mood")), ("spaces", None)), Dice.closed
-    worker_process._serve(dice(3), pipe)
+    worker_process._serve(pickle.dumps(dice(3)), pipe)
     assert pipe.answers[1:] == [("ok", ["good"]), ("ok", [(Dice.observation_space, Dice.action_space)])]
     assert pipe.answers[0][0] == "error"
     assert Dice.closed == closed + 1

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from pebble import ProcessExpired
 
 from lr_gym import agents
+from lr_gym.envs.places import ThisMachine
 from lr_gym.errors import InvalidArgumentError, LRGymError
-from lr_gym.evaluation import Cell, Contestant, Rollout, Workers, matrix
+from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 from lr_gym.evaluation.cells import Failure
 from lr_gym.processes import NotSendableError, WorkerDiedError
 
@@ -59,7 +60,7 @@ def test_workers_that_make_no_sense_are_refused(arguments: dict[str, Any], words
 
 
 class Fragile:
-    """Stands in for a pool and `finished`: calls of some seeds end with an error, and so many calls break the pool."""
+    """Stands in for a pool: calls of some seeds end with an error, and so many calls break it."""
 
     def __init__(self, errors: dict[int, Exception], lasts: int) -> None:
         self.errors, self.lasts, self.active = errors, lasts, True
@@ -79,22 +80,23 @@ class Fragile:
                 future.set_result(job())
             yield place, future
 
+    def end(self) -> None:
+        self.active = False
+
 
 @contextlib.contextmanager
 def fragile(errors: dict[int, Exception] | None = None, lasts: int = 99) -> Iterator[list[Fragile]]:
     """Replace pools, and episodes by records made by hand; yields the pools that were made."""
     made: list[Fragile] = []
 
-    def make(count: int, modules: Sequence[str]) -> Fragile:
+    def make(place: ThisMachine, count: int, modules: Sequence[str]) -> Fragile:
         assert (count, modules) == (2, ("a module",))
         made.append(Fragile(errors or {}, lasts))
         return made[-1]
 
     with (
         mock.patch.object(Cell, "run", lambda one: tiny.record(seed=one.seed)),
-        mock.patch.object(matrix, "worker_pool", make),
-        mock.patch.object(matrix, "finished", lambda pool, jobs, timeout: pool.finished(jobs, timeout)),
-        mock.patch.object(matrix, "end_pool", lambda pool: setattr(pool, "active", False)),
+        mock.patch.object(ThisMachine, "pool", make),
     ):
         yield made
 

@@ -90,7 +90,7 @@ def test_seeds(make: Callable[..., TrainConfig], train_here: Train, tmp_path: Pa
 def test_envs_are_ended_when_training_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[int] = []
 
-    def watched(make_envs: Any, workers: int, timeout: float) -> Any:
+    def watched(make_envs: Any, workers: int, timeout: float, place: Any) -> Any:
         venv = tiny.envs_here(make_envs, workers)
         monkeypatch.setattr(venv, "close", functools.partial(closed.append, workers))
         return venv

@@ -1,0 +1,181 @@
+"""A Ray cluster as a place for work: how it is found, what its workers are sent, and how it is left."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lr_gym.cluster import ship
+from lr_gym.cluster.host import ActorHost
+from lr_gym.cluster.needs import Needs
+from lr_gym.cluster.stamp import stamp
+from lr_gym.cluster.task import Setup, signals_kept
+from lr_gym.errors import InvalidArgumentError, LRGymError, MissingPackageError, shown
+from lr_gym.processes import Pool, available_cores
+
+#: How many calls are handed out at once: enough for clusters to see what they could grow for, and bounded.
+MOST_WAITING = 2_000
+#: Ray's own habits that nobody asked for here: it reports its use, and builds environments where `uv run` started us.
+_HABITS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+#: Variables of the environment on which the last digits of a result may depend: workers get them from here.
+_ARITHMETIC = ("MKL_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32", "TORCH_", "PYTORCH_", "ATEN_", "DNNL_", "ONEDNN_")
+
+
+class RayCluster:
+    """The machines of a Ray cluster. Use as a context manager: it connects, and disconnects.
+
+    Attributes:
+        elsewhere: True: its nodes may lack the files of this machine.
+    """
+
+    elsewhere = True
+
+    def __init__(self, address: str, needs: Needs | None = None, cores: int | None = None) -> None:
+        """Name a cluster; nothing is started yet.
+
+        Args:
+            address: `"local"` starts one of this machine alone; `"auto"` takes the one that this machine belongs to;
+                `"HOST:PORT"` the one with that head.
+            needs: What each call is given.
+            cores: Of this machine, for `"local"`; all by default.
+
+        Raises:
+            InvalidArgumentError: It is none of these, for example the `ray://` address of a server for Ray clients,
+                which cannot do what is needed.
+        """
+        _, colon, port = address.rpartition(":")
+        if address not in ("auto", "local") and ("/" in address or not (colon and port.isdecimal())):
+            raise InvalidArgumentError(
+                f"--cluster must be auto, local or HOST:PORT of a cluster's head, got {shown(address)}; the command "
+                "runs on a machine of the cluster (docs/cluster.md)"
+            )
+        self.address, self.needs = address, needs or Needs()
+        self._cores = cores
+        self._hosts: list[ActorHost] = []
+        self._code: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> RayCluster:
+        """Connect.
+
+        Raises:
+            MissingPackageError: Ray is not installed.
+            LRGymError: There is no such cluster, or it has another version of Ray or Python.
+        """
+        for name, value in _HABITS.items():
+            os.environ.setdefault(name, value)
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingPackageError(
+                '--cluster needs the package ray: install it with pip install "lr-gym[ray]"'
+            ) from error
+        self._check_reachable()
+        self._code = tempfile.TemporaryDirectory(prefix="lr_gym-")
+        options: dict[str, Any] = {"address": self.address}
+        if self.address == "local":
+            options |= {"num_cpus": self._cores or available_cores(), "include_dashboard": False}
+        try:
+            sent = ship.gather(Path(self._code.name))
+            with signals_kept():
+                ray.init(
+                    **options,
+                    runtime_env=self._environment(bool(sent)),
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    namespace="lr_gym",
+                )
+        except LRGymError:
+            self.__exit__()
+            raise
+        except Exception as error:  # whatever Ray raises
+            self.__exit__()
+            words = " ".join(str(error).split())
+            if self.address == "auto" and isinstance(error, ConnectionError):
+                words = "this machine belongs to no cluster; start one with ray start --head, or use --cluster local"
+            raise LRGymError(f"--cluster {self.address}: {words}") from error
+        return self
+
+    def _check_reachable(self) -> None:
+        """Try the address: Ray itself would try for minutes.
+
+        Raises:
+            LRGymError: Nobody answers there.
+        """
+        host, _, port = self.address.rpartition(":")
+        if host:
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+            except (OSError, OverflowError) as error:
+                raise LRGymError(
+                    f"--cluster {self.address}: nobody answers there ({error}); start the head with ray start --head "
+                    f"--port {port}, or see whether a firewall is in between"
+                ) from error
+
+    def __exit__(self, *exception: object) -> None:
+        import ray
+
+        with contextlib.suppress(Exception):  # it may be lost
+            ray.shutdown()
+        if self._code is not None:
+            self._code.cleanup()
+
+    def _environment(self, code: bool) -> dict[str, Any]:
+        """Return what workers are started with."""
+        variables = {name: value for name, value in os.environ.items() if name.startswith(_ARITHMETIC)}
+        variables["OMP_NUM_THREADS"] = "1"
+        if data := os.environ.get("LR_GYM_DATA"):
+            variables["LR_GYM_DATA"] = str(Path(data).expanduser().absolute())
+        working = {"working_dir": self._code.name} if code and self._code is not None else {}
+        return {"env_vars": variables, **working}
+
+    @property
+    def calls(self) -> int:
+        """How many calls are handed out at once where nobody says how many."""
+        return MOST_WAITING
+
+    @property
+    def hosts(self) -> int:
+        """How many processes that train fit: as many as the cluster has room for now."""
+        import ray
+
+        have = ray.cluster_resources()
+        return max(1, int(min(have.get(name, 0) / value for name, value in self.needs.by_name.items())))
+
+    def pool(self, count: int, modules: Sequence[str] = ()) -> Pool:
+        """Return something that calls functions on the cluster.
+
+        Args:
+            count: How many are handed out at once, at most.
+            modules: Modules and files that register what the calls need (`lr_gym.registry.register_from`).
+        """
+        from lr_gym.cluster.pool import RayPool
+
+        return RayPool(count, Setup(stamp(), tuple(modules)), self.needs)
+
+    def host(self, makers: Sequence[Callable[[], Any]]) -> ActorHost:
+        """Start an actor that holds environments, on the node that has the fewest for its cores."""
+        host = ActorHost(Setup(stamp(), ()), makers, self.needs, self._emptiest())
+        self._hosts = [*(other for other in self._hosts if other.alive), host]
+        return host
+
+    def _emptiest(self) -> str | None:
+        """Return the node for the next actor; None where more than cores counts, which Ray knows."""
+        import ray
+
+        if self.needs.gpus or self.needs.memory:
+            return None
+        cores = {n["NodeID"]: n["Resources"].get("CPU", 0.0) for n in ray.nodes() if n["Alive"]}
+        taken = Counter(host.node for host in self._hosts if host.alive)
+        free = {node: (taken[node] + 1) / count for node, count in cores.items() if count}
+        return min(free, key=lambda node: free[node]) if free else None

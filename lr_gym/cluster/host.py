@@ -1,0 +1,107 @@
+"""Environments in an actor of Ray, behind the interface of a worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lr_gym.cluster.needs import Needs
+from lr_gym.cluster.task import Setup, one_thread, prepare
+from lr_gym.errors import LRGymError, described
+from lr_gym.processes import pickled
+
+
+class Answering:
+    """What the actor does: it makes blocks of environments at the first question, and answers for all of them."""
+
+    def __init__(self, setup: Setup, makers: bytes) -> None:
+        self._setup, self._makers = setup, makers
+        self._envs: Any = None
+
+    def answer(self, raw: bytes) -> bytes:
+        """Return ("ok", answer) or ("error", the exception that was raised), pickled, for a pickled question."""
+        from lr_gym.envs.worker_process import Envs, answered  # here: a driver needs no Stable-Baselines3 for it
+
+        refused = prepare(self._setup)
+        if refused is not None:
+            return pickled(("error", LRGymError(refused)))
+        if self._envs is None:
+            self._envs = Envs(functools.partial(pickle.loads, self._makers))
+            one_thread()
+        return pickled(answered(self._envs.answer, raw))
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._envs is not None:
+            self._envs.close()
+
+
+class ActorHost:
+    """An actor that holds environments, and the way to it."""
+
+    def __init__(self, setup: Setup, makers: Sequence[Callable[[], Any]], needs: Needs, node: str | None) -> None:
+        """Start the actor.
+
+        Args:
+            setup: What it needs first.
+            makers: Functions that make the environments.
+            needs: What it is given: GPUs and memory. Cores it shares with cells, which run while it waits.
+            node: Where it is to be, if there is room; None leaves that to Ray.
+        """
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self.node, self.alive = node, True
+        where = "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
+        options = needs.resources | {"num_cpus": 0, "scheduling_strategy": where, "max_restarts": 0}
+        self._actor: Any = ray.remote(Answering).options(**options).remote(setup, pickle.dumps(list(makers)))
+        self._answer: Any = None
+        self._closed: Any = None
+
+    def send(self, question: tuple[str, Any]) -> None:
+        """Ask: a command and its payload."""
+        self._answer = self._actor.answer.remote(pickle.dumps(question))
+
+    def receive(self, seconds: float) -> tuple[str, Any]:
+        """Wait for the answer: ("ok", what was asked for) or ("error", an exception).
+
+        Raises:
+            TimeoutError: It does not come in time.
+            EOFError: The actor has died.
+        """
+        import ray
+        from ray import exceptions
+
+        try:
+            answer: tuple[str, Any] = pickle.loads(ray.get(self._answer, timeout=seconds))
+            return answer
+        except exceptions.GetTimeoutError as error:
+            raise TimeoutError from error
+        except exceptions.RayTaskError as error:
+            return "error", LRGymError(f"a node of the cluster cannot run lr_gym: {described(error.cause)}")
+        except exceptions.RayError as error:
+            self.alive = False
+            raise EOFError("died (its process or its node ended)") from error
+
+    def exit_code(self) -> int | None:
+        """Return None: nobody knows."""
+        return None
+
+    def hang_up(self) -> None:
+        """Let the actor close the environments."""
+        with contextlib.suppress(Exception):  # it may have died, or the cluster
+            self._closed = self._actor.close.remote()
+
+    def end(self, seconds: float) -> None:
+        """Wait until it has closed its environments; then, or after so many seconds, end it."""
+        import ray
+
+        self.alive = False
+        with contextlib.suppress(Exception):  # likewise
+            if self._closed is not None:
+                ray.get(self._closed, timeout=seconds)
+        with contextlib.suppress(Exception):
+            ray.kill(self._actor)

@@ -1,0 +1,131 @@
+"""Comparisons on a cluster leave what they leave on one machine, whatever dies."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from cluster_nodes import Nodes
+from waiting_toys import Waiting
+
+from lr_gym import agents
+from lr_gym.cluster import Needs, RayCluster
+from lr_gym.evaluation import Cell, Contestant, Workers
+from lr_gym.evaluation.cells import Failure
+from lr_gym.evaluation.records import RecordNotice
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def cell(agent: Any = None, **changes: Any) -> Cell:
+    contestant = Contestant("decay", {"agent": "decay"}, tiny.Decay() if agent is None else agent)
+    return Cell(**({"task": tiny.task(), "contestant": contestant, "initial_lr": 1e-2, "seed": 3} | changes))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.fixture
+def cells() -> list[Cell]:
+    cosine = Contestant("cosine", {"agent": "cosine"}, agents.make("cosine"))
+    learned = Contestant("learned", {"controller": "tiny"}, tiny.controller())
+    return [cell(), cell(seed=4), cell(contestant=cosine), cell(contestant=learned)]
+
+
+def test_the_same_records_and_either_way_goes_on(nodes: Nodes, cells: list[Cell], tmp_path: Path) -> None:
+    """Begun here and finished there, and the other way; a cell that fails is tried again."""
+    faulty = cell(contestant=Contestant("faulty", {"agent": "faulty"}, "no agent"))
+    with Workers(1, in_process=True) as here, RayCluster(nodes.address, Needs(retries=0)) as cluster:
+        expected = here.run(cells, tmp_path / "here")
+        here.run(cells[:1], tmp_path / "first here")
+        with Workers(9, place=cluster) as there:
+            assert there.run(cells, tmp_path / "there") == expected
+            assert there.run(cells, tmp_path / "first here") == expected
+            there.run(cells[2:], tmp_path / "first there")
+            (failure,) = there.attempt([faulty], tmp_path / "failed")
+        assert here.run(cells, tmp_path / "first there") == expected
+    assert all(
+        files(tmp_path / f"{name}") == files(tmp_path / "here") for name in ("there", "first here", "first there")
+    )
+    assert isinstance(failure, Failure)
+    assert list(files(tmp_path / "failed")) == [f"{faulty.key}.failed.json"]
+
+
+def test_workers_that_do_not_see_the_folder(
+    nodes: Nodes, cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They send their records, and failures too."""
+
+    @contextlib.contextmanager
+    def signed(folder: Path | None) -> Iterator[str]:
+        yield ".sign-that-nobody-finds"
+
+    monkeypatch.chdir(tmp_path)
+    faulty = cell(contestant=Contestant("faulty", {"agent": "faulty"}, "no agent"))
+    notice = pytest.warns(RecordNotice, match=r"^records are written by this process: not all workers see /.*/out$")
+    with RayCluster(nodes.address) as cluster, Workers(9, place=cluster) as there, notice:
+        monkeypatch.setattr(there, "_signed", signed)
+        outcomes = there.attempt([*cells[:2], faulty], Path("out"))
+    assert outcomes[:2] == Workers(1, in_process=True).run(cells[:2], tmp_path / "here")
+    found = files(tmp_path / "out")
+    assert found.keys() == {cells[0].record, cells[1].record, f"{faulty.key}.failed.json"}
+    assert files(tmp_path / "here").items() <= found.items()
+
+
+def test_a_node_is_killed_in_the_middle(nodes: Nodes, tmp_path: Path) -> None:
+    waiting = Contestant("decay", {"agent": "decay"}, Waiting(tmp_path))
+    cells = [cell(seed=seed) for seed in range(3)]
+    held = [dataclasses.replace(one, contestant=waiting) for one in cells]
+
+    def kill() -> None:
+        while len(list(tmp_path.glob("begun-*"))) < 2:
+            time.sleep(0.05)
+        nodes.kill(0)
+        (tmp_path / "go").touch()
+
+    with RayCluster(nodes.address) as cluster, Workers(9, place=cluster) as there:
+        killer = threading.Thread(target=kill)
+        killer.start()
+        outcomes = there.run(held, tmp_path / "out")
+        killer.join()
+    assert outcomes == Workers(1, in_process=True).run(cells, tmp_path / "here")
+    assert files(tmp_path / "out") == files(tmp_path / "here")
+
+
+PLUGIN = """
+from sibling_of_plugin import LR
+from lr_gym import agents
+
+class Steady(agents.FixedAgent):
+    def next_lr(self):
+        return LR
+
+agents.register("steady of plugin", Steady)
+"""
+
+
+def test_a_plugin_that_the_nodes_do_not_have(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes there with the modules beside it; its own place is empty by then."""
+    from lr_gym.agents.base import AGENTS
+
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "code")])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(AGENTS, "_things", dict(AGENTS._things))
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "plugin_of_cluster.py").write_text(PLUGIN)
+    (tmp_path / "code" / "sibling_of_plugin.py").write_text("LR = 2e-6\n")
+    import plugin_of_cluster  # type: ignore[import-not-found]
+
+    with RayCluster(nodes.address) as cluster, Workers(2, place=cluster, modules=["plugin_of_cluster"]) as there:
+        (tmp_path / "code").rename(tmp_path / "gone")
+        (record,) = there.run([cell(plugin_of_cluster.Steady())])
+    assert record.lrs == [pytest.approx(lr) for lr in [1e-2, *[2e-6] * (len(record.lrs) - 1)]]
