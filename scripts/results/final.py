@@ -25,10 +25,11 @@ TASKS = " ".join(
 
 RECIPE = Recipe(
     about="universal on fifteen tasks that nothing was chosen by",
-    time="27 minutes on one core of a busy machine",
+    time="35 minutes on one core of a busy machine",
     commands=(
         f"{EVALUATE} --controller universal universal-v1 --agents jump recipe one-cycle:peak_lr=usual "
-        "--tune cosine linear one-cycle step --tuning-runs 8 --plugins scripts/plugins/final_tasks.py "
+        "--tune cosine linear one-cycle step --tuning-runs 8 --optimizers prodigy schedule-free-adamw "
+        "--plugins scripts/plugins/final_tasks.py "
         f"--task {TASKS} --runs 3 --out OUT",
     ),
     data=("mnist", "cifar10-20k", "tinyshakespeare.txt"),
