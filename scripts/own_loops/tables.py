@@ -15,12 +15,14 @@ import numpy as np
 from lr_gym import cli
 from lr_gym.evaluation.plots import new_figure, save_figure
 from lr_gym.files import read_json, write_bytes
-from scripts.own_loops.run import TUNING_SEED
+from scripts.own_loops.run import STARTS, TUNING_SEED, kind
 from scripts.own_loops.trainings import TRAININGS
 
 #: Rules that have their own learning rates: one row each, whatever the start.
 FIXED = ("universal", "recipe", "nanogpt", "tuned-cosine")
 RULES = ("universal-alone", "cosine", "constant")
+#: Rules of which the summary shows the range over the starts.
+RANGES = ("cosine", "universal-alone")
 
 
 def results(out: Path, name: str) -> list[dict[str, Any]]:
@@ -37,14 +39,14 @@ def groups(found: list[dict[str, Any]], score: str) -> dict[tuple[str, float], l
     return dict(grouped)
 
 
-def cell(values: list[float] | None) -> str:
+def cell(values: list[float] | None, *, spread: bool = True) -> str:
     """Return mean and standard deviation, and the number of runs if it is not five."""
     if not values:
         return "-"
     if not all(map(math.isfinite, values)):
         return "not finite"
-    spread = f" ({np.std(values, ddof=1):.2g})" if len(values) > 1 else ""
-    return f"{np.mean(values):.3g}{spread}" + (f" n={len(values)}" if len(values) != 5 else "")
+    deviation = f" ({np.std(values, ddof=1):.2g})" if spread and len(values) > 1 else ""
+    return f"{np.mean(values):.3g}{deviation}" + (f" n={len(values)}" if len(values) != 5 else "")
 
 
 def label(rule: str, lr: float) -> str:
@@ -65,6 +67,31 @@ def table(found: list[dict[str, Any]], score: str) -> list[str]:
     return lines
 
 
+def summary(by_name: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Return the page's table: test loss of the last weights; of a cosine from the start, the range over the starts."""
+    lines = [
+        "| training | universal, from any start | tuned cosine | recipe | cosine from the start | universal alone |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in by_name.items():
+        grouped = groups(found, "last_test_loss")
+        fixed = [
+            cell([value for (rule, _), values in grouped.items() if rule == wanted for value in values], spread=False)
+            for wanted in ("universal", "tuned-cosine", "recipe")
+        ]
+        ranges = [_range([values for (rule, _), values in grouped.items() if rule == wanted]) for wanted in RANGES]
+        lines.append("| " + " | ".join([name, *fixed, *ranges]) + " |")
+    return lines
+
+
+def _range(by_start: list[list[float]]) -> str:
+    """Return the lowest and the highest mean over the starts, and the smallest number of runs if it is not five."""
+    if not by_start:
+        return "-"
+    means, runs = [float(np.mean(values)) for values in by_start], min(map(len, by_start))
+    return f"{min(means):.3g} to {max(means):.3g}" + (f" n={runs}" if runs != 5 else "")
+
+
 def draw(by_name: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Draw the test loss of the best weights over the start, a panel for every training."""
     columns = 3
@@ -80,6 +107,8 @@ def draw(by_name: dict[str, list[dict[str, Any]]], path: Path) -> None:
             for lr in (lr for kind, lr in grouped if kind == rule):
                 color, width = ("black", 2) if rule == "universal" else ("grey", 1)
                 place.axhline(float(np.mean(grouped[rule, lr])), color=color, ls=style, lw=width, label=rule)
+        starts = STARTS[kind(name)]
+        place.set(xlim=(starts[0] / 2, 2 * starts[-1]))
         place.set(xscale="log", yscale="log", title=name, xlabel="initial learning rate", ylabel="test loss")
     for place in axes[len(by_name) :]:
         place.set_axis_off()
@@ -100,7 +129,7 @@ def main() -> None:
         "test loss of the last weights": "last_test_loss",
         "training loss (mean that forgets a twentieth per update)": "train_loss",
     }
-    lines = []
+    lines = ["**Summary**: test loss of the last weights", "", *summary(by_name), ""]
     for name, found in by_name.items():
         for title, score in scores.items():
             lines += [f"**{name}**: {title}", "", *table(found, score), ""]
