@@ -1,4 +1,4 @@
-"""The documentation site, of the Markdown files beside this: `uv run --group docs sphinx-build -W docs build/site`."""
+"""The documentation site, of the Markdown files beside this: `uv run sphinx-build -W docs build/site`."""
 
 from __future__ import annotations
 

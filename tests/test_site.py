@@ -24,7 +24,7 @@ DOCS = tiny.ROOT / "docs"
 
 @pytest.fixture(scope="module")
 def conf() -> ModuleType:
-    pytest.importorskip("sphinx", reason="Sphinx is not installed: uv sync --group docs")
+    pytest.importorskip("sphinx", reason="Sphinx is not installed: uv sync")
     spec = importlib.util.spec_from_file_location("conf", DOCS / "conf.py")
     assert spec is not None
     assert spec.loader is not None
