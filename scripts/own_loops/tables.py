@@ -62,7 +62,7 @@ def table(found: list[dict[str, Any]], score: str) -> list[str]:
     for rule in RULES:
         lines.append(f"| {rule} | " + " | ".join(cell(grouped.get((rule, lr))) for lr in starts) + " |")
     for rule in FIXED:
-        for lr in sorted(lr for kind, lr in grouped if kind == rule):
+        for lr in sorted(lr for who, lr in grouped if who == rule):
             lines.append(f"| {label(rule, lr)} | {cell(grouped[rule, lr])} |" + " |" * (len(starts) - 1))
     return lines
 
@@ -101,10 +101,10 @@ def draw(by_name: dict[str, list[dict[str, Any]]], path: Path) -> None:
     for place, (name, found) in zip(axes, by_name.items(), strict=False):
         grouped = groups(found, "best_test_loss")
         for rule in RULES:
-            starts = sorted(lr for kind, lr in grouped if kind == rule)
+            starts = sorted(lr for who, lr in grouped if who == rule)
             place.plot(starts, [np.mean(grouped[rule, lr]) for lr in starts], "o-", ms=3, label=rule)
         for rule, style in zip(FIXED, ("-", "--", "-.", ":"), strict=True):
-            for lr in (lr for kind, lr in grouped if kind == rule):
+            for lr in (lr for who, lr in grouped if who == rule):
                 color, width = ("black", 2) if rule == "universal" else ("grey", 1)
                 place.axhline(float(np.mean(grouped[rule, lr])), color=color, ls=style, lw=width, label=rule)
         starts = STARTS[kind(name)]

@@ -3,13 +3,13 @@
 from scripts.recipes import Recipe
 
 TRAININGS = (
-    "digits autoencoder friedman curves blobs mnist-500 mnist-1000 mnist-2000 lightning-autoencoder trainer-finetuning "
-    "shakespeare"
+    "digits digits-long autoencoder friedman curves blobs mnist-500 mnist-1000 mnist-2000 mnist-5000 "
+    "lightning-autoencoder trainer-finetuning shakespeare"
 )
 
 RECIPE = Recipe(
     about="the controller in plain training loops that are not tasks of the package",
-    time="70 minutes on one core of a machine with other work",
+    time="100 minutes on one core of a machine with other work",
     commands=(
         f"python -m scripts.own_loops.run {TRAININGS} --out OUT",
         "python -m scripts.own_loops.tables OUT",
