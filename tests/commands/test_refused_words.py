@@ -96,7 +96,6 @@ EVALUATE: list[tuple[str, str]] = [
     ("--agents all all", "--agents must differ from each other, got ['all', 'all']"),
     ("--agents step:every", "must read field=value, such as batch_size=128, got 'every'"),
     ("--agents step:every=5,fact=2", "the agent 'step' refuses the options {'every': 5, 'fact': 2}"),
-    ("--agents step:name=3", "the agent 'step' refuses the options {'name': 3}"),
     ("--agents kim-yu:score=[1]", "score"),
     ("--plugins {tmp}", "--plugins must be Python files (name.py), got '{tmp}'"),
     ("--plugins {tmp}/file", "--plugins must be Python files (name.py), got '{tmp}/file'"),
