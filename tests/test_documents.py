@@ -38,6 +38,7 @@ WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((
 def _registries_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for registry in (AGENTS, DATA, MODELS, PROBLEMS, TASKS):
         monkeypatch.setattr(registry, "_things", dict(registry._things))
+        monkeypatch.setattr(registry, "hidden", set(registry.hidden))
     monkeypatch.setattr(sys, "path", [*sys.path, str(EXAMPLES)])
     yield
     sys.modules.pop("my_agents", None)

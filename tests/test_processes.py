@@ -138,6 +138,9 @@ class Broken:
     def __init__(self, error: Exception | None, active: bool = True) -> None:
         self.error, self.active = error, active
 
+    def finished(self, calls: Any, timeout: float | None = None) -> Any:
+        return finished(self, calls, timeout)  # type: ignore[arg-type]
+
     def schedule(self, function: Any, arguments: Any, timeout: float | None) -> Future[Any]:
         future: Future[Any] = Future()
         if type(self.error) is RuntimeError:

@@ -102,6 +102,7 @@ def test_no_trace_but_the_cost(optimizer: str, when: int, end: float) -> None:
     assert toys.same(toys.everything(tested), toys.everything(plain))
 
 
+@pytest.mark.filterwarnings("ignore:the loss .* is not finite")
 def test_what_is_not_finite_ends_it() -> None:
     lost = valley()
     with torch.no_grad():

@@ -22,7 +22,7 @@ from lr_gym.evaluation import Cell, Contestant, Workers
 from lr_gym.evaluation.cells import Failure
 from lr_gym.evaluation.records import RecordNotice
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def cell(agent: Any = None, **changes: Any) -> Cell:

@@ -22,7 +22,7 @@ from lr_gym.cluster.task import Setup
 from lr_gym.errors import InvalidArgumentError, LRGymError, MissingPackageError
 from lr_gym.processes import CallLostError, NotSendableError
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def outcomes(pool: Any, calls: list[Any], timeout: float | None = None) -> list[Any]:
