@@ -106,11 +106,13 @@ def reference_to(thing: Any, kind: str) -> str:
     except LookupError:
         importable = False
     if not importable:
-        raise InvalidArgumentError(
-            f"the {kind} {thing!r} cannot be imported by name; pass a class or function from the top level of a "
-            f"module, give it a name with lr_gym.tasks.register_{kind.replace(' ', '_')}(name, ...), or make the task "
-            "with lr_gym.Task.from_torch, which takes anything"
-        )
+        advice = "pass a class or function from the top level of a module"
+        if kind in ("model", "loss", "optimizer"):
+            advice += (
+                f", give it a name with lr_gym.tasks.register_{kind}(name, ...), or make the task with "
+                "lr_gym.Task.from_torch, which takes anything"
+            )
+        raise InvalidArgumentError(f"the {kind} {thing!r} cannot be imported by name; {advice}")
     return name
 
 
