@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import sys
-import threading
-import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cluster_toys as toys
 import pytest
 from cluster_nodes import Nodes
+from programs import wait_until
 
 from lr_gym.cluster import Needs, RayCluster
 from lr_gym.cluster import pool as pool_module
@@ -72,18 +72,12 @@ def test_what_takes_too_long_is_ended_and_the_rest_goes_on(nodes: Nodes) -> None
 def test_a_node_that_is_killed_costs_nothing(nodes: Nodes, tmp_path: Path) -> None:
     """Three calls wait for each other on two nodes: one must be run again, on a node that comes later."""
 
-    def kill_one_of_two() -> None:
-        while len(list(tmp_path.iterdir())) < 2:
-            time.sleep(0.05)
+    with RayCluster(nodes.address) as cluster, ThreadPoolExecutor(1) as beside:  # Ray starts nodes in the main thread
+        begun = beside.submit(outcomes, cluster.pool(9), [functools.partial(toys.meet, tmp_path, 3)] * 2)
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2, "two calls")
         nodes.kill(0)
         nodes.nodes.append(nodes.add())
-
-    with RayCluster(nodes.address) as cluster:
-        killer = threading.Thread(target=kill_one_of_two)
-        killer.start()
-        begun = outcomes(cluster.pool(9), [functools.partial(toys.meet, tmp_path, 3)] * 2)
-        killer.join()
-    assert begun == [3, 3]
+        assert begun.result() == [3, 3]
 
 
 def test_a_node_with_other_versions_or_without_a_plugin_is_refused(nodes: Nodes) -> None:
