@@ -13,12 +13,12 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from lr_gym import stopping
-from lr_gym.errors import InvalidArgumentError, LRGymError, LRGymWarning, reason, shown
+from lr_gym.errors import InvalidArgumentError, LRGymError, LRGymWarning, UnknownNameError, reason, shown
 
 T = TypeVar("T")
 
@@ -196,35 +196,43 @@ def whole_number(smallest: int, largest: int | None = None) -> Callable[[str], i
 
 def seconds(text: str) -> float:
     """Convert to a positive number of seconds, at most a year."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 31_536_000:
-        raise InvalidArgumentError(f"must be a number of seconds above 0 and at most 31536000 (a year), got {text!r}")
-    return value
+    return _number(text, 31_536_000, "a number of seconds above 0 and at most 31536000 (a year)")
 
 
 def amount(text: str) -> float:
     """Convert to a number above 0, at most 100,000."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 100_000:
-        raise InvalidArgumentError(f"must be a number above 0 and at most 100000, got {shown(text)}")
-    return value
+    return _number(text, 100_000, "a number above 0 and at most 100000")
 
 
 def learning_rate(text: str) -> float:
     """Convert to a positive finite number."""
+    return _number(text, sys.float_info.max, "a positive number such as 1e-3")
+
+
+def _number(text: str, largest: float, what: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise InvalidArgumentError(f"must be a positive number such as 1e-3, got {shown(text)}")
+    if not 0 < value <= largest:
+        raise InvalidArgumentError(f"must be {what}, got {shown(text)}")
     return value
+
+
+def one_of(kind: str, known: Collection[str]) -> Callable[[str], str]:
+    """Return a converter that takes one of some words.
+
+    Args:
+        kind: What a word names, for messages.
+        known: The words.
+    """
+
+    def convert(text: str) -> str:
+        if text not in known:
+            raise UnknownNameError.of(kind, text, known)
+        return text
+
+    return convert
 
 
 def assignment(text: str) -> tuple[str, Any]:

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 from lr_gym import cli
-from lr_gym.errors import UnknownNameError
 
 TRAINED_TASK = "fashion-mnist-mini/mlp"
 EVALUATED_TASKS = ("fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5")
@@ -229,17 +228,11 @@ class Evaluate:
     cell_retries: int | None = _cell_retries()
 
 
-def _one_of_the_lists(text: str) -> str:
-    if text not in LISTS:
-        raise UnknownNameError.of("list", text, LISTS)
-    return text
-
-
 @dataclasses.dataclass(frozen=True)
 class List:
     """Of `list`."""
 
-    what: str = cli.word(", ".join(LISTS), type=_one_of_the_lists, metavar="WHAT")
+    what: str = cli.word(", ".join(LISTS), type=cli.one_of("list", LISTS), metavar="WHAT")
     json: bool = cli.flag("print JSON, for programs")
     plugins: tuple[str, ...] = cli.option(
         "Python files that register agents, tasks or data of your own", (), many=True, metavar="FILE"
@@ -254,14 +247,8 @@ class Report:
     folder: str = cli.word("what evaluate or train left", metavar="FOLDER")
 
 
-def _shell(text: str) -> str:
-    if text not in SHELLS:
-        raise UnknownNameError.of("shell", text, SHELLS)
-    return text
-
-
 @dataclasses.dataclass(frozen=True)
 class Completion:
     """Of `completion`."""
 
-    shell: str = cli.word(", ".join(SHELLS), type=_shell, metavar="SHELL")
+    shell: str = cli.word(", ".join(SHELLS), type=cli.one_of("shell", SHELLS), metavar="SHELL")
