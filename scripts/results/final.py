@@ -25,7 +25,7 @@ TASKS = " ".join(
 
 RECIPE = Recipe(
     about="universal on fifteen tasks that nothing was chosen by",
-    time="35 minutes on one core of a busy machine",
+    time="27 minutes on one core of a busy machine, about 10 more for the optimizers",
     commands=(
         f"{EVALUATE} --controller universal universal-v1 --agents jump recipe one-cycle:peak_lr=usual "
         "--tune cosine linear one-cycle step --tuning-runs 8 --optimizers prodigy schedule-free-adamw "

@@ -9,7 +9,7 @@ TRAININGS = (
 
 RECIPE = Recipe(
     about="the controller in plain training loops that are not tasks of the package",
-    time="100 minutes on one core of a machine with other work",
+    time="70 minutes for eleven of the thirteen on one busy core; all of them: not measured",
     commands=(
         f"python -m scripts.own_loops.run {TRAININGS} --out OUT",
         "python -m scripts.own_loops.tables OUT",
