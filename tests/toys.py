@@ -250,3 +250,13 @@ class Tied(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.tanh(self.norm(self.first(x)))
         return self.last(torch.tanh(self.again(self.second(x))))
+
+
+class Uncopied(nn.Linear):
+    """A network that refuses to be copied."""
+
+    def __init__(self) -> None:
+        super().__init__(5, 2)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise TypeError("no copies")

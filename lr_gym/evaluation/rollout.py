@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import gymnasium
 import numpy as np
+from torch import nn
 
 from lr_gym.control.agent import as_agent, begin
 from lr_gym.control.controller import Controller
@@ -44,7 +45,8 @@ _OUTCOME = {"best_val_loss", "test_loss", "test_accuracy", "final_test_loss", "f
 class Rollout:
     """The record of one episode; JSON-serialisable.
 
-    Lists have one entry per interval, the first of which comes before any decision.
+    Lists have one entry per interval, the first of which comes before any decision. A network that `rollout` kept
+    (`best_model`) is no part of the record: files, pickles, copies and comparisons leave it out.
 
     Attributes:
         task: The task, as `Task.to_dict` gives it.
@@ -73,6 +75,27 @@ class Rollout:
     extra_forward: float
     extra_backward: float
     result: dict[str, Any]
+
+    _kept: ClassVar[nn.Module | None] = None  # no field, so that records are what they were
+
+    def best_model(self) -> nn.Module:
+        """Return the network with the lowest validation loss of the episode: the one whose `test_loss` is in `result`.
+
+        In evaluation mode, on the device that it was trained on. The same object at every call, which nothing else
+        uses. Later episodes of the environment do not change it.
+
+        Raises:
+            InvalidArgumentError: No network was kept.
+        """
+        if self._kept is None:
+            raise InvalidArgumentError(
+                "the record has no network: ask for it with rollout(..., keep_best=True); files, pickles and "
+                "comparisons have none"
+            )
+        return self._kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
     @property
     def cost(self) -> float:
@@ -154,6 +177,7 @@ def rollout(
     seed: int | None = None,
     initial_lr: float | None = None,
     deterministic: bool = True,
+    keep_best: bool = False,
 ) -> Rollout:
     """Run one episode.
 
@@ -165,10 +189,12 @@ def rollout(
         seed: Seed of the reset; None continues the env's random stream.
         initial_lr: Initial learning rate; None draws it from the task's.
         deterministic: Passed on to the agent; without it a PPO controller samples its actions.
+        keep_best: Keep the network whose test loss is reported, for `record.best_model()`. It costs one copy of the
+            network at the end of the episode, its time and its memory, and nothing before.
 
     Raises:
         InvalidArgumentError: `env` is no `LRTrainingEnv`, `agent` is no agent, or an argument makes no sense; or the
-            agent's actions cannot be said through the wrappers.
+            agent's actions cannot be said through the wrappers; or the network cannot be copied.
     """
     agent = as_agent(agent)
     trained = training_env(env, "rollout")
@@ -198,7 +224,7 @@ def rollout(
         rewards.append(float(reward))
     # A time limit cuts an episode off, and says nothing.
     result = info.get("result") or trained.result() | {"truncated": True}
-    return Rollout(
+    record = Rollout(
         task=trained.task.to_dict(),
         seed=seed,
         initial_lr=infos[0]["lr"],
@@ -212,6 +238,9 @@ def rollout(
         extra_backward=trained.trainee.extra.backward,
         result=dict(result),
     )
+    if keep_best:
+        object.__setattr__(record, "_kept", trained.trainee.best_model())
+    return record
 
 
 def _takes_masks(agent: Any) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lr_gym.control.measuring import BestWeights, Evaluation, Meter
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import InvalidArgumentError, described
 from lr_gym.tasks import Data, Task
 from lr_gym.tasks.losses import Loss
 from lr_gym.trainee.arithmetic import Arithmetic
@@ -171,11 +171,16 @@ class EvaluatedRun:
         In evaluation mode, on the trainee's device. The trainee itself stays as it is, at its last weights.
 
         Raises:
-            InvalidArgumentError: No weights were kept.
+            InvalidArgumentError: No weights were kept, or the network cannot be copied.
         """
         if not self.best.tensors:
             raise InvalidArgumentError("the best weights were not kept; take the network itself, trainee.model")
-        model = copy.deepcopy(self.model).eval()
+        try:
+            model = copy.deepcopy(self.model).eval()
+        except Exception as error:  # whatever a user's module raises
+            raise InvalidArgumentError(
+                f"the model {self.task.model!r} cannot be copied with copy.deepcopy: {described(error)}"
+            ) from error
         model.zero_grad()
         with torch.no_grad():
             for tensor, value in zip((*model.parameters(), *model.buffers()), self.best.tensors, strict=True):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +173,39 @@ def test_the_network_whose_loss_is_reported() -> None:
     trainee.best.tensors.clear()
     with pytest.raises(InvalidArgumentError, match="the best weights were not kept; take the network itself"):
         trainee.best_model()
+
+
+def test_a_record_hands_over_its_network() -> None:
+    """Of the episode that it tells of, through wrappers and after later episodes; files and comparisons hold none."""
+    env = LRTrainingEnv(tiny.task(model_options={"width": 4, "batch_norm": True}), max_multiplier=1e4)
+    wrapped = TimeLimit(FlattenObservation(env), 1)
+    record = rollout(wrapped, lambda _: [0.8], seed=0, initial_lr=1e-3, keep_best=True)
+    assert (record.result["truncated"], record.result["best_update"]) == (True, 10)
+    wanted = env.trainee.best_model()
+    plain = rollout(env, lambda _: [0.0], seed=1)
+    network = record.best_model()
+    assert network is record.best_model()
+    assert not network.training
+    x, y = env.trainee.data.x["test"], env.trainee.data.y["test"]
+    with torch.no_grad():
+        assert torch.equal(network(x), wanted(x))
+        loss = float(torch.nn.functional.cross_entropy(network(x), y))
+    assert loss == pytest.approx(record.result["test_loss"], rel=1e-6)
+    same = rollout(wrapped, lambda _: [0.8], seed=0, initial_lr=1e-3)
+    assert (same, repr(same), same.to_dict()) == (record, repr(record), record.to_dict())
+    sent = pickle.dumps(record)
+    assert sent == pickle.dumps(same)
+    for without in (plain, same, pickle.loads(sent), copy.copy(record), in_json(record)):
+        with pytest.raises(InvalidArgumentError, match=r"no network: ask for it with rollout\(\.\.\., keep_best=True"):
+            without.best_model()
+
+
+def test_a_network_that_cannot_be_copied() -> None:
+    env = LRTrainingEnv(
+        lr_gym.Task.from_torch(model=toys.Uncopied, train=(torch.randn(60, 5), torch.arange(60) % 2), batch_size=8)
+    )
+    with pytest.raises(InvalidArgumentError, match=r"the model 'toys:Uncopied' cannot be copied .*: .*no copies"):
+        rollout(TimeLimit(env, 1), lambda _: [0.0], seed=0, keep_best=True)
 
 
 def test_both_the_best_and_the_last_weights_are_tested(env: LRTrainingEnv) -> None:
