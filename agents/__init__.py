@@ -11,6 +11,10 @@ if __name__ == "agents":  # `import agents` in a checkout
 
     alias("agents", "lr_gym.agents")
 else:
+    from lr_gym import stopping
+
+    stopping.listen_early()  # what follows takes seconds: PyTorch is loaded
+
     from lr_gym.agents import (
         adalrs,
         alr,

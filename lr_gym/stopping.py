@@ -24,14 +24,21 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 
 class _State:
+    listening = False
     working = False
     heard = 0
-    words = "Stopped."
+    words = "Stopped. Nothing had begun: give the same command again."
     signal: int = signal.SIGINT
 
 
 def listen() -> None:
-    """Make this program end in this way. Signals that are ignored, as under `nohup`, are still ignored."""
+    """Make this program end in this way. Signals that are ignored, as under `nohup`, are still ignored.
+
+    Harmless when called again.
+    """
+    if _State.listening:
+        return
+    _State.listening = True
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     # A handler in Python waits until the main thread returns from what it computes; this thread does not wait.
@@ -40,6 +47,19 @@ def listen() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _hear)
+
+
+def listen_early() -> None:
+    """Listen if this process is becoming a program of this package's: `python -m lr_gym...`.
+
+    For a package that holds programs and takes seconds to import: Python imports it before the program begins, and
+    would answer a signal with a traceback. While it looks for the program, the first argument is `-m`.
+    """
+    if sys.argv[:1] == ["-m"]:
+        words = iter(sys.orig_argv[1:])
+        option = next((word for word in words if word.startswith("-m")), "")
+        if (option.removeprefix("-m") or next(words, "")).startswith(("lr_gym.", "agents.")):
+            listen()
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ def linger():
     Path("working").touch()
     time.sleep(60)
 """
+NOTHING_YET = "\nStopped. Nothing had begun: give the same command again.\n"
 
 
 @contextlib.contextmanager
@@ -50,7 +51,7 @@ def running(folder: Path, *words: str, until: str) -> Iterator[subprocess.Popen[
     (folder / "program.py").write_text(PROGRAM)
     (folder / "stopping_toys.py").write_text(TOYS)
     process = subprocess.Popen(
-        [sys.executable, "program.py", *words],
+        [sys.executable, *words],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -76,20 +77,20 @@ def running(folder: Path, *words: str, until: str) -> Iterator[subprocess.Popen[
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_workers_that_do_not_listen(number: signal.Signals, tmp_path: Path) -> None:
     """A terminal tells all processes of a program, `kill` one."""
-    with running(tmp_path, "works", until="working") as process:
+    with running(tmp_path, "program.py", "works", until="working") as process:
         (os.kill if number == signal.SIGTERM else os.killpg)(process.pid, number)
         text, _ = process.communicate(timeout=60)
     assert (process.returncode, text) == (128 + number, "\nStopped. Go on so.\n")
 
 
 def test_told_before_there_is_work_and_told_twice(tmp_path: Path) -> None:
-    with running(tmp_path, "waits", until="begun") as process:
+    with running(tmp_path, "program.py", "waits", until="begun") as process:
         os.killpg(process.pid, signal.SIGINT)
-        assert process.communicate(timeout=60)[0] == "\nStopped.\n"
+        assert process.communicate(timeout=60)[0] == NOTHING_YET
     assert process.returncode == 130
     for name in ("begun", "working"):
         (tmp_path / name).unlink(missing_ok=True)
-    with running(tmp_path, "works", until="begun") as process:  # whatever it is just doing
+    with running(tmp_path, "program.py", "works", until="begun") as process:  # whatever it is just doing
         time.sleep(1)
         for _ in range(2):
             os.killpg(process.pid, signal.SIGINT)
@@ -97,3 +98,27 @@ def test_told_before_there_is_work_and_told_twice(tmp_path: Path) -> None:
     assert process.returncode in (130, -signal.SIGINT)  # the latter where Python has ended its work already
     assert "Traceback" not in text
     assert "Stopped." in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "command", [["-m", "lr_gym.agents.arc.generate"], ["-mlr_gym.agents.arc.train"], ["-m", "agents.arc.train"]]
+)
+def test_told_while_pytorch_is_loaded(command: list[str], number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import time; from pathlib import Path; Path('begun').touch(); time.sleep(60)")
+    with running(tmp_path, *command, until="begun") as process:
+        os.killpg(process.pid, number)
+        text, _ = process.communicate(timeout=60)
+    assert (process.returncode, text) == (128 + number, NOTHING_YET)
+
+
+def test_a_program_of_somebody_elses_keeps_its_signals(tmp_path: Path) -> None:
+    """One that is run with `-m`, imports the agents before it begins, and is given a name of this package's."""
+    (tmp_path / "theirs").mkdir()
+    text = "import signal, lr_gym.agents; print(signal.getsignal(signal.SIGTERM).name)"
+    (tmp_path / "theirs" / "__init__.py").write_text(text)
+    (tmp_path / "theirs" / "program.py").touch()
+    words = [sys.executable, "-m", "theirs.program", "lr_gym.agents"]
+    environment = os.environ | {"PYTHONPATH": str(tiny.ROOT)}
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("SIG_DFL\n", "")
