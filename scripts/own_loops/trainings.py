@@ -156,8 +156,8 @@ def curves(seed: int) -> Training:
 
 def _truncated(layer: nn.Module) -> None:
     """Initialise as Haiku does: weights from a normal distribution cut at two deviations, of variance 1 / inputs."""
-    if isinstance(layer, nn.Linear):
-        deviation = 1 / math.sqrt(layer.in_features)
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        deviation = 1 / math.sqrt(layer.weight[0].numel())
         nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
         nn.init.zeros_(layer.bias)
 
@@ -173,6 +173,31 @@ def mnist(seed: int, updates: int) -> Training:
     model = nn.Sequential(*[layer for pair in hidden for layer in pair], nn.Linear(128, 10)).apply(_truncated)
     batches = shuffled(x[:cut], y[:cut], 128, seed)
     return Training(model, functional.cross_entropy, batches, (x[cut:][:1000], y[cut:][:1000]), test, adam, updates)
+
+
+def cifar(seed: int, updates: int, network: Callable[[], nn.Module]) -> Training:
+    """A fixed task of learned_optimization on CIFAR-10, with 15,000 images to train on; batch 128, Adam."""
+    arrays = sources.find("cifar10-20k", sources.data_root())
+    x, x_test = (torch.tensor(arrays[part]).permute(0, 3, 1, 2).float() / 255 for part in ("x_train", "x_test"))
+    y, y_test = (torch.tensor(arrays[part]).long() for part in ("y_train", "y_test"))
+    cut = len(y) - 1000
+    batches = shuffled(x[:cut], y[:cut], 128, seed)
+    model = network().apply(_truncated)
+    return Training(model, functional.cross_entropy, batches, (x[cut:], y[cut:]), (x_test, y_test), adam, updates)
+
+
+def cifar_perceptron() -> nn.Module:
+    """ImageMLP_Cifar10_128x128x128_Relu."""
+    hidden = [[nn.Linear(a, b), nn.ReLU()] for a, b in itertools.pairwise((3072, 128, 128, 128))]
+    return nn.Sequential(nn.Flatten(), *[layer for pair in hidden for layer in pair], nn.Linear(128, 10))
+
+
+def cifar_convolutions() -> nn.Module:
+    """Conv_Cifar10_32x64x64: three convolutions of 3x3, the first with a stride of 2, then the mean over the image."""
+    sizes = ((3, 32, 2), (32, 64, 1), (64, 64, 1))
+    layers = [[nn.Conv2d(a, b, 3, stride=stride, padding=1), nn.ReLU()] for a, b, stride in sizes]
+    pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    return nn.Sequential(*[layer for pair in layers for layer in pair], *pooled)
 
 
 class Block(nn.Module):
@@ -311,6 +336,8 @@ TRAININGS: dict[str, Callable[[int], Training]] = {
     "curves": curves,
     "blobs": blobs,
     **{f"mnist-{updates}": lambda seed, updates=updates: mnist(seed, updates) for updates in (500, 1000, 2000, 5000)},
+    "cifar-mlp-1000": lambda seed: cifar(seed, 1000, cifar_perceptron),
+    "cifar-conv-500": lambda seed: cifar(seed, 500, cifar_convolutions),
     "shakespeare": shakespeare,
     "lightning-autoencoder": lightning_autoencoder,
     "trainer-finetuning": trainer_finetuning,

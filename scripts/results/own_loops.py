@@ -4,7 +4,7 @@ from scripts.recipes import Recipe
 
 TRAININGS = (
     "digits digits-long autoencoder friedman curves blobs mnist-500 mnist-1000 mnist-2000 mnist-5000 "
-    "lightning-autoencoder trainer-finetuning shakespeare"
+    "cifar-mlp-1000 cifar-conv-500 lightning-autoencoder trainer-finetuning shakespeare"
 )
 
 RECIPE = Recipe(
@@ -14,5 +14,5 @@ RECIPE = Recipe(
         f"python -m scripts.own_loops.run {TRAININGS} --out OUT",
         "python -m scripts.own_loops.tables OUT",
     ),
-    data=("mnist", "tinyshakespeare.txt"),
+    data=("mnist", "cifar10-20k", "tinyshakespeare.txt"),
 )
