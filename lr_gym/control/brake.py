@@ -54,14 +54,18 @@ class Brake:
         """The largest learning rate allowed now; infinite until something is known."""
         return min(self._fallen, self._broken, self.cap)
 
-    def look(self, measurement: Measurement) -> None:
+    def look(self, measurement: Measurement, *, validation: bool = True) -> None:
         """Take note of what was measured after an interval.
 
         The validation loss is always of the same examples. Where there is none, the mean of the training losses is
         uncertain by its standard error, and the difference of two by the root of two more.
+
+        Args:
+            measurement: Of the interval.
+            validation: Whether the validation loss may be looked at, if there is one.
         """
         features, losses = measurement.features, measurement.train_losses.astype(np.float64)
-        if not math.isnan(features.val_loss):
+        if validation and not math.isnan(features.val_loss):
             self.observe(features.lr, features.val_loss)
             return
         with np.errstate(all="ignore"):  # of a training that has blown up

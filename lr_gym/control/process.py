@@ -101,7 +101,8 @@ class DecisionProcess:
         """
         self._look_at_signs(measurement)
         self.watched.measurement, self._running = measurement, True
-        self.brake.look(measurement)
+        # A controller that was made to do without validation data gets nothing from them by its brake either.
+        self.brake.look(measurement, validation=self.settings.observation != "training")
         return self._observation.observe(measurement.features, measurement.train_losses)
 
     def decide(self, action: Any) -> bool:

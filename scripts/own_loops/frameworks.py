@@ -19,10 +19,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from lr_gym.integrations.lightning import LRControllerCallback as InLightning
 from lr_gym.integrations.transformers import LRControllerCallback as InTrainer
 from lr_gym.integrations.transformers import LRControllerTrainer
+from scripts.own_loops.run import Way
 from scripts.own_loops.trainings import Training
 
-#: Name of a controller and its options; None where a schedule sets the learning rate.
-Agent = tuple[str, dict[str, Any]] | None
+#: None where a schedule sets the learning rate.
+Agent = Way | None
 #: Called after every update with its number, the loss of its batch and its learning rate.
 Measured = Callable[[int, float, float], None]
 
@@ -69,7 +70,7 @@ def in_lightning(
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     callbacks: list[pl.Callback] = []
     if agent is not None:
-        callbacks = [InLightning(agent[0], validation=measured.validate, **agent[1])]
+        callbacks = [InLightning(agent.controller, validation=measured.validate, **agent.options)]
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = pl.Trainer(
         max_steps=training.updates, accelerator="cpu", callbacks=callbacks, enable_model_summary=False, **quiet
@@ -117,7 +118,7 @@ def in_trainer(
     base: Any = transformers.Trainer
     optimizers: tuple[Any, Any] = (optimizer, schedule)
     if agent is not None:
-        callbacks = [InTrainer(agent[0], validation=lambda _: measured.validate, **agent[1]), measures]
+        callbacks = [InTrainer(agent.controller, validation=lambda _: measured.validate, **agent.options), measures]
         base, optimizers = LRControllerTrainer, (optimizer, None)
 
     class InOrder(base):  # type: ignore[misc]

@@ -60,6 +60,31 @@ class Run:
         return f"{self.training}/{self.rule}-{self.lr:g}-{self.seed}.json"
 
 
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How a controller is used.
+
+    Attributes:
+        controller: Its name.
+        restore: Whether it may go back.
+        brake: Whether it has one.
+        told: Which share of the updates it is told that there are; None if it is told a small number, then twice that
+            whenever it is reached.
+        validates: Whether it sees validation losses.
+    """
+
+    controller: str
+    restore: bool = False
+    brake: bool = True
+    told: float | None = 1.0
+    validates: bool = True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of `LRController`."""
+        return {"restore": self.restore, "brake": self.brake}
+
+
 def _cosine(optimizer: Optimizer, updates: int) -> lr_scheduler.LRScheduler:
     return lr_scheduler.CosineAnnealingLR(optimizer, T_max=updates)
 
@@ -93,11 +118,19 @@ SCHEDULES: dict[str, Callable[[Optimizer, int], lr_scheduler.LRScheduler]] = {
     "recipe": _recipe,
     "nanogpt": _nano,
 }
-#: Controller and arguments, by rule. `universal` looks for its start: it is the same training from any.
-CONTROLLERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "universal": ("universal", {"restore": True}),
-    "universal-alone": ("universal-v1", {"brake": False}),
+#: `universal` looks for its start: it is the same training from any.
+CONTROLLERS = {
+    "universal": Way("universal", restore=True),
+    "universal-alone": Way("universal-v1", brake=False),
+    "told-half": Way("universal", restore=True, told=0.5),
+    "told-double": Way("universal", restore=True, told=2.0),
+    "doubling": Way("universal", restore=True, told=None),
+    "training-losses": Way("universal-training-losses", restore=True, validates=False),
 }
+#: Rules of plain loops alone, about the length and about validation data.
+PLAIN = ("told-half", "told-double", "doubling", "training-losses")
+#: What is said of a length that is not known, at first; it is doubled whenever it is reached.
+FIRST_TOTAL = 100
 
 
 class Measured:
@@ -155,14 +188,18 @@ def _plain(
     training: Training,
     optimizer: Optimizer,
     schedule: lr_scheduler.LRScheduler | None,
-    agent: tuple[str, dict[str, Any]] | None,
+    agent: Way | None,
     measured: Measured,
 ) -> None:
     """Train in a loop of PyTorch's."""
     if agent is not None:
-        name, options = agent
         schedule = lr_gym.LRController(
-            optimizer, name, total_updates=training.updates, validate=measured.validate, **options
+            optimizer,
+            agent.controller,
+            total_updates=FIRST_TOTAL if agent.told is None else round(agent.told * training.updates),
+            validate=measured.validate if agent.validates else None,
+            model=training.model,
+            **agent.options,
         )
     assert schedule is not None
     for update in range(1, training.updates + 1):
@@ -178,6 +215,8 @@ def _plain(
             schedule.step()
         else:
             schedule.step(loss)
+            if agent.told is None and schedule.updates == schedule.total_updates:
+                schedule.total_updates *= 2
         measured(update, loss.item(), lr)
 
 
@@ -233,6 +272,8 @@ def runs(name: str, seeds: int, out: Path) -> Iterator[Run]:
         if name == "shakespeare":
             yield Run(name, "nanogpt", 1e-3, seed)
         yield Run(name, "tuned-cosine", best_peak(name, out), seed)
+    if trainings.make(name, 0).framework == "plain":
+        yield from (Run(name, rule, STARTS[kind(name)][2], seed) for seed in range(seeds) for rule in PLAIN)
     for seed in range(seeds):
         for rule in ("cosine", "constant", "universal-alone"):
             yield from (Run(name, rule, lr, seed) for lr in STARTS[kind(name)])

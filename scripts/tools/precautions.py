@@ -1,10 +1,10 @@
 """What each precaution of `universal` is worth, on the tasks that were there to choose by.
 
-uv run scripts/tools/precautions.py OUT [--runs 3]
+uv run scripts/tools/precautions.py OUT [--runs 3] [--controller universal-training-losses]
 
-Runs the networks of `universal` with other precautions on the tasks of `unseen_tasks.py` and `far_tasks.py`, from the
-middle one of each task's initial learning rates (with a start that is looked for the others give the same). Prints, and
-writes to `OUT/precautions.json`, the mean test loss over the lower one of tuned cosine and tuned one-cycle, as the
+Runs the networks of `universal`, or of another controller, with other precautions on the tasks of `unseen_tasks.py` and
+`far_tasks.py`, from the middle one of each task's initial learning rates (with a start that is looked for the others
+give the same). Prints, and writes to `OUT/precautions.json`, the mean test loss over the lower one of tuned cosine and tuned one-cycle, as the
 committed results have them: best weights, then last weights. Records are kept in OUT: what is there is not run again.
 """
 
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=int, default=3, help="runs of each, with the seeds of the yardsticks (at most 3)"
     )
+    parser.add_argument("--controller", default="universal", help="name or folder (default: universal)")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
     arguments = parser.parse_args()
     check_whole("--runs", arguments.runs)
@@ -80,7 +81,7 @@ def main() -> None:
     for plugin in PLUGINS:
         importlib.import_module(plugin)
     losses, seeds = yardsticks()
-    base = Controller.load("universal")
+    base = Controller.load(arguments.controller)
     cells = {
         (name, task): [
             Cell(tasks.get(task), contestant(name, base), tasks.get(task).initial_lrs[2], seed)
