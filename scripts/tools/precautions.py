@@ -4,8 +4,9 @@ uv run scripts/tools/precautions.py OUT [--runs 3] [--controller universal-train
 
 Runs the networks of `universal`, or of another controller, with other precautions on the tasks of `unseen_tasks.py` and
 `far_tasks.py`, from the middle one of each task's initial learning rates (with a start that is looked for the others
-give the same). Prints, and writes to `OUT/precautions.json`, the mean test loss over the lower one of tuned cosine and tuned one-cycle, as the
-committed results have them: best weights, then last weights. Records are kept in OUT: what is there is not run again.
+give the same). Prints, and writes to `OUT/precautions.json`, the mean test loss over the lower one of tuned cosine and
+tuned one-cycle, as the committed results have them: best weights, then last weights. Records are kept in OUT: what is
+there is not run again.
 """
 
 from __future__ import annotations
