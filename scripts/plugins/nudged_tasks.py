@@ -1,0 +1,35 @@
+"""The final and the unseen tasks again, with one weight of the untrained network moved by one unit in its last place.
+
+What differs between a task and its copy is chaos alone: as much as another processor's rounding changes. The plugin
+`final_tasks.py` or `unseen_tasks.py` is given before this one.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from lr_gym import tasks
+from lr_gym.tasks.models import build_model
+
+
+def nudged(input_shape: tuple[int, ...], num_outputs: int, of: str, options: dict[str, Any]) -> nn.Module:
+    """Return a model, its first weight of a matrix moved up by the smallest amount that there is."""
+    # A copy, for every training wants a network that was never seen, and `build_model` has seen this one.
+    model = copy.deepcopy(build_model(of, options, input_shape, num_outputs))
+    weight = next(parameter for parameter in model.parameters() if parameter.ndim > 1)
+    with torch.no_grad():
+        first = weight.view(-1)[:1]
+        first.copy_(torch.nextafter(first, torch.full_like(first, torch.inf)))
+    return model
+
+
+for _name in tasks.names():
+    _folder, _, _rest = _name.partition("/")
+    if _folder in ("final", "unseen"):
+        _task = tasks.get(_name)
+        _options = {"of": _task.model, "options": dict(_task.model_options)}
+        tasks.register(_task.replace(name=f"nudged/{_rest}", model=nudged, model_options=_options), replace=True)
