@@ -8,39 +8,28 @@ by you.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lr_gym.checks import check_choice, check_number, check_whole
-from lr_gym.control import Watched, begin
-from lr_gym.control.brake import Brake
-from lr_gym.control.controller import Controller
+from lr_gym.checks import check_choice, check_number
+from lr_gym.control import begin
 from lr_gym.control.measuring import BestWeights
-from lr_gym.control.process import BACK_OFF
-from lr_gym.control.trouble import trouble
-from lr_gym.errors import FileFormatError, InvalidArgumentError
+from lr_gym.errors import InvalidArgumentError
 from lr_gym.loop import agents, arguments, state
 from lr_gym.loop.ahead import LookAhead, LoopTrainee
 from lr_gym.loop.checks import Checks
 from lr_gym.loop.clock import Clock
-from lr_gym.loop.course import Course, Interval
 from lr_gym.loop.gauge import Gauge, Validate
 from lr_gym.loop.groups import Groups
-from lr_gym.loop.losses import as_loss
 from lr_gym.loop.notices import Notices
 from lr_gym.loop.plot import draw
-from lr_gym.loop.start import FIRST_LR, Start, has_moved
+from lr_gym.loop.training import ControlledTraining
 from lr_gym.loop.weights import Weights
-
-#: The number in place of a length that is not known: to the agent, the training is at its beginning for ever.
-ENDLESS = 2**62
 
 
 class LRController(LRScheduler):
@@ -142,88 +131,88 @@ class LRController(LRScheduler):
         # LRScheduler's own constructor is not called: it would wrap `optimizer.step` and write learning rates.
         optimizers = arguments.as_optimizers(optimizer)
         self.optimizer = optimizers[0]
-        self.agent, self._settings = agents.find_agent(agent)
+        self.agent, settings = agents.find_agent(agent)
         arguments.check_sight(self.agent, validate)
-        self._looks_at_validation = agents.looks_at_validation(self.agent)
         check_number("loss_ceiling", loss_ceiling, 0, low_open=True)
         if updates_per_epoch is not None:
             check_number("updates_per_epoch", updates_per_epoch, 0, low_open=True)
-        self._ceiling, self._epoch = float(loss_ceiling), updates_per_epoch
-        self._looks_for_start = arguments.looks_for_start(start, self.agent, validate, restore, optimizers)
-        self._brake = arguments.brake_factor(brake, self.agent, self._looks_for_start)
-        self._decisions, length = arguments.intervals(self.agent, total_updates, decisions, decision_interval)
-        self._groups = Groups(optimizers)
-        self.base_lrs = [float(group["initial_lr"]) for group in self._groups.groups]
-        self._low, self._high = arguments.bounds(self._settings, self.lr, min_lr, max_lr)
+        looks_for_start = arguments.looks_for_start(start, self.agent, validate, restore, optimizers)
+        factor = arguments.brake_factor(brake, self.agent, looks_for_start)
+        number, length = arguments.intervals(self.agent, total_updates, decisions, decision_interval)
+        groups = Groups(optimizers)
+        self.base_lrs = [float(group["initial_lr"]) for group in groups.groups]
+        bounds = arguments.bounds(settings, groups.lr, min_lr, max_lr)
         model = arguments.known_model(model, validate, restore=restore, keep_best=keep_best)
-        self._weights = None if model is None else Weights(model, optimizers)
-        self._restore, self._keep_best = bool(restore), bool(keep_best)
-        self._notices = Notices()
+        weights = None if model is None else Weights(model, optimizers)
+        self._keep_best = bool(keep_best)
         check_choice("check", check, (True, False))
-        self._checks = Checks(optimizers, model, validate, restore=self._restore) if check else None
+        checks = Checks(optimizers, model, validate, restore=bool(restore)) if check else None
         final_weight = arguments.observed_weight(final_layer, model, validate, self.agent)
-        copy_best = self._weights.state if self._weights is not None and keep_best else list
-        device = next(p for group in self._groups.groups for p in group["params"]).device
-        self._gauge = Gauge(validate, final_weight, copy_best, device)
-        if self._checks is not None:
-            self._checks.begin(self._groups, self._weights, self._gauge)
-            self._say_findings()
-        self._clock = Clock(self.optimizer, length, total_updates)
-        self._made_with = total_updates  # the length may change on the way
-        self._ahead: LoopTrainee | None = None
+        device = next(p for group in groups.groups for p in group["params"]).device
+        gauge = Gauge(validate, final_weight, weights.state if weights is not None and keep_best else list, device)
+        notices = Notices()
+        if checks is not None:
+            checks.begin(groups, weights, gauge)
+            notices.found(checks.findings)
+        clock = Clock(self.optimizer, length, total_updates)
+        ahead: LoopTrainee | None = None
         if look_ahead is not None:
             agents.check_look_ahead(self.agent)
-            self._ahead = LoopTrainee(look_ahead, self.optimizer, self._groups, self._clock, self._gauge, self._ceiling)
-        self._begin(self.lr)
+            ahead = LoopTrainee(look_ahead, self.optimizer, groups, clock, gauge, float(loss_ceiling))
+        self._training = ControlledTraining(
+            optimizer=self.optimizer,
+            agent=self.agent,
+            settings=settings,
+            groups=groups,
+            bounds=bounds,
+            clock=clock,
+            decisions=number,
+            gauge=gauge,
+            weights=weights,
+            restores=bool(restore),
+            looks_for_start=looks_for_start,
+            brake=factor,
+            loss_ceiling=float(loss_ceiling),
+            updates_per_epoch=updates_per_epoch,
+            checks=checks,
+            notices=notices,
+            ahead=ahead,
+        )
         lacks = total_updates is None or (look_ahead is None and agents.looks_ahead(self.agent))
         if lacks and agents.is_laid_out(self.agent):
-            begin(self.agent, self._watched)  # an agent that misses something raises an error now
+            begin(self.agent, self._training.watched)  # an agent that misses something raises an error now
 
-    def _begin(self, lr: float) -> None:
-        """Begin with a training of which only the untrained network is known."""
-        self._seen = 0  # updates whose losses were collected
-        self._pending: list[Tensor] = []  # losses since the last update
-        self._last_loss: Callable[[], Any] = lambda: None  # the last one handed over, if it is still there
-        self._start_lr = lr
-        self._edge: float | None = None
-        self._has_start = not self._looks_for_start
-        if self._looks_for_start:
-            self.lr = FIRST_LR
-        total = self._clock.total
-        epoch = self._clock.length * 5 if total is None else total / 10
-        self._watched = Watched(
-            self,
-            self._settings,
-            budget=total,
-            decision_interval=max(1, round(self._clock.length)),
-            updates_per_epoch=max(1.0, epoch) if self._epoch is None else self._epoch,
-            loss_ceiling=self._ceiling,
-            look_ahead=self._ahead,
-            signed=self._gauge.untrained < 0,
-        )
-        self._course = Course(self, self.agent, self._watched, Brake(self._brake))
-        self._copy = self._weights.copy() if self._restore and self._weights is not None else None
-
-    # -- what is trained, as the core sees it ------------------------------------------------------------------------
+    # -- where the training is ---------------------------------------------------------------------------------------
 
     @property
     def lr(self) -> float:
         """The learning rate of the first group."""
-        return self._groups.lr
+        return self._training.lr
 
     @lr.setter
     def lr(self, lr: float) -> None:
-        self._groups.set(min(self._high, max(self._low, lr)))
+        self._training.lr = lr
 
     @property
     def updates(self) -> int:
         """Updates that the optimizer has done."""
-        return self._clock.updates
+        return self._training.updates
 
     @property
     def best(self) -> BestWeights:
         """The lowest validation loss so far, and the update after which it was measured."""
-        return self._gauge.best
+        return self._training.best
+
+    @property
+    def edge(self) -> float | None:
+        """The largest learning rate at which the first update did no harm; None where it is not known."""
+        return self._training.edge
+
+    @property
+    def findings(self) -> list[str]:
+        """What was found about network, loss and optimizer that is likely not meant, a line each."""
+        checks = self._training.checks
+        return [] if checks is None else list(checks.findings)
 
     @property
     def total_updates(self) -> int | None:
@@ -232,26 +221,18 @@ class LRController(LRScheduler):
         It can be set during the training, if the agent looks at it at every decision, as saved controllers do.
         Intervals become shorter or longer, so that the training still has as many.
         """
-        return self._clock.total
+        return self._training.clock.total
 
     @total_updates.setter
     def total_updates(self, total: int) -> None:
-        check_whole("total_updates", total)
-        if agents.is_laid_out(self.agent):
-            raise InvalidArgumentError(
-                f"total_updates cannot change: {type(self.agent).__name__} may have fixed its plan for the whole "
-                "training at its beginning, as schedules do; make a new LRController"
-            )
-        length = self._clock.length if self._decisions is None else max(1.0, total / self._decisions)
-        self._clock.change(length, int(total))
-        self._watched.budget = int(total)
+        self._training.change_length(total)
 
     # -- a scheduler of PyTorch's ------------------------------------------------------------------------------------
 
     @property
     def lrs(self) -> list[float]:
         """The learning rate of every group."""
-        return self._groups.all
+        return self._training.groups.all
 
     @property
     def last_epoch(self) -> int:  # type: ignore[override]
@@ -263,11 +244,11 @@ class LRController(LRScheduler):
 
     def get_last_lr(self) -> list[float | Tensor]:
         """Return the learning rate of every group."""
-        return list(self._groups.all)
+        return list(self._training.groups.all)
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the learning rate of every group."""
-        return list(self._groups.all)
+        return list(self._training.groups.all)
 
     def step(self, metrics: Any = None, epoch: int | None = None, *, val_loss: Any = None) -> bool:  # type: ignore[override]
         """Take note of a training loss; decide, if an interval has ended. Call it after `optimizer.step()`.
@@ -283,124 +264,23 @@ class LRController(LRScheduler):
         Raises:
             InvalidArgumentError: A loss is no single number.
         """
-        if metrics is not None and not self._is_counted(metrics):
-            self._pending.append(as_loss(metrics, "the training loss"))
-            self._last_loss = weakref.ref(metrics) if isinstance(metrics, Tensor) else lambda: metrics
-        if val_loss is not None:
-            self._gauge.val_loss = float(as_loss(val_loss, "val_loss"))
-        clock = self._clock
-        if self._checks is not None and self._checks.look(clock.updates, self._pending, self._gauge, self._ceiling):
-            self._say_findings()
-        if clock.updates > self._seen:
-            if not self._has_start:
-                self._look_for_start()
-            self._seen = clock.updates
-            if self._pending:
-                losses, self._pending = self._pending, []
-                self._gauge.losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).mean())
-        if not clock.due():
-            return False
-        if clock.over and self._course.ended:
-            self._notices.too_long(clock.total, self.lr)
-            return False
-        if self._looks_at_validation and self._gauge.waits():
-            return False
-        return self._end_interval()
-
-    def _say_findings(self) -> None:
-        assert self._checks is not None
-        for line in self._checks.findings:
-            self._notices.found(line)
-
-    @property
-    def findings(self) -> list[str]:
-        """What was found about network, loss and optimizer that is likely not meant, a line each."""
-        return [] if self._checks is None else list(self._checks.findings)
-
-    def _is_counted(self, loss: Any) -> bool:
-        """Return whether this very loss was counted at the last update: Accelerate calls `step` once per process."""
-        return self._clock.updates == self._seen and not self._pending and self._last_loss() is loss
-
-    def _look_for_start(self) -> None:
-        """Do the first update over from a better start."""
-        assert self._weights is not None  # start="probe" needs restore
-        assert self._copy is not None
-        assert self._gauge.validate is not None
-        model = self._weights.model
-        untrained = self._copy.tensors[: len(list(model.parameters()))]
-        if not has_moved(model, untrained):
-            return  # the update was left out
-        self._has_start = True
-        if self.updates - self._seen > 1:
-            self._notices.start_unknown(self.updates, self._start_lr)
-            self.lr = self._start_lr
-            return
-        bounds = self._low, self._high
-        found = Start(model, untrained, self.lr, self._gauge.validate, self._settings, bounds)
-        self.lr = found.lr
-        self._start_lr, self._edge = self.lr, found.edge
-        if found.edge is not None:
-            self._course.cap(found.edge)
-
-    # -- the end of an interval --------------------------------------------------------------------------------------
-
-    def _end_interval(self) -> bool:
-        """Measure, mend what is broken, and decide."""
-        if not self._gauge.losses and isinstance(self.agent, Controller):
-            raise InvalidArgumentError("the controller looks at training losses: call step(loss) after every update")
-        predictions = self._gauge.predictions
-        measurement = self._gauge.measure(
-            lr=self.lr,
-            updates=self.updates,
-            budget=self._clock.total or ENDLESS,
-            loss_ceiling=self._ceiling,
-        )
-        if self._checks is not None and self._checks.look_at_outputs(predictions, self._gauge, self.lr):
-            self._say_findings()
-        wrong = trouble(self._gauge.start, self._gauge.now, self._gauge.measured, self._ceiling)
-        restored = wrong is not None and self._copy is not None
-        if restored:
-            self._gauge.predictions = predictions
-        if wrong is not None and self._copy is None:
-            self._notices.diverged(self.updates, wrong)
-        elif wrong is not None:
-            self._notices.restored(self.updates, wrong, self.lr, max(self._low, self.lr / BACK_OFF))
-        if (found := self._groups.found()) is not None:
-            self._notices.somebody_else(found, self.lr)
-        interval = Interval(self.updates, measurement, restored, self._clock.over)
-        if self._copy is not None and self._weights is not None:
-            if restored:
-                self._weights.write(self._copy)
-            elif not interval.last:
-                self._copy = self._weights.copy()
-        if self._ahead is not None:
-            before = self._course.intervals[-1].updates if self._course.intervals else 0
-            self._ahead.move_on(self.updates - before)
-        decided = self._course.advance(interval)
-        self._clock.next_interval()
-        self._seen = self.updates
-        return decided
-
-    @property
-    def edge(self) -> float | None:
-        """The largest learning rate at which the first update did no harm; None where nobody knows."""
-        return self._edge
+        return self._training.note(metrics, val_loss)
 
     # -- what happened -----------------------------------------------------------------------------------------------
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """For every interval, oldest first: `updates` done, its `lr`, `train_loss`, `val_loss`, and `restored`."""
-        return [interval.entry() for interval in self._course.intervals]
+        return [interval.entry() for interval in self._training.course.intervals]
 
     def as_dict(self) -> dict[str, float]:
         """Return the last entry of `history` under names for a logger; empty before the first interval has ended."""
-        last = self._course.intervals[-1].entry() if self._course.intervals else {}
-        return {f"lr_controller/{name}": float(value) for name, value in last.items()}
+        history = self.history
+        return {f"lr_controller/{name}": float(value) for name, value in history[-1].items()} if history else {}
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Return a matplotlib figure of losses and learning rate over updates, and save it if a path is given."""
-        return draw(self.history, self._clock.total, path)
+        return draw(self.history, self.total_updates, path)
 
     def best_state_dict(self) -> dict[str, Tensor]:
         """Return the model's state with the lowest validation loss; `controller.best` says when that was.
@@ -408,11 +288,12 @@ class LRController(LRScheduler):
         Raises:
             InvalidArgumentError: It was not kept, or no validation loss was measured.
         """
-        if not (self._keep_best and self._weights is not None):
+        weights = self._training.weights
+        if not (self._keep_best and weights is not None):
             raise InvalidArgumentError("the best weights were not kept: make the LRController with keep_best=True")
         if self.best.val_loss == float("inf"):
             raise InvalidArgumentError("no validation loss was measured, and so no weights are the best")
-        return self._weights.named([tensor.clone() for tensor in self.best.tensors])
+        return weights.named([tensor.clone() for tensor in self.best.tensors])
 
     # -- leaving and taking up again ---------------------------------------------------------------------------------
 
@@ -422,24 +303,7 @@ class LRController(LRScheduler):
         It holds numbers, strings, lists, dictionaries and tensors only, so that `torch.load` with its default,
         `weights_only=True`, loads it. `restore` and `keep_best` add a copy of the network each.
         """
-        return {
-            "format": state.FORMAT,
-            "version": state.VERSION,
-            "total_updates": self._clock.total,
-            "length": self._clock.length,
-            "made_with": self._made_with,
-            "updates": self.updates,
-            "seen": self._seen,
-            "lr": self.lr,
-            "initial_lr": self._groups.initial_lr,
-            "start_lr": self._start_lr,
-            "edge": self._edge,
-            "has_start": self._has_start,
-            "pending": [loss.clone() for loss in self._pending],
-            "gauge": state.of_gauge(self._gauge),
-            "intervals": [state.of_interval(interval) for interval in self._course.intervals],
-            "copy": None if self._copy is None else state.of_copy(self._copy),
-        }
+        return state.of_training(self._training)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a state: the agent is shown all earlier measurements again, and so ends up where it was.
@@ -455,46 +319,4 @@ class LRController(LRScheduler):
                 plan for that length at the beginning.
             InvalidArgumentError: The agent looks ahead: what it saw cannot be shown to it again.
         """
-        if why := agents.looks_ahead(self.agent):
-            raise InvalidArgumentError(
-                f"{type(self.agent).__name__} {why}, and what it tried cannot be tried again: a training with an agent "
-                "that looks ahead cannot continue from a checkpoint"
-            )
-        saved = state.checked(state_dict)
-        length, total = saved["length"], saved["total_updates"]
-        if agents.is_laid_out(self.agent) and (length, total) != (self._clock.length, self._clock.total):
-            raise FileFormatError(
-                f"the state is of a training with total_updates={total} and intervals of {length:g} updates, this "
-                f"controller was made with {self._clock.total} and {self._clock.length:g}; make it with the same"
-            )
-        wanted = self._made_with
-        self._take_up(saved)
-        if self._checks is not None:
-            self._checks.take_up()
-        if wanted is not None and wanted != saved["made_with"]:
-            self.total_updates = wanted
-
-    def _take_up(self, saved: dict[str, Any]) -> None:
-        self._clock.length, self._clock.total = saved["length"], saved["total_updates"]
-        self._made_with = saved["made_with"]
-        self._groups.initial_lr = saved["initial_lr"]
-        state.begin_gauge(saved["gauge"], self._gauge)
-        self._begin(saved["start_lr"])
-        self._edge, self._has_start = saved["edge"], saved["has_start"]
-        self.lr = self._start_lr if self._has_start else FIRST_LR
-        if self._edge is not None:
-            self._course.cap(self._edge)
-        for interval in saved["intervals"]:
-            self._clock.go_to(interval.updates)
-            self._gauge.note(interval.measurement, interval.updates)
-            self._course.advance(interval)
-            self._clock.next_interval()
-        state.into_gauge(saved["gauge"], self._gauge)
-        self._clock.go_to(saved["updates"])
-        self._seen = saved["seen"]
-        self._pending = [loss.to(self._gauge.predictions.device) for loss in saved["pending"]]
-        if saved["copy"] is not None and self._copy is not None:
-            self._copy = saved["copy"]
-        if self.lr != saved["lr"]:
-            self._notices.decides_otherwise(self.lr, saved["lr"])
-            self.lr = saved["lr"]
+        state.take_up(self._training, state_dict)

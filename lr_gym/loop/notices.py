@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from collections.abc import Sequence
 
 
 class LRControllerWarning(UserWarning):
@@ -66,11 +68,20 @@ class Notices:
             "learning rate is kept until the next decision",
         )
 
-    def found(self, line: str) -> None:
+    def found(self, lines: Sequence[str]) -> None:
         """Say what was found about network, loss and optimizer."""
-        self._say(line, line)
+        for line in lines:
+            self._say(line, line)
 
     def _say(self, kind: str, message: str) -> None:
         if kind not in self._said:
             self._said.add(kind)
-            warnings.warn(message, LRControllerWarning, stacklevel=5)
+            warnings.warn(message, LRControllerWarning, stacklevel=_levels())
+
+
+def _levels() -> int:
+    """Return how many calls up the stack the first line is that is not of this package's loop."""
+    frame, levels = inspect.currentframe(), 0
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith(__package__):
+        frame, levels = frame.f_back, levels + 1
+    return levels

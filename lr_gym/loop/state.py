@@ -1,4 +1,7 @@
-"""The state of an `LRController` as values for a checkpoint: numbers, strings, lists, dictionaries and tensors only."""
+"""Leaving a training and taking it up again: its state as values for a checkpoint, and back.
+
+Values are numbers, strings, lists, dictionaries and tensors only, so that `torch.load` reads them without running code.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,101 @@ import torch
 from lr_gym.control.features import Features
 from lr_gym.control.measuring import BestWeights, Measurement
 from lr_gym.control.trouble import Vital
-from lr_gym.errors import FileFormatError
+from lr_gym.errors import FileFormatError, InvalidArgumentError
+from lr_gym.loop.agents import is_laid_out, looks_ahead
 from lr_gym.loop.course import Interval
 from lr_gym.loop.gauge import Gauge
+from lr_gym.loop.start import FIRST_LR
+from lr_gym.loop.training import ControlledTraining
 from lr_gym.loop.weights import Copy
 
 FORMAT, VERSION = "lr_gym.own-loop", 3
 
 
-def of_interval(interval: Interval) -> dict[str, Any]:
+def of_training(training: ControlledTraining) -> dict[str, Any]:
+    """Return everything that the coming decisions of a training depend on, as values."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "total_updates": training.clock.total,
+        "length": training.clock.length,
+        "made_with": training.made_with,
+        "updates": training.updates,
+        "seen": training.losses.updates,
+        "lr": training.lr,
+        "initial_lr": training.groups.initial_lr,
+        "start_lr": training.start_lr,
+        "edge": training.edge,
+        "has_start": training.has_start,
+        "pending": [loss.clone() for loss in training.losses.pending],
+        "gauge": _of_gauge(training.gauge),
+        "intervals": [_of_interval(interval) for interval in training.course.intervals],
+        "copy": None if training.copy is None else _of_copy(training.copy),
+    }
+
+
+def take_up(training: ControlledTraining, state: Any) -> None:
+    """Let a training go on from a state.
+
+    Args:
+        training: A training with the same optimizers and the same agent. If it was made with another length than the
+            one that was left, it goes on with its own.
+        state: What `of_training` returned.
+
+    Raises:
+        FileFormatError: It is something else; or it is from a training of another length, and the agent fixed its
+            plan for that length at the beginning.
+        InvalidArgumentError: The agent looks ahead: what it saw cannot be shown to it again.
+    """
+    agent, clock = training.agent, training.clock
+    if why := looks_ahead(agent):
+        raise InvalidArgumentError(
+            f"{type(agent).__name__} {why}, and what it tried cannot be tried again: a training with an agent "
+            "that looks ahead cannot continue from a checkpoint"
+        )
+    saved = _checked(state)
+    length, total = saved["length"], saved["total_updates"]
+    if is_laid_out(agent) and (length, total) != (clock.length, clock.total):
+        raise FileFormatError(
+            f"the state is of a training with total_updates={total} and intervals of {length:g} updates, this "
+            f"controller was made with {clock.total} and {clock.length:g}; make it with the same"
+        )
+    wanted, training.made_with = training.made_with, saved["made_with"]
+    _replay(training, saved)
+    if training.checks is not None:
+        training.checks.take_up()
+    if wanted is not None and wanted != saved["made_with"]:
+        training.change_length(wanted)
+
+
+def _replay(training: ControlledTraining, saved: dict[str, Any]) -> None:
+    """Show the agent all measurements of a state again, and let it decide again."""
+    clock, gauge = training.clock, training.gauge
+    clock.length, clock.total = saved["length"], saved["total_updates"]
+    training.groups.initial_lr = saved["initial_lr"]
+    _begin_gauge(saved["gauge"], gauge)
+    training.begin(saved["start_lr"])
+    training.edge, training.has_start = saved["edge"], saved["has_start"]
+    training.lr = training.start_lr if training.has_start else FIRST_LR
+    if training.edge is not None:
+        training.course.cap(training.edge)
+    for interval in saved["intervals"]:
+        clock.go_to(interval.updates)
+        gauge.note(interval.measurement, interval.updates)
+        training.course.advance(interval)
+        clock.next_interval()
+    _into_gauge(saved["gauge"], gauge)
+    clock.go_to(saved["updates"])
+    training.losses.updates = saved["seen"]
+    training.losses.pending = [loss.to(gauge.predictions.device) for loss in saved["pending"]]
+    if saved["copy"] is not None and training.copy is not None:
+        training.copy = saved["copy"]
+    if training.lr != saved["lr"]:
+        training.notices.decides_otherwise(training.lr, saved["lr"])
+        training.lr = saved["lr"]
+
+
+def _of_interval(interval: Interval) -> dict[str, Any]:
     """Return an interval as values."""
     measured = interval.measurement
     return {
@@ -37,12 +126,12 @@ def _interval(entry: dict[str, Any]) -> Interval:
     return Interval(int(entry["updates"]), measured, bool(entry["restored"]), bool(entry["last"]))
 
 
-def of_copy(copy: Copy) -> dict[str, Any]:
+def _of_copy(copy: Copy) -> dict[str, Any]:
     """Return a copy of a network and its optimizers as values."""
     return {"tensors": [tensor.clone() for tensor in copy.tensors], "optimizers": copy.optimizers}
 
 
-def of_gauge(gauge: Gauge) -> dict[str, Any]:
+def _of_gauge(gauge: Gauge) -> dict[str, Any]:
     """Return what a gauge has measured as values."""
     return {
         "untrained": gauge.untrained,
@@ -56,24 +145,24 @@ def of_gauge(gauge: Gauge) -> dict[str, Any]:
     }
 
 
-#: What `of_gauge` returns.
+#: What `_of_gauge` returns.
 _GAUGE = ("untrained", "start", "now", "predictions", "best", "best_weights", "losses", "val_loss")
 
 
-def begin_gauge(saved: dict[str, Any], gauge: Gauge) -> None:
+def _begin_gauge(saved: dict[str, Any], gauge: Gauge) -> None:
     """Let a gauge begin with the untrained network of a state."""
     device = gauge.predictions.device  # the state may have been loaded onto another one
     gauge.begin(saved["untrained"], Vital(*saved["start"]), saved["predictions"].to(device))
 
 
-def into_gauge(saved: dict[str, Any], gauge: Gauge) -> None:
+def _into_gauge(saved: dict[str, Any], gauge: Gauge) -> None:
     """Give a gauge what another one has measured."""
     gauge.now = Vital(*saved["now"])
     gauge.best = BestWeights(saved["best"][0], saved["best"][1], list(saved["best_weights"]))
     gauge.losses, gauge.val_loss = list(saved["losses"]), saved["val_loss"]
 
 
-def checked(state: Any) -> dict[str, Any]:
+def _checked(state: Any) -> dict[str, Any]:
     """Return a state with its intervals and its copy read.
 
     Raises:

@@ -115,8 +115,9 @@ def test_agents_that_look_ahead(name: str, monkeypatch: pytest.MonkeyPatch) -> N
         updates_per_epoch=trainee.updates_per_epoch,
         loss_ceiling=task.loss_ceiling,
     )
-    assert controller._ahead is not None
-    controller._ahead._batches.set_state(trainee._batches.get_state())
+    ahead = controller._training.ahead
+    assert ahead is not None
+    ahead._batches.set_state(trainee._batches.get_state())
     for inputs, targets in batches:
         controller.step(descend(loss_fn(model(inputs), targets), optimizer))
     assert [entry["lr"] for entry in controller.history] == record.lrs
