@@ -4,8 +4,8 @@ Sees: the observation, standardised as the model's `VecNormalize` did where it h
 
     clip((observation - mean) / sqrt(variance + epsilon), -clip, clip)
 
-Says: what the model's policy says. A model that was trained with `VecNormalize` is never shown raw observations: in
-memory it tells, and a file must come with what it was trained with, or with the word that there was nothing.
+Says: what the model's policy says. A model that was trained with `VecNormalize` is never shown raw observations. In
+memory, a model tells how it was trained. With a file, the user passes the `VecNormalize`, or says that there was none.
 """
 
 from __future__ import annotations

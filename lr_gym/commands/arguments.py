@@ -15,7 +15,7 @@ TUNABLE = ("step", "cosine", "linear", "one-cycle", "constant")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 ALGORITHMS = ("ppo", "recurrent-ppo", "a2c", "sac", "td3")
 BACKENDS = ("auto", "workers", "population")
-#: More runs have no use, and no time.
+#: More runs would be of no use, and would take too long.
 MOST_RUNS = 100_000
 #: What can be completed.
 SHELLS = ("bash", "zsh")

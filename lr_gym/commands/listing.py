@@ -105,7 +105,7 @@ def _first_line(documented: Any) -> str:
 def _source(factory: Callable[..., Any]) -> str | None:
     """Return the paper of an agent with a module of its own: the first of two paragraphs there that names a year."""
     if not inspect.isclass(factory):
-        return None  # of many in a module; its own docstring says it
+        return None  # its module holds several agents; the agent's own docstring names the paper
     paragraphs = (inspect.getdoc(inspect.getmodule(factory)) or "").split("\n\n")[:2]
     found = (" ".join(paragraph.split()) for paragraph in paragraphs)
     return next((paragraph for paragraph in found if re.search(r"\b(19|20)\d\d\b", paragraph)), None)

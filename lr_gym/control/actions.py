@@ -32,7 +32,7 @@ class ActionMap(Protocol):
         """Return the action whose multiplier is nearest, on a logarithmic scale."""
 
 
-#: A larger one takes the smallest learning rate of single precision beyond the largest, many times over.
+#: A larger multiplier would take any learning rate of single precision beyond the largest one.
 LARGEST_MULTIPLIER = 1e30
 
 

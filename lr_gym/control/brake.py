@@ -4,10 +4,11 @@
 
 A controller that sees the loss fall by equal shares goes on raising the learning rate, even where the loss goes to zero
 and there is nothing left to gain: on two classes that a line separates, it went from 1e-5 to the bound of 10. The brake
-measures a fall as the difference of square roots of the loss. In units of the loss the first descent would decide
-alone, and hold a long training at the small learning rate that it began with; in shares of it a loss that goes to zero
-would fall for ever. Roots are between: what is left to fall is never more than the root of the loss. While the learning
-rate is far too small, each raise makes the loss fall faster, and the brake goes up with it.
+measures a fall as the difference of the square roots of two losses. With the difference of the losses themselves, the
+first descent would count most, and would hold a long training at the small learning rate that it began with. With the
+ratio of the losses, a loss that goes to zero would fall for ever. The root lies between the two: it can only fall by as
+much as is left of it. While the learning rate is far too small, each raise makes the loss fall faster, and the brake
+goes up with it.
 """
 
 from __future__ import annotations

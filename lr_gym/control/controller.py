@@ -33,7 +33,7 @@ from lr_gym.files import checksum, finite, read_json, write_bytes, write_json
 
 FORMAT, VERSION = "lr_gym.ppo-controller", 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-#: Name of the checksum in the first of them. Controllers of earlier versions have none.
+#: Name of the checksum in `config.json`. Controllers of earlier versions have none.
 CHECKSUM = "config_sha256"
 #: Controllers that come with the package, a folder each, by name.
 SHIPPED = Path(__file__).parents[1] / "agents" / "controllers"
@@ -41,9 +41,9 @@ SHIPPED = Path(__file__).parents[1] / "agents" / "controllers"
 LATER = ("start", "restore", "brake")
 #: No controller of this kind is larger. A file that claims a larger one is refused before anything is allocated.
 LARGEST_HIDDEN = 4096
-#: Nor has one larger numbers: their squares would not fit into single precision.
+#: No number in a controller is larger: its square would not fit into single precision.
 LARGEST = 1e30
-#: Bytes: an LSTM of `LARGEST_HIDDEN` units, twice.
+#: Largest file of weights in bytes: two LSTMs of `LARGEST_HIDDEN` units.
 LARGEST_WEIGHTS = 2**31
 
 

@@ -20,7 +20,8 @@ from collections.abc import Callable
 
 from lr_gym.control.trouble import DEAD, Vital, times
 
-#: A loss of so many times the untrained network's is no harm: batches are small. Below zero, as far above it.
+#: A loss up to this many times that of the untrained network is no harm: batches are small. For losses below zero see
+#: `lr_gym.control.trouble.times`.
 TOLERANCE = 1.02
 #: The edge over the learning rate to start from.
 MARGIN = 100.0
@@ -33,7 +34,7 @@ def candidates(low: float, high: float) -> list[float]:
         low: Smallest learning rate.
         high: Largest learning rate.
     """
-    # A millionth is forgiven: logarithms of bounds that are half decades themselves round.
+    # A tolerance of a millionth: the logarithm of a bound that is a half decade itself may be rounded.
     first, last = math.ceil(2 * math.log10(low) - 1e-6), math.floor(2 * math.log10(high) + 1e-6)
     return [min(high, max(low, 10 ** (k / 2))) for k in range(last, first - 1, -1)]
 

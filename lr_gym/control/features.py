@@ -21,7 +21,7 @@ from lr_gym.control.scale import LOSS_FLOOR, log_loss
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What is observed at a decision, as raw numbers. Not finite once the training has diverged.
+    """What is observed at a decision, as raw numbers. They may be infinite or NaN once the training has diverged.
 
     Attributes:
         train_loss: Mean of the training losses over the interval's updates.

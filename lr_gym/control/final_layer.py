@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lr_gym.errors import InvalidArgumentError
 
-#: From the output of a dense layer to its weight it is two steps in the graph: the product, and a transposition.
+#: From the output of a dense layer to its weight there are two steps in the graph: the product and a transposition.
 STEPS_TO_WEIGHT = 2
 
 
@@ -101,8 +101,8 @@ def registered_last(model: nn.Module) -> FinalLayer:
 def making_outputs(model: nn.Module, forward: Callable[[], Any]) -> str | None:
     """Return the name of the tensor whose layer makes the outputs, for `FinalLayer`; None where none is found.
 
-    Goes back from the outputs through the graph of a forward pass: the first parameter with at least two dimensions,
-    or the layer with such a parameter whose own output is met well before that.
+    Goes back from the outputs through the graph of a forward pass, to the first parameter with at least two dimensions.
+    If the output of a layer that has such a parameter is met well before that, it is this layer.
 
     Args:
         model: The network.

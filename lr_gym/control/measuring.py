@@ -135,7 +135,7 @@ class Meter:
             ),
             train_losses=train_losses,
             val_accuracy=None if math.isnan(accuracy) else accuracy,
-            # Also where one is NaN.
+            # A loss of NaN counts as diverged too: it fails the comparison.
             diverged=not all(-math.inf < loss <= loss_ceiling for loss in (train_loss, val_loss)),
         )
 

@@ -24,7 +24,7 @@ class Precautions:
             (`lr_gym.control.edge`), whatever the initial learning rate is, and never above the edge. Where the
             optimizer's updates are no multiples of the learning rate, the start is the given one.
         restore: Take back an interval that has broken the training (`lr_gym.control.trouble`), and train it again at
-            a tenth of its learning rate. Its updates count.
+            a tenth of its learning rate. The updates that were taken back count as done.
         brake: How many times the learning rate of the largest fall of the loss's root is allowed
             (`lr_gym.control.brake`); None for no bound.
 

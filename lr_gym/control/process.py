@@ -28,7 +28,7 @@ BACK_OFF = 10.0
 
 
 class Conclusion(NamedTuple):
-    """What an interval comes to.
+    """What follows from an interval.
 
     Attributes:
         observation: float32, as the settings say.
@@ -137,7 +137,7 @@ class DecisionProcess:
             self.brake.breaks(lr)
 
     def conclude(self, current: Measurement) -> Conclusion:
-        """Return what the interval comes to.
+        """Return observation, reward and end after an interval.
 
         Args:
             current: What was measured after the interval; the last measurement again if nothing was trained.

@@ -167,7 +167,7 @@ class Job:
             record = self.cell.run()
         except BaseException as error:  # whatever a user's agent, model or data raise
             if isinstance(error, KeyboardInterrupt) and multiprocessing.parent_process() is None:
-                raise  # a worker is deaf to Ctrl-C: there it is the user's code that raises it
+                raise  # workers ignore Ctrl-C: in a worker, this was raised by the user's code
             return self.failed(described(error))
         return self.keep(record)
 

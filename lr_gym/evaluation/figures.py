@@ -31,7 +31,7 @@ FEW = 8
 COLUMNS = 3
 #: Inches: a wider figure has letters that are too small to read on a page.
 WIDEST = 14.0
-#: Of numbers on the map, which has its own colours on a dark page too: not pure black or white, which change there.
+#: Colours of the numbers on the map. A dark page swaps pure black and white, and leaves the map as it is.
 ON_DARK, ON_LIGHT = "#fefefe", "#010101"
 
 
@@ -111,7 +111,7 @@ def _columns(groups: Sequence[Group]) -> list[float | None]:
 def _panels_by_start(by_task: Mapping[str, list[Group]], what: Curve, note: str, colours: Mapping[str, str]) -> Figure:
     """Return a figure with a row per task and a column per initial lr, every agent in each panel.
 
-    With one initial lr per task three of them share a row.
+    With one initial lr per task, three tasks share a row.
     """
     rows: list[list[tuple[str, float | None]]] = [
         [(name, lr) for lr in starts(groups)] or [(name, None)] for name, groups in by_task.items()

@@ -62,7 +62,7 @@ class Workers:
         self._in_process, self._modules = in_process, tuple(modules)
         self._place = ThisMachine() if place is None else place
         self._pool: Pool | None = None
-        self._told = False  # that workers do not see the folder
+        self._told = False  # whether it was said that workers do not see the folder
 
     def __enter__(self) -> Workers:
         return self

@@ -87,7 +87,7 @@ def plot_runs(
 ) -> None:
     """Draw the median and the quartiles of repeated runs over updates, without a legend.
 
-    Labels of whom every run diverged in its first interval, so that there is nothing to draw, stand in a corner.
+    If every run of a label diverged in its first interval, there is nothing to draw: a note in the corner names it.
 
     Args:
         groups: Runs of one task by label; one colour each.

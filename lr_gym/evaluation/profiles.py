@@ -23,8 +23,7 @@ def performance_profile(ratios: Mapping[str, Sequence[float]], taus: Sequence[fl
 
     Args:
         ratios: For every agent its loss on each problem over the lowest that any agent has there, in the same order.
-        What is
-            not finite is within no factor.
+            What is not finite is within no factor.
         taus: Factors, of at least 1.
 
     Returns:

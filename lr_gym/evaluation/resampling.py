@@ -1,4 +1,4 @@
-"""How sure ratios of losses are: by resampling runs, yardsticks and tasks; and what one run saves over tuning."""
+"""How certain ratios of losses are, by resampling runs, yardsticks and tasks; and what one run saves over tuning."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def ratio_interval(
     """Return a statistic of the ratios of mean losses over pairs of a task and a start, and its 95 % interval.
 
     The hierarchical percentile bootstrap (Davison & Hinkley 1997, section 3.8): tasks are drawn with replacement,
-    then for each that was drawn the runs of its yardstick, and of every pair its runs. Who leaves a level out asks
-    something else: without `"tasks"`, what other seeds would give on the same tasks; without `"yardstick"` too, how
-    sure our own side is against a yardstick that is taken for exact. Of few tasks or runs the interval is too narrow,
-    as every bootstrap's.
+    then for each that was drawn the runs of its yardstick, and the runs of each of its pairs. Leaving a level out
+    answers another question: without `"tasks"`, what other seeds would give on the same tasks; without `"yardstick"`
+    too, how certain our own side is if the yardstick is taken as exact. With few tasks or runs the interval is too
+    narrow, as with every bootstrap.
 
     Args:
         ours: For every task the losses of the runs of each pair, one list per start. NaN counts as infinite; a pair
@@ -58,7 +58,7 @@ def ratio_interval(
         Estimate and interval; NaN without a pair, infinite where ratios are.
 
     Raises:
-        InvalidArgumentError: A task has no yardstick, or an option is none that is known.
+        InvalidArgumentError: A task has no yardstick, or an option has an unknown value.
     """
     if missing := [task for task in ours if not len(yardstick.get(task, ()))]:
         raise InvalidArgumentError(f"every task needs runs of the yardstick, {missing[0]!r} has none")
@@ -88,7 +88,7 @@ def pair_interval(
         Estimate and interval; NaN without a pair, infinite where ratios are.
 
     Raises:
-        InvalidArgumentError: An option is none that is known.
+        InvalidArgumentError: An option has an unknown value.
     """
     check_choice("statistic", statistic, ("median", "geometric mean"))
     for level in levels:
@@ -169,12 +169,12 @@ class Saving(NamedTuple):
 def against_best_of(
     ours: Sequence[float], selection: Sequence[float], scores: Sequence[float] | None = None
 ) -> list[Saving]:
-    """Set one run of ours against the best of k runs of somebody who tunes, for every k.
+    """Compare one run of ours with the best of k runs of somebody who tunes, for every k.
 
-    Who tunes picks k of the candidates by chance, none twice, and keeps the one with the lowest selection loss. All
-    such picks are counted, none is sampled: with the candidates in order of their selection loss, 1 the lowest of N,
-    the i-th is the best of k with probability C(N - i, k - 1) / C(N, k) (Dodge et al. 2019, arXiv:1909.03004, for
-    picks without replacement). At equal cost k is what one run of ours costs, in trainings.
+    To tune is to pick k of the candidates by chance, none twice, and to keep the one with the lowest selection loss.
+    The probabilities are exact: with the candidates in order of their selection loss, 1 the lowest of N, the i-th is
+    the best of k with probability C(N - i, k - 1) / C(N, k) (Dodge et al. 2019, arXiv:1909.03004, for picks without
+    replacement). At equal cost, k is the cost of one run of ours in trainings.
 
     Args:
         ours: Scores of our runs.

@@ -222,7 +222,7 @@ def rollout(
         actions.info = info
         infos.append(info)
         rewards.append(float(reward))
-    # A time limit cuts an episode off, and says nothing.
+    # A time limit cuts an episode off and reports no result.
     result = info.get("result") or trained.result() | {"truncated": True}
     record = Rollout(
         task=trained.task.to_dict(),

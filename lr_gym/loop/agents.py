@@ -50,7 +50,7 @@ def _named(word: str | Path) -> Any:
 
 
 def looks_at_validation(agent: Agent) -> bool:
-    """Return whether an agent decides by validation losses; an agent that does not say counts as one that does."""
+    """Return whether an agent decides by validation losses. It counts as doing so unless it says that it does not."""
     if isinstance(agent, Controller):
         return agent.description.settings.make_observation().needs_validation
     return bool(getattr(agent, "looks_at_validation", True))
@@ -72,10 +72,10 @@ def looks_ahead(agent: Agent) -> str:
 
 
 def check_look_ahead(agent: Agent) -> None:
-    """Check that an agent has a use for a handle to look ahead; one that does not say whether it looks ahead may have.
+    """Check that an agent may have a use for a handle to look ahead.
 
     Raises:
-        InvalidArgumentError: It only watches.
+        InvalidArgumentError: It is known to watch only.
     """
     if isinstance(agent, Controller) or (is_laid_out(agent) and not looks_ahead(agent)):
         raise InvalidArgumentError(f"{type(agent).__name__} only watches and has no use for look_ahead=; leave it out")

@@ -73,7 +73,7 @@ def look_ahead(
             targets, which is read once, now.
         targets: Targets, (examples, ...), where `data` holds inputs.
         batch_size: Examples per batch; that of your loop is best.
-        examples: Number of examples that are kept, the first ones, if there are more.
+        examples: The largest number of examples that are kept, the first ones.
         seed: Decides the order of the examples, and the noise of layers such as dropout.
         outputs: Returns the predictions from what the model returns, where that is no tensor.
 

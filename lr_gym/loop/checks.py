@@ -17,7 +17,7 @@ from lr_gym.loop.weights import Weights
 from lr_gym.trainee.flow import listed
 from lr_gym.trainee.hidden import Hidden
 
-#: Calls of `step` without an update of the optimizer that are no accumulation of gradients any more.
+#: After so many calls of `step` without an update of the optimizer, it is not gradients that are accumulated.
 IDLE_CALLS = 300
 #: A training loss and a validation loss of the same network differ by less than this factor if both are means.
 FACTOR = 10
@@ -116,7 +116,7 @@ class Checks:
             if kept := self._memory.changed(self._remembered):
                 self.findings.append(
                     f"the model keeps tensors in {listed(kept)}, which restore=True does not bring back: "
-                    "register_buffer makes them a part of its state, or leave them to nothing but looking at them"
+                    "make them part of its state with register_buffer, unless nothing is computed from them"
                 )
             self._memory, self._remembered = None, []
 

@@ -105,7 +105,8 @@ class LRController(LRScheduler):
             min_lr: The learning rate is not set below this; by default the agent's own bound.
             max_lr: The learning rate is not set above this; by default the agent's own bound.
             brake: Whether saved controllers are held back to ten times the learning rate at which the root of the loss
-                fell most (`lr_gym.control.brake`). A number is that factor, and holds any agent back; False: no brake.
+                fell most (`lr_gym.control.brake`). A number takes the place of ten, and holds back any agent. False: no
+                brake.
             restore: Whether to go back if an interval breaks the training (a loss is not finite or above the ceiling;
                 the training loss goes up and nothing is learned; the outputs no longer depend on the input). Weights
                 and the optimizer's state are then those of the interval's beginning, and the learning rate is a tenth

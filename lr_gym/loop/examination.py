@@ -34,7 +34,7 @@ from lr_gym.trainee.flow import (
 )
 from lr_gym.trainee.hidden import Hidden, differ
 
-#: Updates without any gradient, from the beginning on, that somebody should know of.
+#: So many updates without any gradient at the beginning of a training are a finding.
 EMPTY_UPDATES = 50
 #: What to do with a loss that looks at a batch as a whole.
 _IN_BATCHES = "write a function for validate= that evaluates in batches and returns the mean and the outputs"
@@ -84,7 +84,7 @@ def _of_validation(validation: Validation) -> list[str]:
     """Find out how the network wants to be evaluated, and whether the loss is a mean."""
     model, name = validation.model, name_of(validation.loss)
     if is_sharded(next(model.parameters(), None)) or validation.is_compiled:
-        return []  # a pass over other examples is an affair of all processes, or is compiled anew
+        return []  # a pass over other examples would need all processes, or would be compiled again
     parameters, buffers = _sums(model.parameters()), [buffer.detach().clone() for buffer in model.buffers()]
     memory = Hidden(model, [], validation.loss, deep=False)
     kept = memory.copy()
@@ -173,16 +173,16 @@ class FirstUpdate:
     """Looks at the first update of a loop that has gradients, before it is done.
 
     Attributes:
-        over: Whether it was.
+        over: Whether that update was looked at.
         lines: What is likely not meant, a line each.
         error: What cannot be right; None for nothing.
     """
 
     def __init__(self, optimizer: Optimizer, groups: Groups, hidden: Hidden | None, model: nn.Module | None) -> None:
-        """Wait for it.
+        """Wait for the first update.
 
         Args:
-            optimizer: Whose first update it is.
+            optimizer: Whose update it is.
             groups: Its learning rates.
             hidden: What the optimizer keeps where no `state_dict` knows it. None where nothing may be touched: then
                 no update is tried.
@@ -207,7 +207,7 @@ class FirstUpdate:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if all(p.grad is None for p in parameters):
-            self._empty += 1  # some call step() once before they begin, to calm a scheduler
+            self._empty += 1  # some people call step() once before the training, so that no scheduler warns
             if self._empty == EMPTY_UPDATES:
                 self.forget()
                 self.lines.append(
@@ -241,7 +241,7 @@ def _taken_back(
 ) -> Iterator[Callable[[float, int], list[Tensor]]]:
     """Give a function that tries some updates at a multiple of the learning rate, and take everything back.
 
-    Nobody's hooks are called.
+    No hook of an optimizer is called.
     """
     values = [parameter.detach().clone() for parameter in parameters]
     gradients = [(p.grad, None if p.grad is None else p.grad.detach().clone()) for p in parameters]
@@ -264,7 +264,7 @@ def _taken_back(
 
     def move(factor: float, updates: int) -> list[Tensor]:
         put_back()
-        step(optimizer)  # at the first one, a learning rate may be where something begins
+        step(optimizer)  # its first update may set something to the learning rate, whatever that is used for later
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * factor
         for _ in range(updates):

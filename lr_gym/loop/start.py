@@ -21,7 +21,7 @@ from lr_gym.loop.validate import Validation
 #: Of the first update, before it is done over: large enough to tell its direction from rounding, small enough not to
 #: harm a moving average of the weights.
 FIRST_LR = 0.01
-#: Examples that the network is looked at with, in training mode.
+#: Number of examples on which the network is evaluated, in training mode.
 EXAMPLES = 256
 
 
@@ -42,7 +42,7 @@ class Start:
         settings: ControlSettings,
         bounds: tuple[float, float],
     ) -> None:
-        """Look for it, and do the first update over.
+        """Look for the start, and do the first update over from there.
 
         Args:
             model: The network after its first update.

@@ -68,7 +68,7 @@ class Validation:
 
     @contextlib.contextmanager
     def _without_trace(self, device: torch.device) -> Iterator[None]:
-        """Let a block evaluate, as it was found that this network wants to be evaluated."""
+        """Let a block evaluate in the way that was found to suit this network (`steady`, `preserving`)."""
         buffers: list[Tensor] = []
         hidden = None
         with contextlib.ExitStack() as stack:
@@ -109,7 +109,7 @@ class Validation:
         return hasattr(self.model, "_orig_mod") or self.model._compiled_call_impl is not None
 
     def in_training_mode(self, examples: int) -> tuple[Tensor, Tensor]:
-        """Return the same on the first examples, as the network's modules are now; buffers may change.
+        """Return loss and outputs on the first examples, with every module in its present mode; buffers may change.
 
         Noise is always the same, and is drawn from generators that are put back.
 
@@ -127,7 +127,7 @@ class Validation:
         return scored
 
     def _scored(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of the predictions of the first examples, and them."""
+        """Return the mean loss of predictions of the first examples, and the predictions."""
         targets = self.targets[: len(predictions)].to(predictions.device, non_blocking=True)
         loss = self.loss(predictions, targets)
         check_number(name_of(self.loss), loss)
@@ -197,7 +197,7 @@ def validation(
         data: Inputs, (examples, ...), with `targets`; or a `Dataset` or `DataLoader` of pairs of inputs and targets,
             which is read once, now.
         targets: Targets, (examples, ...), where `data` holds inputs.
-        examples: Number of examples that are used, the first ones, if there are more.
+        examples: The largest number of examples that are used, the first ones.
         outputs: Returns the predictions from what the model returns, where that is no tensor.
 
     Raises:
@@ -214,7 +214,7 @@ def gather(
     Args:
         data: Inputs, (examples, ...), with `targets`; or a `Dataset` or `DataLoader` of pairs.
         targets: Targets, (examples, ...), or None.
-        examples: Number of examples that are used, the first ones, if there are more.
+        examples: The largest number of examples that are used, the first ones.
         who: Who needs them, for messages.
 
     Raises:

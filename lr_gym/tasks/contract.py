@@ -24,7 +24,7 @@ EXAMPLES, TOLERANCE = 64, 1e-4
 
 
 def check_number(name: str, value: Any) -> None:
-    """Check that a loss is one real number with a gradient's type. Its shape is none of this function's business.
+    """Check that a loss is a real number of floating point, so that it can have a gradient. Its shape is not checked.
 
     Args:
         name: Of the loss, for the message.
@@ -72,7 +72,7 @@ def check_mean(
     """
     size = min(count(targets), EXAMPLES) // 2 * 2
     if size < 4 or any(len(leaf) < size for tree in (predictions, targets) for leaf in leaves(tree) if leaf.ndim):
-        return  # nobody can say
+        return  # that cannot be judged
     predictions, targets = (part(mapped(torch.Tensor.detach, tree), slice(size)) for tree in (predictions, targets))
     ways: tuple[tuple[Any, Any], ...] = (
         (predictions, targets),

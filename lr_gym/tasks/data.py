@@ -308,14 +308,14 @@ def load(name: str, device: torch.device | str = "cpu", reading: Reading | None 
 
 
 def mend(name: str, data: Data) -> bool:
-    """Put data right that somebody has written to, by reading them again into the same tensors.
+    """Repair data that somebody has written to, by reading them again into the same tensors.
 
     Args:
         name: Of the data set.
         data: What `load` returned for it, or something else.
 
     Returns:
-        Whether it was done: not where `load` did not return them, or where its source gives others today.
+        Whether it was done. It is not where `load` did not return these data, or where their source has changed.
     """
     if not isinstance(data, Data):
         return False
@@ -323,7 +323,7 @@ def mend(name: str, data: Data) -> bool:
     try:
         shared = load(name, device, data.reading)
     except LRGymError:
-        return False  # it is nowhere: these were handed over
+        return False  # it has no source: these data were handed over
     if shared is not data:
         return False
     fresh = _load.__wrapped__(name, str(sources.data_root()), str(device)).data(data.reading)

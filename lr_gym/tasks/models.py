@@ -132,7 +132,7 @@ def build_model(name: str, options: dict[str, Any], input_shape: tuple[int, ...]
         given = {key: value for key, value in about_data.items() if takes_any or key in parameters}
         named = parameters.get("num_outputs")
         if num_outputs == 0 and named is not None and named.default is not inspect.Parameter.empty:
-            given.pop("num_outputs", None)  # nobody knows, and the factory needs not know
+            given.pop("num_outputs", None)  # it is not known, and the factory can do without
         if num_outputs == 0 and "num_outputs" in given and "num_outputs" not in options:
             raise InvalidArgumentError(
                 f"the model {name!r} wants to know num_outputs, and data in batches do not say it: add num_outputs to "

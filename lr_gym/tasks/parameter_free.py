@@ -50,8 +50,8 @@ def has_direction(optimizer: torch.optim.Optimizer) -> bool:
 
     In the average of a schedule-free optimizer an update weighs as much as the square of the largest learning rate so
     far, the momentum of D-Adaptation holds past learning rates, ASGD takes the learning rate of the update before, and
-    Rprop none. Two are let through that it is true of within limits: Adafactor, up to a learning rate of one over the
-    square root of the updates done, and LBFGS, whose d is that of its first line.
+    Rprop none. Two count as such although it is true of them within limits only: Adafactor, up to a learning rate of
+    one over the square root of the updates done, and LBFGS, whose d is that of its first line.
     """
     if isinstance(optimizer, (torch.optim.ASGD, torch.optim.Rprop)):
         return False

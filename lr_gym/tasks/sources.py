@@ -194,8 +194,8 @@ def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
     """Check, before memory is asked for, that an array has the size that its header promises, and fits into memory.
 
     Raises:
-        ValueError: It has not.
-        MemoryError: It does not.
+        ValueError: It has another size.
+        MemoryError: It does not fit.
     """
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)

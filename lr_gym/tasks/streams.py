@@ -29,7 +29,11 @@ Collate = Callable[[list[Any]], Any]
 
 
 def pair_of(batch: Any) -> Pair:
-    """Return inputs and targets of a batch: of a tuple the last, of a dictionary what is called so; else the inputs."""
+    """Return inputs and targets of a batch.
+
+    The targets of a tuple are its last entry, those of a dictionary the entry with such a name. A batch without targets
+    has the inputs in their place.
+    """
     if isinstance(batch, Mapping):
         key = next((key for key in TARGET_KEYS if key in batch), None)
         rest = {name: value for name, value in batch.items() if name != key}

@@ -71,8 +71,8 @@ class Task:
         inputs: What the inputs are: `"image"`, `"series"` (examples, time, features: each feature has its own mean and
             deviation), `"signal"` (examples, channels, time), `"table"`, `"tokens"`, `"raw"` (left as they are), or
             `"auto"`.
-        hold_out: Where a data set has no validation split: `"random"` examples become one, or the `"last"` ones, which
-            examples in the order of time need.
+        hold_out: Which training examples become the validation split of a data set that has none: `"random"` ones, or
+            the `"last"` ones, for data in the order of time.
         metric: What is measured beside the loss: `"accuracy"`, `"f1"` (the mean over the classes), `"none"`, an
             importable `metric(predictions, targets)`, the larger the better, or `"auto"`: accuracy where predictions
             name a class.
@@ -80,8 +80,8 @@ class Task:
         reduction: What the loss is: `"mean"` over examples; of a `"batch"` as a whole, then it is evaluated in full
             batches of `batch_size` and a rest is left out; `"auto"`: a mean, and a loss that is none is refused.
         below_zero: Whether the loss can be below zero, as those of densities: then observation and reward take its
-            signed logarithm, sign(x) log(1 + |x|), in place of the logarithm. None: where the loss is known to, begins
-            below zero, or from when it gets there.
+            signed logarithm, sign(x) log(1 + |x|), in place of the logarithm. None: for losses that are known to be
+            below zero or begin there, and for others from the first loss below zero on.
         clip_norm: Clip the norm of the gradients, all parameters together, to this; None for not.
         clip_value: Clip each gradient's entries to this; None for not.
         accumulate: Mini-batches of `batch_size` whose mean gradient an update takes.

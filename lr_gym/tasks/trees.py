@@ -44,7 +44,7 @@ def _is_dataclass(tree: Any) -> bool:
 
 
 def called(network: Callable[..., Any], x: Any) -> Any:
-    """Return what a network makes of inputs: of a tuple as positional, of a dictionary as keyword arguments."""
+    """Call a network with inputs: a tuple gives its positional arguments, a dictionary its keyword arguments."""
     if isinstance(x, Mapping):
         return network(**x)
     return network(*x) if isinstance(x, (tuple, list)) else network(x)
