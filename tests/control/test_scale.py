@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import own_losses
 import people
 import pytest
 import torch
@@ -50,7 +51,7 @@ def test_a_lower_loss_is_rewarded_whatever_its_sign(before: float, after: float)
 
 
 @pytest.mark.parametrize("observation", ["absolute", "portable", "training"])
-@pytest.mark.parametrize("loss", [people.density, people.sinking, "toys:negative_loss"])
+@pytest.mark.parametrize("loss", [own_losses.density, own_losses.sinking, "toys:negative_loss"])
 def test_an_episode_below_zero(observation: str, loss: Any, register_data: Any) -> None:
     """From below zero, or from above: finite, within bounds; rewards add up to what was gained below zero."""
     register_data("density", toys.table(targets=1))
@@ -79,8 +80,8 @@ def test_an_episode_below_zero(observation: str, loss: Any, register_data: Any) 
 @pytest.mark.parametrize(
     ("fields", "signed"),
     [
-        ({"loss": people.sinking}, False),
-        ({"loss": people.sinking, "below_zero": True}, True),
+        ({"loss": own_losses.sinking}, False),
+        ({"loss": own_losses.sinking, "below_zero": True}, True),
         ({"loss": "toys:negative_loss"}, True),
         ({"loss": "poisson_nll_loss", "targets": "count", "standardise": False}, True),
         ({"loss": "mse_loss"}, False),
@@ -122,10 +123,10 @@ def test_a_loop_of_ones_own_below_zero(agent: str) -> None:
     model, x = torch.nn.Linear(3, 1), torch.randn(80, 3)
     y = x.sum(1, keepdim=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    validate = lr_gym.validation(model, people.density, x[60:], y[60:])
+    validate = lr_gym.validation(model, own_losses.density, x[60:], y[60:])
     controller = lr_gym.LRController(optimizer, agent, total_updates=60, validate=validate, restore=True)
     for _ in range(60):
-        loss = people.density(model(x[:60]), y[:60])
+        loss = own_losses.density(model(x[:60]), y[:60])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

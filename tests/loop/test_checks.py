@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import own_losses
 import people
 import pytest
 import torch
@@ -48,19 +49,25 @@ def trained(controller: LRController, model: nn.Module, loss: Callable[..., Any]
 @pytest.mark.parametrize(
     ("model", "loss", "targets", "options", "words"),
     [
-        (people.Flat, people.squared, REAL, {}, r"pairs every example with every other.*\(60,\) and targets \(60, 1\)"),
+        (
+            people.Flat,
+            own_losses.squared,
+            REAL,
+            {},
+            r"pairs every example with every other.*\(60,\) and targets \(60, 1\)",
+        ),
         (people.Flat, nn.MSELoss(), REAL, {}, "pairs every example with every other"),
-        (lambda *_: people.line((4,), 1), people.added, REAL, {}, "is no mean over examples.*divide by the number"),
+        (lambda *_: people.line((4,), 1), own_losses.added, REAL, {}, "is no mean over examples.*divide by the number"),
         (
             people.line,
-            people.contrastive,
+            own_losses.contrastive,
             LABELS,
             {},
             "is no mean over examples.*a function for validate= that evaluates",
         ),
         (people.line, nn.NLLLoss(), LABELS, {}, "takes logarithms of probabilities"),
-        (people.line, people.a_float, LABELS, {}, "got a float, which has no gradient"),
-        (people.line, people.nothing, LABELS, {}, "got None"),
+        (people.line, own_losses.a_float, LABELS, {}, "got a float, which has no gradient"),
+        (people.line, own_losses.nothing, LABELS, {}, "got None"),
         (
             people.act_norm,
             F.cross_entropy,
@@ -81,9 +88,9 @@ def test_what_cannot_be_right_is_refused(model: Any, loss: Any, targets: Tensor,
 
 @pytest.mark.filterwarnings("ignore:Using a target size")
 def test_who_says_so_is_trusted() -> None:
-    assert controlled(people.Flat((4,)), people.squared, REAL, check=False).findings == []
+    assert controlled(people.Flat((4,)), own_losses.squared, REAL, check=False).findings == []
     with pytest.raises(InvalidArgumentError, match="check"):
-        controlled(people.Flat((4,)), people.squared, REAL, check="no")
+        controlled(people.Flat((4,)), own_losses.squared, REAL, check="no")
 
 
 def test_an_optimizer_of_another_network_is_not_put_back() -> None:
@@ -200,7 +207,7 @@ def test_slow_weights_go_back_too() -> None:
         ),
         (people.EvalInForward, F.cross_entropy, "changes the mode of 'itself'"),
         (people.Stateful, F.cross_entropy, "keeps tensors in 'Stateful.state', which restore=True does not bring back"),
-        (people.line, people.not_a_number, "validation loss of the untrained network is nan"),
+        (people.line, own_losses.not_a_number, "validation loss of the untrained network is nan"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:after 4 updates the training has diverged")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import people
+import own_losses
 import pytest
 import torch
 from torch import Tensor
@@ -30,9 +30,9 @@ def test_pairs_are_found_out(scale: float, column: bool) -> None:
     for seed in range(20):
         outputs, real, bits = examples(seed, scale, column)
         wrong: list[tuple[Loss, Tensor]] = [
-            (people.squared, real),
+            (own_losses.squared, real),
             (lambda p, t: (p - t).abs().mean(), real),
-            (people.focal, bits),
+            (own_losses.focal, bits),
         ]
         for loss, targets in wrong:
             with pytest.raises(InvalidArgumentError, match="pairs every example with every other"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import own_losses
 import people
 import pytest
 import torch
@@ -62,7 +63,7 @@ def make(data: str, loss: Any, seed: int = 0, **fields: Any) -> Trainee:
     ("data", "loss", "kind", "outputs"),
     [
         ("classes", "cross_entropy", "class", 3),
-        ("classes", people.own_cross_entropy, "class", 3),
+        ("classes", own_losses.own_cross_entropy, "class", 3),
         ("ignored", "cross_entropy", "class", 3),
         ("one-hot", "cross_entropy", "probability", 3),
         ("smoothed", "torch.nn:CrossEntropyLoss", "probability", 3),
@@ -93,10 +94,10 @@ def test_the_kind_of_targets_is_decided_by_numbers_and_loss(data: str, loss: Any
     [
         ("float classes", "cross_entropy", "can be read in several ways.*targets='class'"),
         ("counts", "mse_loss", "can be read in several ways.*'real', 'count' or 'class'"),
-        ("one-hot", people.squared, "look like probabilities.*targets='probability'"),
-        ("labels", people.squared, "look like several labels.*targets='labels'"),
-        ("signs", people.squared, "look like signs.*targets='sign'"),
-        ("float classes", people.squared, "look like counts.*targets='count'"),
+        ("one-hot", own_losses.squared, "look like probabilities.*targets='probability'"),
+        ("labels", own_losses.squared, "look like several labels.*targets='labels'"),
+        ("signs", own_losses.squared, "look like signs.*targets='sign'"),
+        ("float classes", own_losses.squared, "look like counts.*targets='count'"),
         ("bits", "soft_margin_loss", "holds 0; signs.*soft_margin_loss.*are -1 or 1"),
         ("real", "poisson_nll_loss", "counts.*are numbers of at least 0"),
         ("real", "binary_cross_entropy_with_logits", "are numbers from 0 to 1"),
@@ -114,7 +115,7 @@ def test_what_could_be_wrong_is_asked(data: str, loss: Any, words: str) -> None:
         ("counts", "mse_loss", {"targets": "real"}, None),
         ("counts", "mse_loss", {"targets": "count"}, None),
         ("counts", "mse_loss", {"targets": "real", "standardise": False}, None),
-        ("one-hot", people.squared, {"targets": "probability"}, None),
+        ("one-hot", own_losses.squared, {"targets": "probability"}, None),
     ],
 )
 def test_the_answer_is_taken(data: str, loss: Any, fields: dict[str, Any], first: Any) -> None:
@@ -157,8 +158,8 @@ def test_records_of_tasks_without_the_new_fields_keep_their_hash() -> None:
     names = "name data model model_options loss loss_options optimizer optimizer_options batch_size budget "
     names += "decision_interval initial_lrs train_size validation_size final_layer loss_ceiling"
     assert list(toys.toy_task().to_dict()) == names.split()
-    task = toys.toy_task(metric=people.mean_metric, targets="real")
-    assert task.to_dict()["metric"] == "people:mean_metric"
+    task = toys.toy_task(metric=own_losses.mean_metric, targets="real")
+    assert task.to_dict()["metric"] == "own_losses:mean_metric"
     assert Task.from_dict(task.to_dict()) == task
 
 
@@ -169,7 +170,7 @@ def test_records_of_tasks_without_the_new_fields_keep_their_hash() -> None:
         ("torch.nn:MSELoss", "mse_loss"),
         ("torch.nn.modules.loss:PoissonNLLLoss", "poisson_nll_loss"),
         ("torch.nn.functional:cross_entropy", "cross_entropy"),
-        ("people:squared", None),
+        ("own_losses:squared", None),
         ("mine:MSELoss", None),
         ("gaussian_nll_loss", None),
     ],
@@ -220,15 +221,15 @@ def test_ragged_arrays_are_refused_in_a_line(register_data: Any) -> None:
     ("data", "loss", "model", "decision"),
     [
         ("classes", "cross_entropy", people.line, "argmax"),
-        ("classes", people.own_cross_entropy, people.line, "argmax"),
-        ("classes", people.own_nll_of_probabilities, people.probabilities, "argmax"),
+        ("classes", own_losses.own_cross_entropy, people.line, "argmax"),
+        ("classes", own_losses.own_nll_of_probabilities, people.probabilities, "argmax"),
         ("smoothed", "cross_entropy", people.line, "argmax"),
-        ("bits", people.shaped_focal, people.one_logit, "above 0"),
+        ("bits", own_losses.shaped_focal, people.one_logit, "above 0"),
         ("bits", "binary_cross_entropy_with_logits", people.line, "above 0"),
         ("float bits", "binary_cross_entropy", people.one_probability, "above 0.5"),
         ("signs", "soft_margin_loss", people.line, "above 0"),
-        ("classes", people.ordinal, people.line, "none"),
-        ("classes", people.ordinal, people.two_outputs, "none"),
+        ("classes", own_losses.ordinal, people.line, "none"),
+        ("classes", own_losses.ordinal, people.two_outputs, "none"),
         ("counts", "poisson_nll_loss", people.line, "none"),
         ("real", "mse_loss", people.line, "none"),
     ],
@@ -250,11 +251,11 @@ def test_accuracy_is_shown_where_predictions_name_a_class(data: str, loss: Any, 
 def test_a_contrastive_loss_has_no_accuracy_and_is_evaluated_in_batches(register_data: Any) -> None:
     """Also where it has as many outputs as there are classes."""
     register_data("many", toys.table(train=200, test=40))
-    trainee = make("many", people.contrastive, model=people.embedder, reduction="batch", batch_size=8)
+    trainee = make("many", own_losses.contrastive, model=people.embedder, reduction="batch", batch_size=8)
     measured = trainee.train_interval()
     assert (trainee.findings.decision, measured.val_accuracy) == ("none", None)
     outputs, y = trainee.evaluate().predictions, trainee.data.y["validation"]
-    batches = [float(people.contrastive(outputs[at : at + 8], y[at : at + 8])) for at in range(0, 40, 8)]
+    batches = [float(own_losses.contrastive(outputs[at : at + 8], y[at : at + 8])) for at in range(0, 40, 8)]
     assert measured.features.val_loss == pytest.approx(np.mean(batches), rel=1e-5)
     assert measured.features.val_loss == pytest.approx(measured.features.train_loss, rel=0.3)
 
@@ -267,7 +268,7 @@ def test_ignored_targets_do_not_count() -> None:
     assert 0 < int(kept.sum()) < len(y)
     assert measured.val_accuracy == pytest.approx(float((outputs.argmax(1) == y)[kept].float().mean()))
     with pytest.raises(InvalidArgumentError, match="labels go from -100"):
-        make("ignored", people.own_cross_entropy)
+        make("ignored", own_losses.own_cross_entropy)
 
 
 def test_f1_is_the_mean_over_the_classes() -> None:
@@ -284,7 +285,9 @@ def test_f1_is_the_mean_over_the_classes() -> None:
 
 
 def test_a_metric_of_ones_own_is_shown_under_its_own_name_and_may_choose_the_best_weights() -> None:
-    task = toys.toy_task(data="real", model=people.line, loss="mse_loss", metric=people.mean_metric, best_by="metric")
+    task = toys.toy_task(
+        data="real", model=people.line, loss="mse_loss", metric=own_losses.mean_metric, best_by="metric"
+    )
     env = LRTrainingEnv(task)
     record = rollout(env, lambda _: [0.5], seed=0, initial_lr=0.01)
     assert record.val_accuracies == [None] * 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import own_losses
 import people
 import pytest
 import torch
@@ -34,11 +35,11 @@ def make(data: Data = toys.CLASSES, seed: int = 0, lr: float = 0.05, **fields: A
     ("data", "fields", "words"),
     [
         (LINE, {"model": people.Flat, "loss": "torch.nn:MSELoss"}, r"\(12,\) and targets \(12, 1\) are broadcast"),
-        (LINE, {"model": people.Flat, "loss": people.squared}, "pairs every example with every other"),
-        (SIGNS, {"model": people.one_logit, "loss": people.focal}, "pairs every example with every other"),
-        (LINE, {"loss": people.added}, "Where it adds up, divide"),
+        (LINE, {"model": people.Flat, "loss": own_losses.squared}, "pairs every example with every other"),
+        (SIGNS, {"model": people.one_logit, "loss": own_losses.focal}, "pairs every example with every other"),
+        (LINE, {"loss": own_losses.added}, "Where it adds up, divide"),
         (LINE, {"loss": "mse_loss", "loss_options": {"reduction": "sum"}}, "Where it adds up, divide"),
-        (toys.CLASSES, {"model": people.embedder, "loss": people.contrastive}, "reduction='batch'"),
+        (toys.CLASSES, {"model": people.embedder, "loss": own_losses.contrastive}, "reduction='batch'"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Using a target size")
@@ -51,8 +52,8 @@ def test_a_loss_that_is_no_mean_over_examples_is_refused(data: Data, fields: dic
 @pytest.mark.parametrize(
     ("data", "fields"),
     [
-        (LINE, {"loss": people.squared}),
-        (LINE, {"loss": people.root}),
+        (LINE, {"loss": own_losses.squared}),
+        (LINE, {"loss": own_losses.root}),
         (LINE, {"loss": toys.plus_one_error}),
         (toys.CLASSES, {"loss": "torch.nn:CrossEntropyLoss", "loss_options": {"label_smoothing": 0.1}}),
         (toys.CLASSES, {"loss": "multi_margin_loss"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import own_losses
 import people
 import pytest
 import torch
@@ -25,13 +26,13 @@ def make(data: Data = toys.CLASSES, **fields: Any) -> Trainee:
 
 
 CUT_OFF: list[tuple[dict[str, Any], str]] = [
-    ({"loss": people.a_float}, "got a float, which has no gradient: leave out .item"),
-    ({"loss": people.nothing}, "got None: is there a return"),
-    ({"loss": people.complex_loss}, "got a complex number: return its real part"),
-    ({"loss": people.with_parts}, "got a tuple: return the loss alone"),
-    ({"loss": people.count_of_errors}, "got torch.int64: counting has no gradient"),
-    ({"loss": people.error_rate}, "has no gradient: the outputs are cut off in it"),
-    ({"loss": people.made_anew}, "reaches no parameter of the model"),
+    ({"loss": own_losses.a_float}, "got a float, which has no gradient: leave out .item"),
+    ({"loss": own_losses.nothing}, "got None: is there a return"),
+    ({"loss": own_losses.complex_loss}, "got a complex number: return its real part"),
+    ({"loss": own_losses.with_parts}, "got a tuple: return the loss alone"),
+    ({"loss": own_losses.count_of_errors}, "got torch.int64: counting has no gradient"),
+    ({"loss": own_losses.error_rate}, "has no gradient: the outputs are cut off in it"),
+    ({"loss": own_losses.made_anew}, "reaches no parameter of the model"),
     ({"model": people.Detached}, "the outputs of the model 'people:Detached' have no gradient: they are cut off"),
     ({"model": people.TakesNoPart}, "or forward uses no parameter that is trained"),
     ({"model": people.Replacing}, "has made 'layer.weight' of its parameters anew"),
@@ -81,10 +82,10 @@ def test_parameters_that_are_replaced_on_the_way() -> None:
         ),
         ({"model": people.InAList}, "keeps what is to be trained in 'layers', where no optimizer finds it"),
         ({"model": people.NoParameter}, "keeps what is to be trained in 'scale', where no optimizer finds it"),
-        ({"loss": people.Weighted}, "has parameters of its own, which nobody trains"),
+        ({"loss": own_losses.Weighted}, "has parameters of its own, which nobody trains"),
         ({"model": people.probabilities}, "are probabilities already, and cross_entropy takes the softmax once more"),
         ({"model": people.EvalInForward}, "changes the mode of 'itself'"),
-        ({"loss": people.not_a_number}, "of the untrained model 'people:line' is not finite"),
+        ({"loss": own_losses.not_a_number}, "of the untrained model 'people:line' is not finite"),
     ],
 )
 def test_what_is_likely_not_meant_is_said_once(fields: dict[str, Any], words: str) -> None:
@@ -116,7 +117,7 @@ def test_outputs_that_are_more_than_a_tensor(kind: str, chunk: int, monkeypatch:
     """The loss is given what the model returned; everything else is that of the plain model."""
     monkeypatch.setattr("lr_gym.trainee.evaluated.EVALUATION_CHUNK", chunk)
     plain = make(model=people.line)
-    rich = make(model=people.Rich, model_options={"kind": kind}, loss=people.of_rich)
+    rich = make(model=people.Rich, model_options={"kind": kind}, loss=own_losses.of_rich)
     with torch.no_grad():
         for mine, other in zip(rich.parameters, plain.parameters, strict=True):
             mine.copy_(other)
@@ -142,7 +143,7 @@ def test_networks_in_other_precisions(dtype: torch.dtype) -> None:
 def test_the_examples_are_the_first_dimension(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lr_gym.trainee.evaluated.EVALUATION_CHUNK", 5)
     with pytest.raises(InvalidArgumentError, match=r"returns outputs of shape \(2, 5, 3\) for 5 examples"):
-        make(model=people.Members, loss=people.of_members)
+        make(model=people.Members, loss=own_losses.of_members)
 
 
 # -- how people number and write their data ---------------------------------------------------------------------------
