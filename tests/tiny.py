@@ -22,7 +22,8 @@ from lr_gym.tasks import Task, TaskFamily
 
 if TYPE_CHECKING:  # worker processes that import this file start sooner without
     from lr_gym.agents.ppo.config import TrainConfig
-    from lr_gym.control.controller import Controller, Description
+    from lr_gym.control.controller import Controller
+    from lr_gym.control.description import Description
     from lr_gym.envs.workers import WorkerVecEnv
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,7 +160,7 @@ def workers_here(
 
 def description(actor: str = "mlp", observation: str = "absolute", **changes: Any) -> Description:
     """Return the description of a controller of `LRTrainingEnv` with some normalisation."""
-    from lr_gym.control.controller import Description
+    from lr_gym.control.description import Description
 
     env = LRTrainingEnv(task(), observation=observation)
     space, size = env.observation_space, len(env.observed)

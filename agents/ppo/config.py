@@ -11,7 +11,7 @@ import numpy as np
 from lr_gym import trust
 from lr_gym.agents.ppo import options as algorithms
 from lr_gym.checks import check_choice, check_number, check_whole
-from lr_gym.control.controller import LARGEST_HIDDEN
+from lr_gym.control.description import LARGEST_HIDDEN
 from lr_gym.control.precautions import Precautions
 from lr_gym.errors import FileFormatError, InvalidArgumentError
 from lr_gym.tasks import Task, TaskFamily
@@ -185,7 +185,7 @@ class TrainConfig:
 
     @property
     def networks(self) -> str:
-        """The kind of networks that act, as `lr_gym.control.controller.Description` names it."""
+        """The kind of networks that act, as `lr_gym.control.description.Description` names it."""
         return self.algorithm if self.off_policy else self.actor
 
     @property

@@ -14,7 +14,7 @@ from lr_gym.agents.ppo.algorithm import LstmPolicy, MlpPolicy, policy_kwargs
 from lr_gym.agents.ppo.off_policy import networks
 from lr_gym.agents.ppo.options import OFF_POLICY
 from lr_gym.control.actions import make_actions
-from lr_gym.control.controller import Description
+from lr_gym.control.description import Description
 from lr_gym.envs.spaces import action_space
 from lr_gym.trainee.randomness import isolated
 

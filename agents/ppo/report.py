@@ -12,7 +12,7 @@ from rich.table import Table
 from lr_gym.agents.ppo.comparison import Comparison
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.agents.ppo.family_comparison import Row
-from lr_gym.agents.ppo.train import Progression
+from lr_gym.agents.ppo.progression import Progression
 from lr_gym.evaluation.groups import LEGEND
 from lr_gym.evaluation.page import Part, page
 from lr_gym.evaluation.plots import (

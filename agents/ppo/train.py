@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -34,15 +31,14 @@ from lr_gym.agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinsta
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.agents.ppo.off_policy import make_off_policy, networks
 from lr_gym.agents.ppo.options import full
-from lr_gym.checks import check_number, check_whole
-from lr_gym.control.controller import Controller, Description
-from lr_gym.control.scale import LOSS_FLOOR
+from lr_gym.agents.ppo.progression import Progression, load_progression, save
+from lr_gym.agents.ppo.selection import mean_loss, selection_cells
+from lr_gym.control.controller import Controller
+from lr_gym.control.description import Description
 from lr_gym.envs.places import Place
 from lr_gym.envs.workers import ANSWER_LIMIT, WorkerVecEnv
-from lr_gym.errors import FileFormatError
-from lr_gym.evaluation import Cell, Contestant, Workers
+from lr_gym.evaluation import Contestant, Workers
 from lr_gym.progress import Bars
-from lr_gym.tasks import Task
 
 
 def make_algorithm(config: TrainConfig, venv: VecNormalize) -> Algorithm:
@@ -124,61 +120,6 @@ def current_controller(
     )
     weights = model.policy.state_dict()
     return Controller(description, {name: weights[name] for name in description.tensor_shapes})
-
-
-def selection_cells(config: TrainConfig, contestant: Contestant) -> list[tuple[str, Cell]]:
-    """Return the episodes that evaluate a controller during training, each with its group in the learning curve.
-
-    On one task these are the same runs from every initial lr; for a family they are always the same draws, grouped by
-    the decade of the initial lr.
-    """
-    env, runs = config.training_options, config.evaluation_runs
-    if isinstance(config.task, Task):
-        seeds = config.seeds("selection", runs)
-        return [
-            (f"{lr:g}", Cell(config.task, contestant, lr, seed, env))
-            for lr in config.task.initial_lrs
-            for seed in seeds
-        ]
-    cells = []
-    for number, task in enumerate((config.validation or config.task).draws(runs)):
-        lr = task.initial_lrs[number % len(task.initial_lrs)]
-        cells.append((f"1e{math.floor(math.log10(lr)):+d}...", Cell(task, contestant, lr, number, env)))
-    return sorted(cells, key=lambda entry: -entry[1].initial_lr)
-
-
-def mean_loss(config: TrainConfig, losses: npt.NDArray[np.float64]) -> float:
-    """Return the mean of losses; the geometric one for a family, whose tasks have losses of different size."""
-    if isinstance(config.task, Task):
-        return float(losses.mean())
-    if (losses < 0).any():  # the same of signed logarithms (lr_gym.control.scale)
-        mean = float((np.sign(losses) * np.log1p(np.abs(losses))).mean())
-        return math.copysign(math.expm1(abs(mean)), mean)
-    return float(np.exp(np.log(np.maximum(losses, LOSS_FLOOR)).mean()))
-
-
-@dataclasses.dataclass
-class Progression:
-    """What is known of a run beyond the algorithm's own state; JSON-serialisable except for the best controller.
-
-    Attributes:
-        iteration: Updates of the controller done.
-        curve: One entry per deterministic evaluation.
-        exploring: Median best validation loss of each iteration's training episodes, with exploration noise.
-        best: The controller with the lowest score so far.
-        best_score: Its mean best validation loss over the evaluation's episodes.
-        seconds: Time spent, over all parts of an interrupted run.
-        lost_episodes: Training episodes cut off because a worker process died. A run with any cannot be repeated
-            exactly.
-    """
-
-    iteration: int = 0
-    curve: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    exploring: list[float] = dataclasses.field(default_factory=list)
-    best: Controller | None = None
-    best_score: float = float("inf")
-    seconds: float = 0.0
-    lost_episodes: int = 0
 
 
 class TrainingCallback(BaseCallback):
@@ -282,48 +223,6 @@ class TrainingCallback(BaseCallback):
         self.logger.record("evaluation/best_val_loss", score)
         parts = "  ".join(f"from {lr}: {loss:.4f}" for lr, loss in by_group.items())
         self.console.print(f"episode {entry['episodes']:>5}  deterministic validation loss {score:.4f}  {parts}")
-
-
-def save(
-    state: Checkpoint, config: TrainConfig, progression: Progression, provenance: dict[str, Any], out: Path
-) -> None:
-    """Write one checkpoint of everything."""
-    best = progression.best
-    values = {
-        "config": config.to_dict(),
-        "provenance": provenance,
-        "progression": {
-            name: getattr(progression, name)
-            for name in ("iteration", "curve", "exploring", "best_score", "seconds", "lost_episodes")
-        },
-        "best": None if best is None else dataclasses.asdict(best.description),
-    }
-    weights = {} if best is None else {f"best/{name}": tensor for name, tensor in best.weights.items()}
-    Checkpoint(state.values | values, state.tensors | weights).write(out)
-
-
-def load_progression(checkpoint: Checkpoint) -> Progression:
-    """Return the progression that `save` wrote.
-
-    Raises:
-        FileFormatError: It is missing or of another version.
-    """
-    best, values = checkpoint.value("best"), checkpoint.value("progression")
-    weights = {k.removeprefix("best/"): v for k, v in checkpoint.tensors.items() if k.startswith("best/")}
-    try:
-        controller = None if best is None else Controller(Description(**best), weights)
-        progression = Progression(**values, best=controller)
-        for name in ("iteration", "lost_episodes"):
-            check_whole(name, getattr(progression, name), 0)
-        check_number("seconds", progression.seconds, 0)
-        numbers = [progression.best_score, *progression.exploring, *(entry["val_loss"] for entry in progression.curve)]
-        if not all(isinstance(number, (int, float)) for number in numbers):
-            raise ValueError("losses must be numbers")
-        for entry in progression.curve:
-            check_whole("iteration", entry["iteration"], 0)
-    except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
-        raise FileFormatError(f"the checkpoint does not fit this version of lr_gym: {error}") from error
-    return progression
 
 
 def train(

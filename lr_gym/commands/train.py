@@ -19,8 +19,9 @@ from lr_gym.agents.ppo.comparison import Comparison, compare, count_cells
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.agents.ppo.family_comparison import Row, compare_on_family
 from lr_gym.agents.ppo.family_comparison import count_cells as count_family_cells
+from lr_gym.agents.ppo.progression import Progression
 from lr_gym.agents.ppo.report import comparison_table, family_table, write_family_report, write_report
-from lr_gym.agents.ppo.train import Progression, train
+from lr_gym.agents.ppo.train import train
 from lr_gym.cluster import RayCluster
 from lr_gym.commands import plugins
 from lr_gym.commands.arguments import EVALUATED_TASKS, Train

@@ -11,8 +11,8 @@ from rich.console import Console
 from lr_gym.agents.ppo.comparison import compare
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.agents.ppo.family_comparison import compare_on_family
+from lr_gym.agents.ppo.progression import Progression
 from lr_gym.agents.ppo.report import comparison_table, draw_family_report, draw_report, family_table
-from lr_gym.agents.ppo.train import Progression
 from lr_gym.control.controller import Controller
 from lr_gym.errors import FileFormatError
 from lr_gym.evaluation.archive import Archive

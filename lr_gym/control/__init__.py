@@ -13,7 +13,7 @@ The environment and a user's own training loop both stand on it; agents see what
 | `agent` | the protocol of an agent |
 | `precautions`, `edge`, `trouble`, `brake` | what keeps a training from harm: its start, a way back, an upper bound |
 | `final_layer`, `scale` | which layer makes the outputs; losses on a logarithmic scale |
-| `controller`, `networks` | a trained controller: its files, and its networks' forward pass |
+| `description`, `controller`, `networks` | a trained controller: what it is, its files, its networks' forward pass |
 """
 
 from lr_gym.control.agent import Agent, FunctionAgent, as_agent, begin

@@ -5,32 +5,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lr_gym.errors import InvalidArgumentError, LRGymError, described, reason
+from lr_gym.errors import InvalidArgumentError, LRGymError, described
 from lr_gym.registry import Registry
 from lr_gym.tasks import sources
-from lr_gym.tasks.order import warn_of_neighbours, warn_of_numbers
+from lr_gym.tasks.arrays import Arrays as Arrays
+from lr_gym.tasks.arrays import Split as Split
+from lr_gym.tasks.arrays import as_inputs, as_targets, checked_arrays, standardised, with_validation
+from lr_gym.tasks.order import warn_of_numbers
 from lr_gym.tasks.reading import Reading, decided
 from lr_gym.tasks.streams import is_streams, streams
 
-Arrays = Mapping[str, Any]
-Split = Literal["train", "validation", "test"]
-
 #: Loaders that users registered; each returns the arrays that `Data.from_arrays` takes.
 DATA: Registry[Callable[[], Arrays]] = Registry("data set")
-
-#: Share and largest number of the training examples held out where a source has no validation split of its own.
-VALIDATION_SHARE, VALIDATION_MOST = 0.2, 10_000
-#: Seeds the permutation that chooses them. A constant: every task, env and machine has the same split.
-SPLIT_SEED = 0
-#: Larger numbers have no square in single precision.
-LARGEST = 1e18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,18 +74,18 @@ class Data:
         if reading.targets == "none":
             arrays = {**arrays, **{f"y{name[1:]}": array for name, array in arrays.items() if name.startswith("x")}}
         as_given = bool(arrays.get("as_given", False))
-        arrays = _checked(arrays)
+        arrays = checked_arrays(arrays)
         reading = decided(reading, arrays)
         classification = reading.targets == "class"
         if "x_val" not in arrays:
-            arrays = _hold_out(arrays, reading.hold_out)
+            arrays = with_validation(arrays, reading.hold_out)
         names: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
-        x = {split: _inputs(arrays[f"x_{name}"], reading.inputs) for split, name in names.items()}
+        x = {split: as_inputs(arrays[f"x_{name}"], reading.inputs) for split, name in names.items()}
         if x["train"].is_floating_point() and reading.inputs != "raw":
-            x = _standardised(x, 2 if reading.inputs == "series" else 1)
+            x = standardised(x, 2 if reading.inputs == "series" else 1)
         if reading.targets == "none":
             return cls(x, x, int(x["train"][0].numel()), classification, reading)
-        y = {split: _targets(arrays[f"y_{name}"], classification, as_given) for split, name in names.items()}
+        y = {split: as_targets(arrays[f"y_{name}"], classification, as_given) for split, name in names.items()}
         if classification:
             num_outputs = int(y["train"].max()) + 1
             warn_of_numbers(y["train"], reading.ignored)
@@ -115,131 +106,8 @@ class Data:
                     )
         else:
             num_outputs = int(y["train"].shape[1]) if y["train"].ndim > 1 else 1
-            y = _standardised(y) if reading.standardise else y
+            y = standardised(y) if reading.standardise else y
         return cls(x=x, y=y, num_outputs=num_outputs, classification=classification, reading=reading)
-
-
-def _checked(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
-    needed = ["x_train", "y_train", "x_test", "y_test"]
-    if "x_val" in arrays or "y_val" in arrays:
-        needed += ["x_val", "y_val"]
-    missing = [name for name in needed if name not in arrays]
-    if missing:
-        raise InvalidArgumentError(
-            f"a data set needs the arrays {', '.join(needed)}; {', '.join(missing)} missing, got {', '.join(arrays)}"
-        )
-    checked = {name: _array(name, arrays[name]) for name in needed}
-    for name, array in checked.items():
-        if array.dtype.kind in "OUS" and array.size and isinstance(array.flat[0], (str, bytes)):
-            raise InvalidArgumentError(
-                f"{name} holds words, such as {str(array.flat[0])!r:.40}; number them from 0, as "
-                f"np.unique({name}, return_inverse=True)[1] does"
-            )
-        if array.dtype.kind not in "iufb" or array.ndim < 1 or len(array) == 0:
-            raise InvalidArgumentError(
-                f"{name} must be a non-empty array of numbers, got shape {array.shape} and type {array.dtype}"
-            )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise InvalidArgumentError(f"{name} holds values that are not finite; remove or replace them")
-        if array.dtype.kind == "f" and max(float(array.max()), -float(array.min())) > LARGEST:
-            raise InvalidArgumentError(
-                f"{name} holds numbers beyond {LARGEST:g}, for which single precision is too small; divide them by a "
-                "constant"
-            )
-        twin = checked["x" + name[1:]]
-        if len(array) != len(twin):
-            raise InvalidArgumentError(
-                f"{name} has {len(array)} examples, x{name[1:]} has {len(twin)}; both must agree"
-            )
-        first = checked[f"{name[0]}_train"]
-        if _kind(name, array) != _kind(name, first) or (name[0] == "y" and array.shape[1:] != first.shape[1:]):
-            raise InvalidArgumentError(
-                f"{name} holds {array.dtype} of shape {array.shape}, {name[0]}_train {first.dtype} of shape "
-                f"{first.shape}; all splits must agree in kind of number (bytes, whole numbers, floating point) and in "
-                "the shape of an example"
-            )
-        if name.startswith("x") and (array.ndim < 2 or array.shape[1:] != checked["x_train"].shape[1:]):
-            raise InvalidArgumentError(
-                f"{name} has examples of shape {array.shape[1:]}, x_train of {checked['x_train'].shape[1:]}; all must "
-                "agree and have at least one dimension"
-            )
-    return checked
-
-
-def _array(name: str, values: Any) -> npt.NDArray[Any]:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values  # NumPy has no such numbers
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise InvalidArgumentError(
-            f"{name} must be an array, and its examples differ in shape: pad them to one length; {reason(error)}"
-        ) from error
-
-
-def _kind(name: str, array: npt.NDArray[Any]) -> str:
-    """Return the kind of number, which decides how an array is read: bytes are pixels, whole numbers are tokens."""
-    if name.startswith("x") and array.dtype == np.uint8:
-        return "bytes"
-    return "floating point" if array.dtype.kind == "f" else "whole numbers"
-
-
-def _hold_out(arrays: dict[str, npt.NDArray[Any]], how: str) -> dict[str, npt.NDArray[Any]]:
-    """Move a part of the training examples to a validation split: a random one, because files may be sorted by class.
-
-    Args:
-        arrays: With `x_train` and `y_train`.
-        how: `"random"`: a fixed permutation; `"last"`: the last ones, for examples in the order of time.
-    """
-    total = len(arrays["x_train"])
-    held = min(int(total * VALIDATION_SHARE), VALIDATION_MOST)
-    if held == 0:
-        raise InvalidArgumentError(
-            f"x_train has {total} examples; at least 5 are needed to hold out a validation split"
-        )
-    if how == "last":
-        order = np.arange(total)
-    else:
-        order = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(total)
-        warn_of_neighbours(arrays["x_train"])
-    kept, out = order[: total - held], order[total - held :]
-    split = {f"{letter}_val": arrays[f"{letter}_train"][out] for letter in "xy"}
-    return arrays | split | {f"{letter}_train": arrays[f"{letter}_train"][kept] for letter in "xy"}
-
-
-def _inputs(array: npt.NDArray[Any], kind: str) -> Tensor:
-    """Return float32 in [0, 1] from uint8, images with channels first; tokens and raw ones are left alone."""
-    if kind == "tokens" or (kind == "raw" and array.dtype.kind in "iu"):
-        return torch.from_numpy(array.astype(np.int64))
-    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-    if array.dtype == np.uint8:
-        tensor = tensor / 255
-    if kind != "image":
-        return tensor
-    if tensor.ndim == 3:
-        tensor = tensor.unsqueeze(1)
-    elif tensor.ndim == 4 and tensor.shape[-1] in (1, 3, 4) and tensor.shape[1] not in (1, 3, 4):
-        tensor = tensor.permute(0, 3, 1, 2)
-    return tensor.contiguous()
-
-
-def _targets(array: npt.NDArray[Any], classification: bool, as_given: bool = False) -> Tensor:
-    if classification:
-        labels = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
-        return torch.from_numpy(labels.astype(np.int64))
-    targets = torch.from_numpy(array.astype(np.float32))
-    return targets.unsqueeze(1) if targets.ndim == 1 and not as_given else targets
-
-
-def _standardised(tensors: Mapping[Split, Tensor], own: int = 1) -> dict[Split, Tensor]:
-    """Subtract the training mean and divide by the training deviation, per index of one dimension."""
-    train = tensors["train"].double()
-    others = [dim for dim in range(train.ndim) if dim != own]
-    mean = train.mean(others, keepdim=True)
-    deviation = train.std(others, correction=0, keepdim=True)
-    deviation[deviation == 0] = 1  # a constant pixel or column stays constant
-    return {split: ((t - mean.float()) / deviation.float()).contiguous() for split, t in tensors.items()}
 
 
 @functools.lru_cache(maxsize=8)  # more than a family has

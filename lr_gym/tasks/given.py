@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from lr_gym.errors import InvalidArgumentError, reason
-from lr_gym.tasks.data import SPLIT_SEED, VALIDATION_MOST, VALIDATION_SHARE
+from lr_gym.tasks.arrays import SPLIT_SEED, VALIDATION_MOST, VALIDATION_SHARE
 from lr_gym.tasks.handed import fingerprint, hand_over
 from lr_gym.tasks.streams import Table
 

@@ -14,7 +14,8 @@ import safetensors.torch
 import tiny
 import torch
 
-from lr_gym.control.controller import LATER, Controller
+from lr_gym.control.controller import Controller
+from lr_gym.control.description import LATER
 from lr_gym.errors import FileFormatError
 
 

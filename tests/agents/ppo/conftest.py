@@ -14,7 +14,7 @@ import lr_gym.agents.ppo.train as train_module
 import lr_gym.envs.workers as workers_module
 from lr_gym.agents.ppo.checkpoint import Checkpoint
 from lr_gym.agents.ppo.config import TrainConfig
-from lr_gym.agents.ppo.train import Progression
+from lr_gym.agents.ppo.progression import Progression
 from lr_gym.envs.worker_process import Here, MakeEnv
 from lr_gym.evaluation import Workers
 

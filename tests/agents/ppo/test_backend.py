@@ -25,7 +25,8 @@ from lr_gym.agents.ppo import backend as backend_module
 from lr_gym.agents.ppo.backend import CPU_POPULATION, FullLength, choose_backend, env_makers, make_env
 from lr_gym.agents.ppo.checkpoint import Checkpoint
 from lr_gym.agents.ppo.config import TrainConfig
-from lr_gym.agents.ppo.train import Progression, TrainingCallback
+from lr_gym.agents.ppo.progression import Progression
+from lr_gym.agents.ppo.train import TrainingCallback
 from lr_gym.envs.replay import ReplayEnv
 from lr_gym.envs.workers import WorkerVecEnv
 from lr_gym.errors import EpisodeError

@@ -21,7 +21,7 @@ import lr_gym.agents.ppo.train as train_module
 from lr_gym.agents.ppo.backend import env_makers
 from lr_gym.agents.ppo.checkpoint import FILE, Checkpoint
 from lr_gym.agents.ppo.config import TrainConfig
-from lr_gym.agents.ppo.train import Progression
+from lr_gym.agents.ppo.progression import Progression
 from lr_gym.control.controller import Controller
 from lr_gym.envs.workers import WorkerVecEnv
 from lr_gym.errors import FileFormatError

@@ -14,8 +14,8 @@ from scipy import stats
 import lr_gym.agents.ppo.comparison as comparison_module
 from lr_gym.agents.ppo.comparison import Comparison, compare, count_cells, step_decay
 from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.progression import Progression
 from lr_gym.agents.ppo.report import comparison_table, write_report
-from lr_gym.agents.ppo.train import Progression
 from lr_gym.agents.schedules import StepDecay
 from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell, Rollout, Workers

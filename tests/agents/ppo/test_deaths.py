@@ -21,7 +21,8 @@ from rich.console import Console
 from lr_gym.agents.ppo.backend import env_makers
 from lr_gym.agents.ppo.checkpoint import Checkpoint
 from lr_gym.agents.ppo.config import TrainConfig
-from lr_gym.agents.ppo.train import Progression, TrainingCallback
+from lr_gym.agents.ppo.progression import Progression
+from lr_gym.agents.ppo.train import TrainingCallback
 from lr_gym.envs.workers import WorkerVecEnv
 from lr_gym.errors import LRGymError
 

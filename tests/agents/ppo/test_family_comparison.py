@@ -14,8 +14,9 @@ from lr_gym import LRTrainingEnv, agents, rollout
 from lr_gym.agents.baselines import peaks
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.agents.ppo.family_comparison import REFERENCE, SCHEDULES, Row, compare_on_family, count_cells
+from lr_gym.agents.ppo.progression import Progression
 from lr_gym.agents.ppo.report import family_table, write_family_report
-from lr_gym.agents.ppo.train import Progression, selection_cells
+from lr_gym.agents.ppo.selection import selection_cells
 from lr_gym.evaluation import Cell, Contestant, Rollout, Workers
 
 DRAWS = 5

@@ -16,7 +16,9 @@ import lr_gym.agents.ppo.train as train_module
 from lr_gym import LRTrainingEnv, rollout
 from lr_gym.agents.ppo.checkpoint import Checkpoint
 from lr_gym.agents.ppo.config import TrainConfig
-from lr_gym.agents.ppo.train import Progression, current_controller, make_algorithm, mean_loss, selection_cells
+from lr_gym.agents.ppo.progression import Progression
+from lr_gym.agents.ppo.selection import mean_loss, selection_cells
+from lr_gym.agents.ppo.train import current_controller, make_algorithm
 from lr_gym.control.controller import Controller
 from lr_gym.evaluation import Contestant
 
