@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import tiny
 
+import train_controller
 from lr_gym import Task, trust
 from lr_gym.agents.ppo.checkpoint import Checkpoint
 from lr_gym.agents.ppo.config import TrainConfig
@@ -123,9 +124,12 @@ def test_what_the_user_has_named() -> None:
         Task.from_dict(described("model", reference))
 
 
-def test_a_hostile_run_is_not_resumed(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A real program, a real run, and a command that would leave a file behind."""
+def test_a_hostile_run_is_not_resumed(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real run, and a command that would leave a file behind; by a real program too."""
     finished = tiny.finished_run(tmp_path_factory.getbasetemp())
+    capsys.readouterr()  # what that run has printed
     bait = tmp_path / "executed"
     for changes in (
         {"model": "os:system", "model_options": {"command": f"touch {bait}"}},
@@ -136,10 +140,12 @@ def test_a_hostile_run_is_not_resumed(tmp_path: Path, tmp_path_factory: pytest.T
         checkpoint = Checkpoint.read(run)
         checkpoint.values["config"]["task"] |= changes
         checkpoint.write(run)
-        done = tiny.run_script("train_controller.py", "--resume", str(run), folder=tmp_path)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
-        assert "which is code to be run" in done.stderr
+        assert "which is code to be run" in tiny.refused(train_controller, capsys, "--resume", str(run))
         assert not bait.exists()
+    done = tiny.run_script("train_controller.py", "--resume", str(run), folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+    assert "which is code to be run" in done.stderr
+    assert not bait.exists()
 
 
 OWN = """

@@ -18,8 +18,7 @@ import train_controller
 from lr_gym import cli, tasks
 from lr_gym.agents.ppo.checkpoint import FILE, Checkpoint
 from lr_gym.agents.ppo.config import PROFILES, TrainConfig
-from lr_gym.agents.ppo.progression import Progression
-from lr_gym.agents.ppo.train import TrainingCallback
+from lr_gym.agents.ppo.train import Progression, TrainingCallback
 from lr_gym.commands import train
 from lr_gym.commands.configuration import configure
 from lr_gym.control.controller import Controller
