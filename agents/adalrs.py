@@ -36,7 +36,7 @@ from lr_gym.checks import check_choice, check_number
 from lr_gym.control.watched import Watched
 from lr_gym.trainee import Snapshot
 
-#: A line through fewer losses has no error to speak of.
+#: The error of a line through fewer losses means nothing.
 FEWEST = 3
 
 

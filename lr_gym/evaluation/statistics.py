@@ -111,7 +111,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval (Efron 1979) of a statistic of one sample.
 
-    Of few runs it is too narrow: at 95 % it covers the mean of normal values in 90 % of samples of ten, in 83 % of
+    With few runs it is too narrow: at 95 % it covers the mean of normal values in 90 % of samples of ten, in 83 % of
     samples of five. The BCa interval, in the same trials, was no better.
 
     Args:
@@ -203,9 +203,9 @@ def geometric_mean(values: Sequence[float]) -> float:
 def grouped_p_value(differences: Sequence[Sequence[float]]) -> float:
     """Return the two-sided p-value of Wilcoxon's signed-rank test over the means of groups of differences.
 
-    Runs of one task from one start are no independent trials of a claim about tasks: what helps one helps its
-    neighbours. So every group counts once, by the mean of its differences; without ties and zeros the p-value is
-    exact up to 50 groups. Where several groups share something still, as starts of one task do, join them into one.
+    Runs of one task from one start are no independent trials of a claim about tasks: what helps one run helps the
+    others. So every group counts once, by the mean of its differences. Without ties and zeros the p-value is exact up
+    to 50 groups. Groups that still share something, as the starts of one task do, should be joined into one.
 
     Args:
         differences: For every group the differences of its runs, a - b or log a - log b, seed by seed.

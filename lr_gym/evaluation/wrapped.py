@@ -24,8 +24,9 @@ SAME_LR = 1e-4
 class WrappedActions:
     """The pair of functions between actions of the wrapped environment and multipliers of the learning rate.
 
-    What a `gymnasium.ActionWrapper` makes of an action is asked, not known: so wrappers of the user's go too. Where the
-    environment says which actions are allowed (`env.action_masks()`, or `info["action_mask"]`), only these are chosen.
+    The map asks every `gymnasium.ActionWrapper` what it makes of an action, so that a user's own wrappers work too. If
+    the environment says which actions are allowed (`env.action_masks()`, or `info["action_mask"]`), only these are
+    chosen.
 
     Attributes:
         info: The last info of the environment.
@@ -118,7 +119,7 @@ class WrappedActions:
     def _refusal(self, why: str) -> InvalidArgumentError:
         return InvalidArgumentError(
             f"the agent's actions cannot be said to {self._env!r}: {why}; use an agent of its action space, as a "
-            "function of the observation, or leave the wrapper away"
+            "function of the observation, or leave the wrapper out"
         )
 
 
@@ -140,7 +141,7 @@ def check_observations(agent: Any, env: gymnasium.Env[Any, Any], trained: LRTrai
     if isinstance(agent, Controller) and env.observation_space != trained.observation_space:
         raise InvalidArgumentError(
             f"a saved controller reads the observations of LRTrainingEnv, and {env!r} changes them; leave the wrapper "
-            "away"
+            "out"
         )
 
 
