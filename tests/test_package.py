@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -13,8 +14,11 @@ import sysconfig
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from lr_gym.errors import MissingPackageError
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lr_gym"
@@ -159,24 +163,35 @@ loaded()
     assert run(code).splitlines() == ["[]", "[]", with_env, "(480, 640, 3)", drawn]
 
 
-def test_a_framework_that_is_not_installed() -> None:
-    names = ("lightning", "transformers")
-    code = f"""
-import importlib, sys
-sys.modules |= dict.fromkeys({FRAMEWORKS}, None)
-for name in {names}:
-    try:
-        importlib.import_module("lr_gym.integrations." + name)
-    except ImportError as error:
-        print(type(error).__name__, error)
-"""
-    words = (
-        'MissingPackageError lr_gym.integrations.{0} needs the package {0}: install it with pip install "lr-gym[{0}]"'
-    )
-    assert run(code).splitlines() == [words.format(name) for name in names]
+def integration(name: str, monkeypatch: pytest.MonkeyPatch, **frameworks: ModuleType | None) -> ModuleType:
+    """Import an integration anew, where frameworks are what is given (None: not installed), and others not loaded."""
+    module = f"lr_gym.integrations.{name}"
+    for package in (module, "lightning.pytorch", *FRAMEWORKS):
+        monkeypatch.setitem(sys.modules, package, None)  # so that it is put back in any case
+        del sys.modules[package]
+    sys.modules.update(frameworks)  # type: ignore[arg-type]
+    return importlib.import_module(module)
 
 
-def test_lightning_has_two_names() -> None:
+@pytest.mark.parametrize("name", ["lightning", "transformers"])
+def test_a_framework_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = f'lr_gym.integrations.{name} needs the package {name}: install it with pip install "lr-gym[{name}]"'
+    with pytest.raises(MissingPackageError) as caught:
+        integration(name, monkeypatch, **dict.fromkeys(FRAMEWORKS))
+    assert str(caught.value) == expected
+
+
+def test_lightning_has_two_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That by which it is loaded already is taken; the other one is not loaded."""
+    loaded = ModuleType("pytorch_lightning")
+    loaded.Callback = type("Callback", (), {})  # type: ignore[attr-defined]
+    module = integration("lightning", monkeypatch, pytorch_lightning=loaded)
+    assert issubclass(module.LRControllerCallback, loaded.Callback)
+    assert "lightning.pytorch" not in sys.modules
+
+
+@pytest.mark.slow  # the real one takes seconds to load
+def test_the_other_name_of_lightning_is_installed() -> None:
     code = """
 import pytorch_lightning, sys
 from lr_gym.integrations.lightning import LRControllerCallback
