@@ -26,10 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-from lr_gym import cli, stopping, tasks
+from lr_gym import cli, progress, stopping, tasks
 from lr_gym.agents.arc.network import MULTIPLIERS
 from lr_gym.agents.arc.points import Point, survivors, write_points
 from lr_gym.agents.arc.problems import OPTIMIZERS, PROBLEMS, Problem
@@ -197,27 +195,27 @@ def main() -> None:
         cli.make_folder(out)
     except LRGymError as error:
         parser.error(str(error))
-    console = Console()
+    console = progress.console()
     folder = out / "trainings"
     about = provenance(dataclasses.asdict(arguments))
     found = {training.key: _known(folder / f"{training.key}.json") for training in trainings}
     done = {key: points for key, points in found.items() if points is not None}
-    columns = ("trainings", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     missing = [training for training in trainings if training.key not in done]
     modules = [Path(file).stem for file in arguments.plugins]
+    console.print(f"{len(missing)} trainings to run. Results go to {out}")
     with (
         stopping.work(f"The same command with --out {out} continues."),
         worker_pool(arguments.workers or available_cores(), modules) as pool,
-        Progress(*columns, console=console) as progress,
+        progress.Bars(console=console) as bars,
     ):
-        bar = progress.add_task("trainings", total=len(trainings), completed=len(done))
+        bar = bars.add_task("trainings", total=len(trainings), completed=len(done))
         for place, points in as_they_come(pool, [training.run for training in missing]):
             training = missing[place]
             record: dict[str, Any] = dataclasses.asdict(training) | {"task": training.task.to_dict()}
             record |= {"provenance": about, "points": [point.to_dict() for point in points]}
             write_json(folder / f"{training.key}.json", record, indent=None)
             done[training.key] = points
-            progress.advance(bar)
+            bars.advance(bar)
     points = [point for training in trainings for point in done[training.key]]
     file = out / "points.jsonl.xz"
     used = {training.problem: PROBLEMS[training.problem].task.to_dict() for training in trainings}

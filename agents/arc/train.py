@@ -23,12 +23,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import functional
 
-from lr_gym import cli, stopping
+from lr_gym import cli, progress, stopping
 from lr_gym.agents.arc.network import KEEP, RAISE, ARCNetwork, load_weights, save_weights
 from lr_gym.agents.arc.points import dataset, read_points
 from lr_gym.agents.arc.preprocessing import VARIANTS
@@ -260,27 +258,25 @@ def main() -> None:
         cli.make_folder(folder)
     except LRGymError as error:
         parser.error(str(error))
-    console = Console()
+    console = progress.console()
     workers = arguments.workers or available_cores()
     records = {c.key: record for c in candidates if (record := _known(c, folder)) is not None}
     missing = [candidate for candidate in candidates if candidate.key not in records]
-    text = TextColumn("{task.description}")
-    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     files = [folder / f"{candidate.key}.safetensors" for candidate in candidates]
+    console.print(f"{len(missing)} candidates to train, {arguments.epochs} epochs each. Results go to {out}")
     with (
         stopping.work(f"The same command with --out {out} continues."),
-        Progress(*columns, console=console) as progress,
+        progress.Bars(console=console) as bars,
     ):
-        trained = progress.add_task("candidates trained", total=len(candidates), completed=len(records))
-        tried = progress.add_task("episodes of the proxy task", total=None)
+        trained = bars.add_task("candidates trained", total=len(candidates), completed=len(records))
         with worker_pool(workers) as pool:
             for place, record in as_they_come(pool, [functools.partial(c.train, folder) for c in missing]):
                 records[missing[place].key] = record
-                progress.advance(trained)
+                bars.advance(trained)
         episodes = cells(files, arguments.runs, arguments.seed, arguments.preprocessing)
-        progress.update(tried, total=len(episodes))
+        tried = bars.add_task("episodes of the proxy task", total=len(episodes))
         with Workers(workers) as runners:
-            outcomes = runners.run(episodes, out / "episodes", lambda *_: progress.advance(tried))
+            outcomes = runners.run(episodes, out / "episodes", lambda *_: bars.advance(tried))
     results = scores(files, outcomes)
     chosen = int(np.argmax([result.mean for result in results]))
     in_order = [records[candidate.key] for candidate in candidates]

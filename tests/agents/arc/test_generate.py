@@ -229,7 +229,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     counts = [sum(point.label == label for point in points) for label in range(3)]
     said = f"{len(points)} points of 3 trainings are in {tmp_path / 'points.jsonl.xz'} ("
     said += f"{counts[0]} raise, {counts[1]} keep, {counts[2]} lower)"
-    assert said in capsys.readouterr().out
+    first, bar, last = capsys.readouterr().out.splitlines()
+    assert (first, last) == (f"3 trainings to run. Results go to {tmp_path}", said)
+    assert bar.startswith("trainings: 3 of 3, ")  # there is no screen
 
 
 @pytest.mark.parametrize("problem", ["toy", "breaking"])

@@ -337,6 +337,9 @@ def test_the_command(file: Path, tmp_path: Path, capsys: Any, monkeypatch: pytes
     assert results["proxy"] == PROXY.to_dict()
     assert len({one["fingerprint"] for one in results["candidates"]}) == 2
     said = capsys.readouterr().out
+    assert said.startswith(f"2 candidates to train, 1 epochs each. Results go to {out}\n")
+    for bar in ("candidates trained: 2 of 2, ", "episodes of the proxy task: 4 of 4, "):
+        assert f"\n{bar}" in said
     for number, mean in enumerate(means):
         assert f"candidate {number + 1}: mean best accuracy {mean:.4f}{' (chosen)' * (number == chosen)}\n" in said
     assert str(out / "arc.safetensors") in said
