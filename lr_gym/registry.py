@@ -107,7 +107,7 @@ def reference_to(thing: Any, kind: str) -> str:
         importable = False
     if not importable:
         advice = "pass a class or function from the top level of a module"
-        if kind in ("model", "loss", "optimizer"):
+        if kind in ("model", "loss", "optimizer", "metric"):
             advice += (
                 f", give it a name with lr_gym.tasks.register_{kind}(name, ...), or make the task with "
                 "lr_gym.Task.from_torch, which takes anything"

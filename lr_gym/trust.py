@@ -1,8 +1,8 @@
 """Which code a file may name.
 
-A task names its model, loss and optimizer, by `"module:attribute"` where they are a user's own; building the task
-imports the module and calls the attribute. So whoever may write such a reference may run anything. One that comes *from
-a file* (the checkpoint of a run, the settings of a result) counts only if
+A task names its model, loss, optimizer and metric, by `"module:attribute"` where they are a user's own; building the
+task imports the module and calls the attribute. So whoever may write such a reference may run anything. One that comes
+*from a file* (the checkpoint of a run, the settings of a result) counts only if
 
 * this process has it from its user too: a task with it was made in Python or on the command line, or by a plugin;
 * or its module is one that the user has trusted (`trust`; `--plugins FILE` and `--trust MODULE` do) and defines it;
@@ -23,8 +23,9 @@ from lr_gym.registry import MOVED
 
 #: Modules of ours that hold nothing but parts of tasks.
 OURS = ("lr_gym.agents.arc.models",)
-#: Fields of a task that name code.
+#: Fields of a task that name code and have options, and all that name code.
 REFERENCES = ("model", "loss", "optimizer")
+CODE = (*REFERENCES, "metric")
 
 _named: set[str] = set()
 _trusted: set[str] = set(OURS)
@@ -46,6 +47,11 @@ def name(reference: str) -> None:
         _named.add(_today(reference))
 
 
+def is_reading() -> bool:
+    """Return whether what is made now is made of a file's content."""
+    return _reading.get()
+
+
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
     """Let nothing count as named by the user that a block makes of a file's content."""
@@ -60,13 +66,13 @@ def check(values: Mapping[str, Any], what: str) -> None:
     """Check the references in the fields of a task that come from a file, before anything is made of them.
 
     Args:
-        values: Fields of a task by name; others than `REFERENCES` are not looked at.
+        values: Fields of a task by name; others than `CODE` are not looked at.
         what: Whose they are, for the message.
 
     Raises:
         FileFormatError: One names code that this process has no reason to run.
     """
-    for field in REFERENCES:
+    for field in CODE:
         reference = values.get(field)
         if isinstance(reference, str) and ":" in reference and not _counts(_today(reference), field):
             module = reference.partition(":")[0]

@@ -25,6 +25,7 @@ HOSTILE = [
     ("model", "os:system"),
     ("loss", "subprocess:Popen"),
     ("optimizer", "builtins:eval"),
+    ("metric", "os:system"),
     ("model", "runpy:run_path"),
     ("model", "torch.hub:load"),
     ("model", "torch.nn.modules.module:os.system"),
@@ -54,6 +55,8 @@ HARMLESS = [
     ("optimizer", "torch.optim:SGD"),
     ("optimizer", "torch.optim.adamw:AdamW"),
     ("model", "trusted_toys:Net"),
+    ("metric", "trusted_toys:Net"),
+    ("metric", "f1"),
 ]
 
 
@@ -71,7 +74,8 @@ def _a_trusted_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def described(field: str, reference: str) -> dict[str, Any]:
-    return tiny.task().to_dict() | {field: reference, f"{field}_options": {}}
+    options = {f"{field}_options": {}} if field in trust.REFERENCES else {}
+    return tiny.task().to_dict() | {field: reference} | options
 
 
 def everywhere(field: str, reference: str) -> Iterator[Any]:

@@ -33,8 +33,9 @@ from lr_gym.registry import Registry, register_from
 from lr_gym.tasks import TASKS, Task
 from lr_gym.tasks.data import DATA
 from lr_gym.tasks.losses import LOSSES, OPTIMIZERS
+from lr_gym.tasks.metrics import OWN_METRICS
 from lr_gym.tasks.models import MODELS
-from lr_gym.trust import REFERENCES, trust
+from lr_gym.trust import CODE, trust
 
 GROUP = "lr_gym.plugins"
 
@@ -73,7 +74,7 @@ class InstalledPlugin(Plugin):
     def concerns(self, contestant: Contestant, task: Task) -> bool:
         """Return whether the agent, or a part of the task, comes from it."""
         trained = task.replace(**contestant.task_fields)
-        parts = {field: str(getattr(trained, field)) for field in REFERENCES}
+        parts = {field: str(getattr(trained, field)) for field in CODE}
         names = {
             ("agent", contestant.identity.get("agent")),
             ("task", task.name),
@@ -171,7 +172,7 @@ def _installed(entry: EntryPoint) -> InstalledPlugin:
 
 def _registered() -> dict[tuple[str, str], object]:
     """Return everything that is registered, by kind and name."""
-    registries: tuple[Registry[Any], ...] = (AGENTS, TASKS, DATA, MODELS, LOSSES, OPTIMIZERS)
+    registries: tuple[Registry[Any], ...] = (AGENTS, TASKS, DATA, MODELS, LOSSES, OPTIMIZERS, OWN_METRICS)
     return {(registry.kind, name): registry[name] for registry in registries for name in registry}
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from lr_gym.errors import UnknownNameError
+from lr_gym.errors import InvalidArgumentError, UnknownNameError
 from lr_gym.registry import Registry
 from lr_gym.tasks import families
 from lr_gym.tasks.data import Data, data_names, load, register_data
 from lr_gym.tasks.family import TaskFamily
 from lr_gym.tasks.losses import LOSSES, OPTIMIZERS
+from lr_gym.tasks.metrics import METRICS, OWN_METRICS, Metric
 from lr_gym.tasks.models import MODELS, ModelFactory
 from lr_gym.tasks.plain import cased
 from lr_gym.tasks.sources import TORCHVISION
@@ -38,6 +39,7 @@ __all__ = [
     "register",
     "register_data",
     "register_loss",
+    "register_metric",
     "register_model",
     "register_optimizer",
 ]
@@ -110,7 +112,7 @@ def get(name: str, /, **overrides: Any) -> Task:
             f"{name!r} is a family of tasks, not one task; lr_gym.tasks.find({name!r}) is the family, its draws(count) "
             "are tasks, which can be registered under names of their own"
         )
-    for field in ("model", "loss", "optimizer"):
+    for field in ("model", "loss", "optimizer", "metric"):
         if isinstance(given := overrides.get(field), str):
             overrides[field] = cased(field, given)
     return task.replace(**overrides) if overrides else task
@@ -141,6 +143,18 @@ def register_loss(name: str, loss: Callable[..., torch.Tensor], *, replace: bool
         InvalidArgumentError: The name is taken and `replace` is false.
     """
     LOSSES.register(name, loss, replace=replace)
+
+
+def register_metric(name: str, metric: Metric, *, replace: bool = False) -> None:
+    """Make a metric known under a name: `metric(predictions, targets)`, one number, the larger the better.
+
+    Raises:
+        InvalidArgumentError: The name is taken and `replace` is false, or one of `"auto"`, `"accuracy"`, `"f1"`,
+            `"none"`.
+    """
+    if name in METRICS:
+        raise InvalidArgumentError(f"the metric {name!r} is the package's own; choose another name")
+    OWN_METRICS.register(name, metric, replace=replace)
 
 
 def register_optimizer(name: str, optimizer: Callable[..., torch.optim.Optimizer], *, replace: bool = False) -> None:

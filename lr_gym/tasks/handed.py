@@ -27,10 +27,17 @@ from lr_gym.errors import FileFormatError, InvalidArgumentError, described, show
 from lr_gym.registry import Registry
 from lr_gym.tasks.data import DATA
 from lr_gym.tasks.losses import LOSSES, OPTIMIZERS
+from lr_gym.tasks.metrics import OWN_METRICS
 from lr_gym.tasks.models import MODELS
 
 #: Where the things of a task's field are found by name.
-REGISTRIES: Mapping[str, Registry[Any]] = {"data": DATA, "model": MODELS, "loss": LOSSES, "optimizer": OPTIMIZERS}
+REGISTRIES: Mapping[str, Registry[Any]] = {
+    "data": DATA,
+    "model": MODELS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "metric": OWN_METRICS,
+}
 
 
 def hand_over(field: str, thing: Any, word: str, token: str | None = None) -> str:

@@ -12,14 +12,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lr_gym.errors import InvalidArgumentError
-from lr_gym.registry import resolve_reference
+from lr_gym.errors import InvalidArgumentError, UnknownNameError
+from lr_gym.registry import Registry, resolve_reference
 from lr_gym.tasks.reading import Reading
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
-#: Names that `Task.metric` may have, besides references.
+#: Names that `Task.metric` may have, besides references and those of metrics that users registered.
 METRICS = ("auto", "accuracy", "f1", "none")
+OWN_METRICS: Registry[Metric] = Registry("metric", "Add one with lr_gym.tasks.register_metric(name, metric).")
 
 #: How predictions name a class: by the largest of several outputs, or by one output that is above a threshold.
 DECISIONS = ("argmax", "above 0", "above 0.5", "none")
@@ -29,7 +30,7 @@ def build_metric(name: str, reading: Reading, decision: str) -> Metric | None:
     """Return the metric, a function of predictions and targets; None for none.
 
     Args:
-        name: One of `METRICS`, or a reference to `metric(predictions, targets)`.
+        name: One of `METRICS`, a registered name, or a reference to `metric(predictions, targets)`.
         reading: What the targets are.
         decision: One of `DECISIONS`.
 
@@ -39,6 +40,10 @@ def build_metric(name: str, reading: Reading, decision: str) -> Metric | None:
     """
     if ":" in name:
         return _checked(resolve_reference(name, "metric"), name)
+    if name in OWN_METRICS:
+        return _checked(OWN_METRICS[name], name)
+    if name not in METRICS:
+        raise UnknownNameError.of("metric", name, {*METRICS, *OWN_METRICS}, OWN_METRICS.hint)
     if name == "none" or (name == "auto" and decision == "none"):
         return None
     if decision == "none":

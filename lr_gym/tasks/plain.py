@@ -22,6 +22,7 @@ from lr_gym.registry import reference_to
 from lr_gym.tasks.given import given_data
 from lr_gym.tasks.handed import hand_over
 from lr_gym.tasks.losses import LOSSES, OPTIMIZERS
+from lr_gym.tasks.metrics import METRICS, OWN_METRICS
 from lr_gym.tasks.models import MODELS
 from lr_gym.tasks.reading import function_of
 
@@ -30,6 +31,7 @@ _NAMES: Mapping[str, Callable[[], list[str]]] = {
     "model": lambda: list(MODELS),
     "loss": lambda: [*LOSSES, *(name for name in vars(functional) if not name.startswith("_"))],
     "optimizer": lambda: [*OPTIMIZERS, *(n for n, c in vars(torch.optim).items() if inspect.isclass(c))],
+    "metric": lambda: [*METRICS, *OWN_METRICS],
 }
 
 
@@ -37,7 +39,7 @@ def cased(field: str, name: str) -> str:
     """Return a name as it is written where it differs in the case of its letters only: `"AdamW"` for `"adamw"`.
 
     Args:
-        field: `"model"`, `"loss"` or `"optimizer"`.
+        field: `"model"`, `"loss"`, `"optimizer"` or `"metric"`.
         name: What was given.
     """
     names = _NAMES[field]()
@@ -55,8 +57,10 @@ def fields_of(
     """Return fields of a task; see `Task.from_torch`.
 
     Raises:
-        InvalidArgumentError: Something is no model, loss, optimizer or data, or its options are given twice.
+        InvalidArgumentError: Something is no model, loss, optimizer, metric or data, or its options are given twice.
     """
+    if "metric" in fields:
+        fields["metric"] = _of_metric(fields["metric"])
     parts = {
         "model": _of_model(model),
         "loss": _of_loss(loss),
@@ -160,3 +164,13 @@ def _of_optimizer(optimizer: Any) -> tuple[str, dict[str, Any]]:
     if word and getattr(torch.optim, word, None) is optimizer:
         return word, options
     return _named("optimizer", optimizer), options
+
+
+def _of_metric(metric: Any) -> str:
+    if isinstance(metric, str):
+        return cased("metric", metric)
+    if not callable(metric):
+        raise InvalidArgumentError(
+            f"metric must be a function of predictions and targets or a name, got {shown(metric)}"
+        )
+    return _named("metric", metric)

@@ -10,11 +10,11 @@ from typing import Any
 
 from lr_gym import trust
 from lr_gym.checks import check_choice, check_number, check_whole
-from lr_gym.errors import FileFormatError, InvalidArgumentError
+from lr_gym.errors import FileFormatError, InvalidArgumentError, shown
 from lr_gym.registry import reference_to
 from lr_gym.tasks.groups import checked_frozen, checked_groups
 from lr_gym.tasks.handed import parcels, received
-from lr_gym.tasks.metrics import METRICS
+from lr_gym.tasks.metrics import METRICS, OWN_METRICS
 from lr_gym.tasks.plain import fields_of
 from lr_gym.tasks.reading import HOLD_OUTS, INPUTS, TARGETS, Reading, pytorchs
 from lr_gym.trust import REFERENCES
@@ -74,8 +74,8 @@ class Task:
         hold_out: Which training examples become the validation split of a data set that has none: `"random"` ones, or
             the `"last"` ones, for data in the order of time.
         metric: What is measured beside the loss: `"accuracy"`, `"f1"` (the mean over the classes), `"none"`, an
-            importable `metric(predictions, targets)`, the larger the better, or `"auto"`: accuracy where predictions
-            name a class.
+            importable or registered `metric(predictions, targets)`, the larger the better, or `"auto"`: accuracy where
+            predictions name a class.
         best_by: What the best weights are chosen by: the validation `"loss"`, or the `"metric"`.
         reduction: What the loss is: `"mean"` over examples; of a `"batch"` as a whole, then it is evaluated in full
             batches of `batch_size` and a rest is left out; `"auto"`: a mean, and a loss that is none is refused.
@@ -174,11 +174,14 @@ class Task:
         """Check what is said of inputs, targets, loss and metric."""
         if not isinstance(self.metric, str):
             object.__setattr__(self, "metric", reference_to(self.metric, "metric"))
+        trust.name(str(self.metric))
         for field, choices in _CHOICES.items():
             check_choice(field, getattr(self, field), choices)
-        if not (self.metric in METRICS or (isinstance(self.metric, str) and ":" in self.metric)):
+        name = str(self.metric)
+        if not (name in METRICS or name in OWN_METRICS or ":" in name or "@" in name or trust.is_reading()):
             raise InvalidArgumentError(
-                f"metric must be one of {', '.join(map(repr, METRICS))} or an importable function, got {self.metric!r}"
+                f"metric must be one of {', '.join(map(repr, METRICS))}, a function that can be imported, or a name "
+                f"given to lr_gym.tasks.register_metric; got {shown(name)}"
             )
         check_choice("standardise", self.standardise, (None, True, False))
         check_choice("below_zero", self.below_zero, (None, True, False))
@@ -232,7 +235,7 @@ class Task:
             optimizer: A class of `torch.optim` or your own, a function `optimizer(parameters, lr=...)`, a
                 `functools.partial` of one, or a name, in small or large letters. Options are in `optimizer_options`.
             name: For people and tables; by default made of the names of data and model.
-            **fields: Other fields of `Task`.
+            **fields: Other fields of `Task`; `metric` may be any function of predictions and targets, or a lambda.
 
         Raises:
             InvalidArgumentError: Something is not what it should be; the message says what goes.

@@ -304,6 +304,56 @@ def main():
 """
 
 
+def test_a_metric_may_be_a_lambda_or_have_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It chooses the best weights, and goes along to another process; one that cannot is refused in a line."""
+
+    def share(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (predictions.argmax(1) == targets).float().mean()
+
+    def results(**fields: Any) -> dict[str, Any]:
+        env = lr_gym.LRTrainingEnv(made(best_by="metric", **fields))
+        return lr_gym.rollout(env, lambda observation: [0.0], seed=0, initial_lr=1e-2).result
+
+    monkeypatch.setattr(handed.REGISTRIES["metric"], "_things", {})
+    tasks.register_metric("share-of-hits", share)
+    wanted = results(metric="accuracy")
+    none = {name: None for name in wanted if name.endswith("_accuracy")}
+    wanted = none | {name.replace("accuracy", "metric"): value for name, value in wanted.items()}
+    assert results(metric="Share-of-Hits") == results(metric=share) == wanted
+    task = made(metric=lambda p, t: share(p, t), train=PAIRS["train"])
+    assert task.metric.startswith("lambda@")
+    assert Task.from_dict(task.to_dict()) == task
+    sent = pickle.dumps(task)
+    for known in handed.REGISTRIES.values():
+        monkeypatch.setattr(known, "_things", {n: t for n, t in known._things.items() if "@" not in n})
+        monkeypatch.setattr(known, "hidden", set())
+    assert task.metric not in handed.REGISTRIES["metric"]
+    again = pickle.loads(sent)
+    assert again == task
+    assert lr_gym.LRTrainingEnv(again).reset(seed=0)[1]["val_metric"] >= 0
+    lock = threading.Lock()
+    task = made(metric=lambda p, t: share(p, t) if lock else 0.0)
+    with pytest.raises(InvalidArgumentError, match=r"the metric 'lambda@.* sent to a worker .*register_metric\(name"):
+        pickle.dumps(task)
+    task = Task.from_dict(made().to_dict() | {"metric": "lambda@000000000000"})
+    with pytest.raises(UnknownNameError, match="looks like what another process was handed"):
+        lr_gym.LRTrainingEnv(task).reset(seed=0)
+
+
+def test_metrics_that_are_none() -> None:
+    with pytest.raises(InvalidArgumentError, match="must be a function of predictions and targets or a name, got 3"):
+        made(metric=3)
+    with pytest.raises(InvalidArgumentError, match=r"metric must be one of 'auto', .*register_metric; got 'acuracy'"):
+        made(metric="acuracy")
+    with pytest.raises(InvalidArgumentError, match=r"cannot be imported by name; .*register_metric.*from_torch"):
+        Task(name="a", data="b", metric=lambda p, t: 0.0)
+    with pytest.raises(InvalidArgumentError, match="the metric 'f1' is the package's own"):
+        tasks.register_metric("f1", lambda p, t: p.mean())
+    task = Task.from_dict(made().to_dict() | {"metric": "of-a-plugin"})  # which is not loaded
+    with pytest.raises(InvalidArgumentError, match="register_metric; got 'of-a-plugin'"):
+        lr_gym.LRTrainingEnv(task).reset(seed=0)
+
+
 @pytest.mark.slow
 def test_classes_of_a_notebook_work_in_workers() -> None:
     words = [sys.executable, "-c", PROGRAM + "main()"]  # as in a notebook, no file has the class
