@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lr_gym.errors import InvalidArgumentError, LRGymError, described
+from lr_gym.errors import InvalidArgumentError, LRGymError, described, shown
 from lr_gym.registry import Registry
 from lr_gym.tasks import sources
 from lr_gym.tasks.arrays import Arrays as Arrays
@@ -203,20 +203,28 @@ def mend(name: str, data: Data) -> bool:
     return True
 
 
-def register_data(name: str, loader: Callable[[], Arrays], *, replace: bool = False) -> None:
+def register_data(name: str, loader: Arrays | Callable[[], Arrays], *, replace: bool = False) -> None:
     """Register a data set under a name.
 
     Args:
         name: The name for `Task.data`.
-        loader: Returns the arrays that `Data.from_arrays` takes; or, for several inputs or targets, tuples or
-            dictionaries of arrays in their places, with validation examples; or `train`, `validation` and `test`, each
-            a `Dataset`, `IterableDataset` or `DataLoader`, perhaps with `collate` and `num_outputs`. Called once per
-            process, device and way of reading.
+        loader: The arrays that `Data.from_arrays` takes; or, for several inputs or targets, tuples or dictionaries of
+            arrays in their places, with validation examples; or `train`, `validation` and `test`, each a `Dataset`,
+            `IterableDataset` or `DataLoader`, perhaps with `collate` and `num_outputs`. Or a function that returns
+            them, which is called once per process, device and way of reading.
         replace: Allow a name that is taken.
 
     Raises:
-        InvalidArgumentError: The name is taken by one of the built-in data sets or another loader.
+        InvalidArgumentError: The name is taken by one of the built-in data sets or another loader, or it is no mapping
+            and no function.
     """
+    if isinstance(loader, Mapping):
+        loader = functools.partial(dict, loader)
+    if not callable(loader):
+        raise InvalidArgumentError(
+            f"data must be a dictionary of arrays (x_train, y_train, ...) or a function that returns one, got "
+            f"{shown(loader)}"
+        )
     if name in sources.BUILT_IN:
         raise InvalidArgumentError(f"{name!r} is a built-in data set; choose another name")
     DATA.register(name, loader, replace=replace)

@@ -160,6 +160,21 @@ def test_malformed_arrays_are_refused(spoil: Change, message: str) -> None:
         Data.from_arrays(arrays)
 
 
+def test_arrays_are_registered_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of a function that returns them; anything else is refused where it is given."""
+    monkeypatch.setattr(data_module.DATA, "_things", {})
+    arrays = toys.images(shape=(12, 12))
+    tasks.register_data("plain", arrays)
+    tasks.register_data("called", lambda: arrays)
+    for split in ("train", "validation", "test"):
+        assert torch.equal(tasks.load("plain").x[split], tasks.load("called").x[split])
+    for wrong in (3, None, [arrays]):
+        with pytest.raises(
+            InvalidArgumentError, match=r"a dictionary of arrays \(x_train, y_train, \.\.\.\) or a funct"
+        ):
+            tasks.register_data("wrong", wrong)  # type: ignore[arg-type]
+
+
 def test_registered_data_is_a_task_and_is_loaded_once(register_data: Callable[[str, Arrays], None]) -> None:
     register_data("test-data-blobs", toys.images(shape=(12, 12)))
     assert {f"test-data-blobs/{model}" for model in ("mlp", "lenet5", "resnet18")} <= set(tasks.names())
