@@ -24,6 +24,7 @@ from lr_gym import LRTrainingEnv, agents, cli, rollout
 from lr_gym.agents.arc.generate import Training
 from lr_gym.agents.arc.problems import PROBLEMS
 from lr_gym.agents.base import AGENTS
+from lr_gym.commands.configuration import configure
 from lr_gym.commands.main import COMMANDS
 from lr_gym.tasks import MODELS, TASKS
 from lr_gym.tasks.data import DATA
@@ -94,7 +95,7 @@ def load(name: str) -> ModuleType:
 
 
 def test_all_examples_are_tested() -> None:
-    tested = {"own_policies", "sb3_model", "my_agents", "my_problem", "own_loop", *FRAMEWORKS}
+    tested = {"own_policies", "sb3_model", "my_agents", "my_problem", "own_loop", "optuna_search", *FRAMEWORKS}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -114,6 +115,22 @@ def test_sb3_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     losses = example.main(tiny.task(), str(tmp_path), decisions=30)
     assert len(losses) == capsys.readouterr().out.count("test loss") == 2
     agents.make("ppo", controller=ROOT / example.CONTROLLER)  # which is there
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning", "ignore::DeprecationWarning")
+def test_optuna_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two trials, and one more by the same command; the settings that it prints are settings."""
+    pytest.importorskip("optuna")
+    example, out = load("optuna_search"), str(tmp_path / "study")
+    for trials, all_of_them in ((2, 2), (1, 3)):
+        study = example.main(tiny.task(), out, trials, episodes=16)
+        assert len(study.trials) == all_of_them
+    *_, line = capsys.readouterr().out.splitlines()
+    words = shlex.split(line.split("train_controller.py ")[1])
+    config = configure(cli.parse(COMMANDS["train"].arguments, "", words)[0])
+    assert config.actor_lr == pytest.approx(study.best_params["actor_lr"], rel=1e-3)
+    assert (tmp_path / "study" / f"trial-{study.best_trial.number}" / "controller" / "config.json").is_file()
+    assert [step for trial in study.trials for step in trial.intermediate_values][:2] == [24, 48]
 
 
 def test_my_agents(tmp_path: Path) -> None:

@@ -103,11 +103,18 @@ def family_table(config: TrainConfig, rows: Sequence[Row]) -> Table:
         title=f"{(config.validation or config.task).name}: test loss over that of the {rows[0].agent}, "
         f"{config.final_runs} draws",
     )
-    for column in ("agent", "median", "90th percentile", "worst", "lower in"):
+    columns, *lines = family_lines(rows)
+    for column in columns:
         table.add_column(column, justify="left" if column == "agent" else "right")
-    for row in rows[1:]:
-        table.add_row(row.agent, *_quantiles(row))
+    for line in lines:
+        table.add_row(*line)
     return table
+
+
+def family_lines(rows: Sequence[Row]) -> Lines:
+    """Return the comparison on a family as lines of a table: how each agent stands to the first."""
+    lines: Lines = [("agent", "median", "90th percentile", "worst", "lower in")]
+    return lines + [(row.agent, *_quantiles(row)) for row in rows[1:]]
 
 
 def write_family_report(
@@ -141,9 +148,8 @@ def draw_family_report(
     for axes in (left, right):
         axes.grid(alpha=0.3)
     legend_beside(figure, colours)
-    lines: Lines = [("agent", "median", "90th percentile", "worst", "lower in")]
-    lines += [(row.agent, *_quantiles(row)) for row in others]
-    table = Part("Test scores", f"Test loss over that of the {reference.agent}, {draws}, one run each.", lines)
+    about_table = f"Test loss over that of the {reference.agent}, {draws}, one run each."
+    table = Part("Test scores", about_table, family_lines(rows))
     controller = others[-1]
     interval = Interval(controller.quantile(0.5), *bootstrap_interval(list(controller.ratios), statistic=np.median))
     sentence = told(

@@ -221,6 +221,8 @@ class TrainingCallback(BaseCallback):
             state.best_score, state.best = score, controller
             controller.save(self.out / "controller")
         self.logger.record("evaluation/best_val_loss", score)
+        for group, loss in by_group.items():
+            self.logger.record(f"evaluation/best_val_loss_from/{group}", loss)
         parts = "  ".join(f"from {lr}: {loss:.4f}" for lr, loss in by_group.items())
         self.console.print(f"episode {entry['episodes']:>5}  deterministic validation loss {score:.4f}  {parts}")
 

@@ -15,6 +15,7 @@ TUNABLE = ("step", "cosine", "linear", "one-cycle", "constant")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 ALGORITHMS = ("ppo", "recurrent-ppo", "a2c", "sac", "td3")
 BACKENDS = ("auto", "workers", "population")
+TRACKERS = ("wandb", "mlflow")
 #: More runs would be of no use, and would take too long.
 MOST_RUNS = 100_000
 #: What can be completed.
@@ -31,6 +32,12 @@ def _config() -> Any:
     return cli.option(
         "read options from a file, such as the run.toml that every run leaves; those given here count more",
         metavar="FILE",
+    )
+
+
+def _track() -> Any:
+    return cli.option(
+        "tell Weights & Biases or MLflow of the run too, with their own settings (docs/training.md)", choices=TRACKERS
     )
 
 
@@ -140,6 +147,7 @@ class Train:
     config: str | None = _config()
     out: str | None = cli.option("folder of the run (default: a new one under runs/)", metavar="DIR")
     resume: str | None = cli.option("continue the run in this folder with its own settings", metavar="DIR")
+    track: str | None = _track()
     data: str | None = _data()
     device: str | None = cli.option("where trainees live: cpu, cuda, ... (default: cpu)", metavar="NAME")
     precision: str | None = cli.option(
@@ -217,6 +225,7 @@ class Evaluate:
     )
     config: str | None = _config()
     out: str | None = cli.option("folder of the results (default: a new one under runs/)", metavar="DIR")
+    track: str | None = _track()
     data: str | None = _data()
     device: str = cli.option("where trainees live: cpu, cuda, ...", "cpu", metavar="NAME")
     workers: int | None = _workers()

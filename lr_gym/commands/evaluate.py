@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lr_gym import cli, config_file, progress, stopping
+from lr_gym.commands import tracking
 from lr_gym.commands.arguments import Evaluate
 from lr_gym.commands.places import cluster_of, entered
 from lr_gym.commands.plan import Plan, prepare
@@ -19,7 +20,8 @@ from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Workers
 from lr_gym.evaluation.groups import Group
 from lr_gym.evaluation.report import write_results
-from lr_gym.evaluation.results import RECORDS
+from lr_gym.evaluation.results import RECORDS, Results
+from lr_gym.evaluation.tables import detail_lines, standing_lines
 from lr_gym.evaluation.transfer import Matrix
 from lr_gym.evaluation.tuning import Tuned, tune
 from lr_gym.provenance import provenance
@@ -33,6 +35,7 @@ def run(arguments: Evaluate, parser: cli.Parser) -> None:
         SystemExit: The arguments make no sense, it was stopped with Ctrl-C, or some episodes failed.
     """
     try:
+        tracking.check(arguments.track)
         cluster = cluster_of(arguments, arguments.device)
         with cli.notices_on(Console(stderr=True)):
             plan = prepare(arguments)
@@ -42,23 +45,34 @@ def run(arguments: Evaluate, parser: cli.Parser) -> None:
         parser.error(str(error))
     console = progress.console()
     config_file.write(out, arguments)
+    about = provenance(dataclasses.asdict(arguments) | {"seeds": plan.seeds}, plan.plugins.distributions)
     with (
         stopping.work(f"The same command with --out {out} continues."),
+        tracking.tracked(arguments.track, out, about) as tracker,
         entered(cluster) as place,
         Workers(
             arguments.workers or place.calls, modules=plan.plugins.modules, timeout=arguments.timeout, place=place
         ) as pool,
     ):
         tuned, matrix, groups = _work(plan, pool, out / RECORDS, console)
-    if not any(group.runs for group in groups):
-        raise LRGymError(f"every episode failed; the first with {groups[0].failures[0]}")
-    settings = dataclasses.asdict(arguments) | {"seeds": plan.seeds}
-    about = provenance(settings, plan.plugins.distributions)
-    results = write_results(out, matrix, groups, about, tuned=tuned, yardstick=plan.yardstick)
+        if not any(group.runs for group in groups):
+            raise LRGymError(f"every episode failed; the first with {groups[0].failures[0]}")
+        results = write_results(out, matrix, groups, about, tuned=tuned, yardstick=plan.yardstick)
+        with cli.notices_on(console):
+            _tell(tracker, out, results)
     print_results(results, console)
     console.print(f"Results, figures and a page that shows them (report.html) are in {out}", markup=False)
     if results.failures:
         sys.exit(cli.FAILED)
+
+
+def _tell(tracker: tracking.Tracker, out: Path, results: Results) -> None:
+    """Tell what came out: the loss of every row, the table of every task, and how the agents stand over all tasks."""
+    scores = {f"test_loss/{group.task}/{group.label}": group.summary("test_loss").mean for group in results.groups}
+    standings = results.standings()
+    scores |= {f"median_ratio/{standing.agent}": standing.quantile(0.5) for standing in standings}
+    tables = {task: detail_lines(groups) for task, groups in results.by_task.items()}
+    tracker.end(out, scores, tables | {"all tasks": standing_lines(standings)})
 
 
 def _work(

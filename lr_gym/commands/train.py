@@ -17,19 +17,27 @@ from lr_gym.agents.ppo import checkpoint as checkpoints
 from lr_gym.agents.ppo.backend import env_makers
 from lr_gym.agents.ppo.comparison import Comparison, compare, count_cells
 from lr_gym.agents.ppo.config import TrainConfig
+from lr_gym.agents.ppo.curves import Curves
 from lr_gym.agents.ppo.family_comparison import Row, compare_on_family
 from lr_gym.agents.ppo.family_comparison import count_cells as count_family_cells
 from lr_gym.agents.ppo.progression import Progression
-from lr_gym.agents.ppo.report import comparison_table, family_table, write_family_report, write_report
+from lr_gym.agents.ppo.report import (
+    comparison_table,
+    family_lines,
+    family_table,
+    write_family_report,
+    write_report,
+)
 from lr_gym.agents.ppo.train import train
 from lr_gym.cluster import RayCluster
-from lr_gym.commands import plugins
+from lr_gym.commands import plugins, tracking
 from lr_gym.commands.arguments import EVALUATED_TASKS, Train
 from lr_gym.commands.configuration import configure
 from lr_gym.commands.places import NEEDS, cluster_of, entered
 from lr_gym.envs.places import Place
 from lr_gym.errors import InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Workers
+from lr_gym.evaluation.tables import detail_lines
 from lr_gym.provenance import provenance
 from lr_gym.tasks import TaskFamily
 from lr_gym.trust import trust
@@ -47,6 +55,7 @@ class Job:
         plugins: Code that registers what the task needs.
         timeout: Seconds for an episode of an evaluation, and for an answer of a process that trains.
         cluster: Where to work, if not on this machine.
+        track: Who is told of the run, a key of `lr_gym.commands.tracking.CLIENTS`; None for nobody.
     """
 
     config: TrainConfig
@@ -56,6 +65,7 @@ class Job:
     plugins: plugins.Plugins
     timeout: float
     cluster: RayCluster | None
+    track: str | None
 
     def workers_at(self, place: Place) -> int:
         """Return how many processes train there."""
@@ -84,7 +94,9 @@ def prepare(arguments: Train) -> Job:
         trust(module)
     config, out, checkpoint = _continued(arguments) if arguments.resume is not None else _new(arguments)
     cluster = cluster_of(arguments, config.device)
-    return Job(config, out, checkpoint, arguments.workers, loaded, arguments.timeout or cli.TIMEOUT, cluster)
+    track = arguments.track if checkpoint is None else (tracking.known(out) or {}).get("track")
+    tracking.check(track)
+    return Job(config, out, checkpoint, arguments.workers, loaded, arguments.timeout or cli.TIMEOUT, cluster, track)
 
 
 def _continued(arguments: Train) -> tuple[TrainConfig, Path, checkpoints.Checkpoint]:
@@ -144,7 +156,10 @@ def _work(job: Job, place: Place, console: Console) -> None:
         if checkpoint is None
         else checkpoint.value("provenance")
     )
-    with Workers(workers, modules=job.plugins.modules, timeout=job.timeout, place=place) as pool:
+    with (
+        tracking.tracked(job.track, out, about) as tracker,
+        Workers(workers, modules=job.plugins.modules, timeout=job.timeout, place=place) as pool,
+    ):
         progression = train(
             config,
             out,
@@ -156,17 +171,24 @@ def _work(job: Job, place: Place, console: Console) -> None:
             modules=job.plugins.modules,
             timeout=job.timeout,
             place=place,
+            on_start=lambda model: model.logger.output_formats.append(Curves(tracker.log)),
         )
         if progression.best is None:
             raise LRGymError("no evaluation gave a finite validation loss; lower the initial learning rates")
         progression.best.save(out / "controller")
         outcome = _compared(job, progression, pool, console)
-    if isinstance(outcome, Comparison):
-        write_report(out, config, progression, outcome, about)
-        console.print(comparison_table(config, outcome))
-    else:
-        write_family_report(out, config, progression, outcome, about)
-        console.print(family_table(config, outcome))
+        if isinstance(outcome, Comparison):
+            write_report(out, config, progression, outcome, about)
+            console.print(comparison_table(config, outcome))
+            scores = {f"test_loss/{group.label}": group.summary("test_loss").mean for group in outcome.groups}
+            lines = detail_lines(outcome.groups)
+        else:
+            write_family_report(out, config, progression, outcome, about)
+            console.print(family_table(config, outcome))
+            scores = {f"test_loss_ratio/{row.agent}": row.quantile(0.5) for row in outcome[1:]}
+            lines = family_lines(outcome)
+        with cli.notices_on(console):
+            tracker.end(out, scores, {config.task.name: lines})
     console.print(f"Controller, results and figures are in {out}")
     for line in how_to_use(out, config):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
