@@ -223,15 +223,3 @@ def test_branches_that_end_in_nan(lr: float, factors: tuple[float, ...], expecte
         assert agent.next_lr() == expected
         assert [math.isinf(branch[0]) for branch in agent.grown] == [lr * r > 0.2 for r in factors]
         assert agent._runners_up == []
-
-
-def test_goes_on_after_branches_diverged() -> None:
-    """A whole episode from the edge of divergence; with actions that cannot do what it wants."""
-    env = LRTrainingEnv(tiny.task(optimizer="SGD", budget=100, loss_ceiling=5.0), max_multiplier=1e4)
-    record = rollout(env, ALRAgent(2, (10.0, 1.0, 0.1), every=10), seed=0, initial_lr=0.3)
-    assert not record.result["diverged"]
-    assert max(record.train_losses) <= 5
-    env = LRTrainingEnv(noisy_task(budget=60), action="discrete")
-    record = rollout(env, ALRAgent(3, (8.0, 1.0, 0.1)), seed=0, initial_lr=1e-2)
-    steps = np.array(record.lrs[1:]) / np.array(record.lrs[:-1])
-    assert all(min(abs(step / m - 1) for m in DISCRETE_MULTIPLIERS) < 1e-9 for step in steps)

@@ -91,23 +91,6 @@ def test_candidates(name: str, fields: dict[str, Any]) -> None:
         assert (options, starts) == ([{}] * 8, peaks(task))
 
 
-@pytest.mark.parametrize("place", [0, 4, 7])
-def test_one_cycles_go_up_to_their_peak(place: int) -> None:
-    """From a 25th of it, without the jump that another start would make, and down to nearly nothing."""
-    task = tiny.task()
-    peak = peaks(task)[place]
-    record = episode(candidates("one-cycle", task)[place])
-    top = 0.3 * 40 - 1  # PyTorch's last update of the rise
-    assert len(record.lrs) == 40
-    assert record.lrs[0] == pytest.approx(peak / 25, rel=EXACT)
-    assert max(record.lrs) == pytest.approx(peak, rel=EXACT)
-    assert record.lrs.index(max(record.lrs)) == top
-    assert record.lrs[: int(top) + 1] == sorted(record.lrs[: int(top) + 1])
-    assert record.lrs[int(top) :] == sorted(record.lrs[int(top) :], reverse=True)
-    assert record.lrs[-1] == pytest.approx(max(1e-7, peak / 25 / 1e4), rel=1e-3)
-    assert record.cost == 1  # no range test: the peak is given
-
-
 def test_cosines_and_constants_start_at_their_peak() -> None:
     task = tiny.task()
     cosine, constant = (episode(candidates(name, task)[3]).lrs for name in ("cosine", "constant"))

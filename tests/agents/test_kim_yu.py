@@ -189,24 +189,6 @@ def test_cost(options: dict[str, Any], forward: int, backward: int) -> None:
     assert (record.extra_forward, record.extra_backward) == (9 * forward, 9 * backward)
 
 
-def test_the_bounds_of_the_env() -> None:
-    for lr in (9e-3, 1.0):
-        agent = KimYuAgent(7, every=1)
-        quadratics.begin(agent, lr, quadratics.task(initial_lrs=(lr,)), min_lr=0.99 * lr, max_lr=1.01 * lr)
-        assert agent.next_lr() == pytest.approx(1.01 * lr if lr < 0.1 else 0.99 * lr)
-    env = LRTrainingEnv(quadratics.task(budget=5), action="discrete")
-    lrs = rollout(env, KimYuAgent(every=1), seed=0, initial_lr=1e-2).lrs
-    assert lrs == pytest.approx([1e-2 * 1.618**k for k in range(5)])
-
-
-def test_once_everything_is_lost_the_lr_falls() -> None:
-    """The first interval ends in NaN; the env ends the episode at the next step."""
-    agent = KimYuAgent(every=1)
-    training = quadratics.task(budget=80, decision_interval=40, model_options={"double": False})
-    assert not torch.isfinite(quadratics.begin(agent, 10.0, training).trainee.parameters[0]).any()
-    assert decided(agent) == 0.5
-
-
 # -- as released -----------------------------------------------------------------------------------------------------
 
 

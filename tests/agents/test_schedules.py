@@ -183,20 +183,6 @@ def test_a_factory_that_wants_a_task_where_there_is_none() -> None:
     ScheduleAgent(restarts).reset(env.watched)
 
 
-def test_what_one_action_cannot_reach() -> None:
-    """A drop to a tenth, where one decision can only halve: reached after four, then held. Discrete: nearly."""
-    env = LRTrainingEnv(tiny.task(budget=80))
-    got = rollout(env, ScheduleAgent(late_drop), seed=0, initial_lr=LR).lrs
-    assert got == pytest.approx([LR * f for f in (1, 1, 0.5, 0.25, 0.125, 0.1, 0.1, 0.1)], rel=EXACT)
-    env = LRTrainingEnv(tiny.task(budget=80), action="discrete")
-    assert rollout(env, agents.make("constant"), seed=0, initial_lr=LR).lrs == [LR] * 8
-    got = rollout(env, ScheduleAgent(late_drop), seed=0, initial_lr=LR).lrs
-    assert got[:2] == [LR] * 2
-    assert got[-1] == pytest.approx(0.1 * LR, rel=0.618**-0.5 - 1)  # half an action beside it at most
-    env = LRTrainingEnv(tiny.task(budget=60, initial_lrs=(LR,)), min_lr=1e-3, max_multiplier=100.0)
-    assert min(rollout(env, agents.make("exponential", end_factor=1e-6), seed=0, initial_lr=LR).lrs) == 1e-3
-
-
 def follow(scheduler: Callable[..., Any], losses: Sequence[float]) -> list[float]:
     """Return what a scheduler that watches losses says at first and after each of them."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)

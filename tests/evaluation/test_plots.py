@@ -106,8 +106,11 @@ def test_runs_that_all_diverged_at_once_are_named_in_a_corner(tmp_path: Path, ot
     assert [len(data(line)[0]) for line in axes.get_lines()] == [4] * len(others)
 
 
-@pytest.mark.parametrize("curve", [CURVE, CURVE[:1]], ids=["two", "one"])
-@pytest.mark.parametrize("exploring", [[2.0, 1.5], [math.nan, 1.5], []], ids=["finite", "nan", "none"])
+@pytest.mark.parametrize(
+    ("curve", "exploring"),
+    [(CURVE, [2.0, 1.5]), (CURVE[:1], [math.nan, 1.5]), (CURVE, [])],
+    ids=["finite", "one point and nan", "none"],
+)
 def test_a_learning_curve_is_drawn_with_and_without_a_baseline(
     tmp_path: Path, curve: list[dict[str, Any]], exploring: list[float]
 ) -> None:

@@ -90,8 +90,7 @@ def brightness(colour: str) -> float:
     return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [DESK, PHONE])
+@pytest.mark.parametrize(("width", "scheme"), [(DESK, "light"), (PHONE, "dark")])
 def test_nothing_is_cut_or_hidden_and_everything_can_be_read(
     report: Path, browser: Any, width: int, scheme: str, tmp_path: Path
 ) -> None:
