@@ -139,7 +139,7 @@ def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
 import sys
 def loaded():
     heavy = ("gymnasium", "stable_baselines3", "sb3_contrib", "torchvision", "matplotlib", "matplotlib.pyplot",
-             "lightning", "pytorch_lightning", "transformers", "accelerate", "ray")
+             "lightning", "pytorch_lightning", "transformers", "accelerate", "ray", "torch._dynamo")
     print([name for name in heavy if name in sys.modules])
 import lr_gym, lr_gym.integrations, lr_gym.cluster
 from lr_gym import LRController, look_ahead, validation

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from lr_gym.errors import UnknownNameError
 from lr_gym.evaluation.groups import Group, starts
@@ -131,6 +130,8 @@ def standings(groups: Sequence[Group], yardstick: str | None = None) -> list[Sta
         of_task = [group for group in groups if group.task == task]
         for lr in starts(of_task) or [math.nan]:
             by_pair[task, lr] = {g.agent: g for g in of_task if g.own_start or g.initial_lr == lr}
+    from scipy import stats  # here: to load it takes more than a second, also where words are refused
+
     ranks: dict[str, list[float]] = {agent: [] for agent in agents}
     for row in by_pair.values():
         losses = [_loss(group) for group in row.values()]

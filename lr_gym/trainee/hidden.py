@@ -7,6 +7,7 @@ network, the base optimizer that a wrapper holds, a counter. PyTorch's own class
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -18,7 +19,12 @@ from torch import Tensor, nn
 SMALL, CONTAINER = 100_000, 100
 
 _OF_MODULES = set(vars(nn.Module()))
-_OF_OPTIMIZERS = set(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0))) | {"_warned_capturable_if_run_uncaptured"}
+
+
+@functools.cache
+def _of_optimizers() -> set[str]:
+    """Return the attributes of every optimizer of PyTorch's. To make the first one in a process takes seconds."""
+    return set(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0))) | {"_warned_capturable_if_run_uncaptured"}
 
 
 class _Generator:
@@ -57,7 +63,7 @@ class Hidden:
         for module in model.modules():
             self._add(module, _OF_MODULES)
         for optimizer in optimizers:
-            self._add(optimizer, _OF_OPTIMIZERS)
+            self._add(optimizer, _of_optimizers())
         if isinstance(loss, nn.Module) or hasattr(loss, "__dict__"):
             self._add(loss, _OF_MODULES)
 
