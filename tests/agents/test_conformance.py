@@ -89,6 +89,8 @@ KINDS: dict[str, tuple[Task | TaskFamily, dict[str, Any], float]] = {
     "unsteady": (task(optimizer="SGD", loss_ceiling=3.0), {}, 1.0),
     "diverges at once": (task("line", loss="mse_loss", optimizer="SGD"), {"max_lr": 10.0}, 10.0),
 }
+#: Other spaces, other tasks in every episode, and an end before the first decision; the next test has two more.
+PLAYED_AGAIN = ("momentum, discrete", "family", "diverges at once")
 CASES = [
     pytest.param(label, kind, id=f"{label}, {kind}")
     for label in AGENTS
@@ -142,7 +144,7 @@ def same(a: Rollout, b: Rollout) -> bool:
 
 @pytest.mark.parametrize(("label", "kind"), CASES)
 def test_an_episode(label: str, kind: str) -> None:
-    """Learning rates and actions keep within bounds; and a copy of the agent that was used does the same again."""
+    """Learning rates and actions keep within bounds; on some kinds a copy of the agent that was used is asked again."""
     recorder, lr = Recorder(make(label)), KINDS[kind][2]
     env = env_of(kind, recorder.agent)
     randomness = toys.global_randomness()
@@ -154,8 +156,9 @@ def test_an_episode(label: str, kind: str) -> None:
     assert record.result["diverged"] or kind != "diverges at once"
     assert math.isfinite(record.result["test_loss"])
     assert (record.cost == 1) == (AGENTS[label][0] in FREE or "peak_lr" in AGENTS[label][1])
-    copied = pickle.loads(pickle.dumps(recorder.agent))
-    assert same(rollout(env_of(kind, copied), copied, seed=5, initial_lr=lr), record)
+    if kind in PLAYED_AGAIN:
+        copied = pickle.loads(pickle.dumps(recorder.agent))
+        assert same(rollout(env_of(kind, copied), copied, seed=5, initial_lr=lr), record)
 
 
 @each_agent
