@@ -17,7 +17,7 @@ from lr_gym.control.controller import Controller
 from lr_gym.control.final_layer import FinalLayer, making_outputs, named_layer, registered_last
 from lr_gym.control.precautions import STARTS
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.loop.agents import looks_at_validation, observes_progress
+from lr_gym.loop.agents import looks_at_validation
 from lr_gym.loop.groups import unwrapped
 from lr_gym.loop.validate import Validation
 from lr_gym.tasks.parameter_free import has_direction
@@ -63,6 +63,19 @@ def check_sight(agent: Agent, validate: Any) -> None:
         )
 
 
+def first_guess(decisions: int | None, interval: int | None) -> int:
+    """Return how long a training is taken to be at first, if nobody knows: fifty intervals, or a hundred updates.
+
+    Args:
+        decisions: Intervals; None for the default.
+        interval: Updates of an interval; None if it is not given.
+    """
+    for name, value in (("decisions", decisions), ("decision_interval", interval)):
+        if value is not None:
+            check_whole(name, value)
+    return 2 * (decisions or DECISIONS) if interval is None else DECISIONS * interval
+
+
 def intervals(agent: Agent, total: int | None, decisions: int | None, interval: int | None) -> tuple[int | None, float]:
     """Return the number of intervals, None where their length was given, and the updates of one.
 
@@ -80,7 +93,7 @@ def intervals(agent: Agent, total: int | None, decisions: int | None, interval: 
     for name, value in (("total_updates", total), ("decisions", decisions), ("decision_interval", interval)):
         if value is not None:
             check_whole(name, value)
-    if total is None and (interval is None or observes_progress(agent)):
+    if total is None and interval is None:
         raise InvalidArgumentError(
             "total_updates is needed: how many updates the whole training has, for instance len(loader) * epochs. An "
             "agent that does not look at the length can do without, with decision_interval="

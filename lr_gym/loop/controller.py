@@ -91,8 +91,9 @@ class LRController(LRScheduler):
                 Several optimizers that are stepped together are one: updates are counted by the first.
             agent: The name of an agent or of a controller in the package, the folder of a saved controller, or an
                 agent: anything with `predict`, or a function of the observation.
-            total_updates: Updates of the whole training. It may be None, for not known, if the agent does not look at
-                the length; then `decision_interval` is needed.
+            total_updates: Updates of the whole training; None if nobody knows. A saved controller is then told of a
+                hundred updates, and of twice as many whenever they are done. Agents that do not look at the length
+                need `decision_interval`; schedules cannot do without.
             validate: Returns the mean loss on validation examples and the network's outputs; `lr_gym.validation` makes
                 one. Called once now and once per decision. Without it, agents that look at a validation loss wait for
                 `step(val_loss=...)`. A saved controller needs it, unless it observes training losses only.
@@ -139,7 +140,9 @@ class LRController(LRScheduler):
             check_number("updates_per_epoch", updates_per_epoch, 0, low_open=True)
         looks_for_start = arguments.looks_for_start(start, self.agent, validate, restore, optimizers)
         factor = arguments.brake_factor(brake, self.agent, looks_for_start)
-        number, length = arguments.intervals(self.agent, total_updates, decisions, decision_interval)
+        guesses = total_updates is None and agents.observes_progress(self.agent)
+        total = arguments.first_guess(decisions, decision_interval) if guesses else total_updates
+        number, length = arguments.intervals(self.agent, total, decisions, decision_interval)
         groups = Groups(optimizers)
         self.base_lrs = [float(group["initial_lr"]) for group in groups.groups]
         bounds = arguments.bounds(settings, groups.lr, min_lr, max_lr)
@@ -155,7 +158,7 @@ class LRController(LRScheduler):
         if checks is not None:
             checks.begin(groups, weights, gauge)
             notices.found(checks.findings)
-        clock = Clock(self.optimizer, length, total_updates)
+        clock = Clock(self.optimizer, length, total)
         ahead: LoopTrainee | None = None
         if look_ahead is not None:
             agents.check_look_ahead(self.agent)
@@ -178,6 +181,7 @@ class LRController(LRScheduler):
             checks=checks,
             notices=notices,
             ahead=ahead,
+            guesses_length=guesses,
         )
         lacks = total_updates is None or (look_ahead is None and agents.looks_ahead(self.agent))
         if lacks and agents.is_laid_out(self.agent):
@@ -222,11 +226,12 @@ class LRController(LRScheduler):
         It can be set during the training, if the agent looks at it at every decision, as saved controllers do.
         Intervals become shorter or longer, so that the training still has as many.
         """
-        return self._training.clock.total
+        return None if self._training.guesses_length else self._training.clock.total
 
     @total_updates.setter
     def total_updates(self, total: int) -> None:
         self._training.change_length(total)
+        self._training.guesses_length = False
 
     # -- a scheduler of PyTorch's ------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ def of_training(training: ControlledTraining) -> dict[str, Any]:
         "total_updates": training.clock.total,
         "length": training.clock.length,
         "made_with": training.made_with,
+        "guesses_length": training.guesses_length,
         "updates": training.updates,
         "seen": training.losses.updates,
         "lr": training.lr,
@@ -73,11 +74,13 @@ def take_up(training: ControlledTraining, state: Any) -> None:
             f"controller was made with {clock.total} and {clock.length:g}; make it with the same"
         )
     wanted, training.made_with = training.made_with, saved["made_with"]
+    training.guesses_length = saved["guesses_length"]
     _replay(training, saved)
     if training.checks is not None:
         training.checks.take_up()
     if wanted is not None and wanted != saved["made_with"]:
         training.change_length(wanted)
+        training.guesses_length = False
 
 
 def _replay(training: ControlledTraining, saved: dict[str, Any]) -> None:
@@ -191,6 +194,7 @@ def _checked(state: Any) -> dict[str, Any]:
             "pending",
             "gauge",
         )
-        return {name: state[name] for name in needed} | read
+        # States from before lengths could be unknown do not say whether theirs was.
+        return {name: state[name] for name in needed} | {"guesses_length": state.get("guesses_length", False)} | read
     except (KeyError, TypeError, AttributeError) as error:
         raise FileFormatError("this is not a state of an LRController of this version of lr_gym") from error

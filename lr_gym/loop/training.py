@@ -53,6 +53,7 @@ class ControlledTraining:
         updates_per_epoch: For agents that decide once per epoch; None for a tenth of the training.
         checks: What looks for mistakes; None for nobody.
         ahead: The handle for agents that look ahead; None where there is none.
+        guesses_length: Whether nobody knows the length: it is taken to be twice as long whenever it is reached.
         made_with: Updates of the whole training at first, None for not known: the length may change on the way.
         losses: Training losses that came since the last update.
         watched: What the agent sees.
@@ -80,10 +81,11 @@ class ControlledTraining:
     checks: Checks | None
     notices: Notices
     ahead: LoopTrainee | None
+    guesses_length: bool
 
     def __post_init__(self) -> None:
         self._needs_val_loss = looks_at_validation(self.agent)
-        self.made_with = self.clock.total
+        self.made_with = None if self.guesses_length else self.clock.total
         self.begin(self.lr)
 
     def begin(self, lr: float) -> None:
@@ -182,6 +184,9 @@ class ControlledTraining:
             self.gauge.losses += self.losses.take(self.updates)
         if not self.clock.due():
             return False
+        if self.clock.over and self.guesses_length:
+            assert self.clock.total is not None
+            self.change_length(2 * self.clock.total)
         if self.clock.over and self.course.ended:
             self.notices.too_long(self.clock.total, self.lr)
             return False

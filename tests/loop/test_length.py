@@ -9,7 +9,7 @@ from loops import Loop, taken_up
 
 from lr_gym import agents
 from lr_gym.errors import InvalidArgumentError
-from lr_gym.loop import LRControllerWarning
+from lr_gym.loop import LRController, LRControllerWarning
 from lr_gym.loop.clock import Clock
 
 
@@ -85,7 +85,49 @@ def test_agents_that_do_not_look_at_the_length(agent: object) -> None:
     assert (again.lr, again.updates) == (controller.lr, 123)
 
 
-@pytest.mark.parametrize("agent", ["cosine", "linear", "exponential", "universal"])
+@pytest.mark.parametrize(
+    ("options", "first", "ends"),
+    [
+        # A decision per 2 updates of 20, per 4 of 40, per 8 of 80: told twice as many whenever they are done.
+        ({"decisions": 10}, 20, [*range(2, 22, 2), *range(24, 44, 4), *range(48, 88, 8), 96]),
+        ({"decision_interval": 1, "decisions": None}, 50, list(range(1, 101))),  # 50 intervals, 100, 200
+    ],
+)
+def test_a_length_that_nobody_knows(options: dict[str, int | None], first: int, ends: list[int]) -> None:
+    """A saved controller is told of a small number of updates, and of twice as many whenever they are done."""
+
+    def told(updates: int) -> int:
+        return first if updates < first else 2 * told(updates // 2)
+
+    def begin() -> tuple[Loop, LRController]:
+        loop = Loop(lr=0.01)
+        return loop, loop.controller(
+            "universal", total_updates=None, validate=loop.validation(), restore=True, **options
+        )
+
+    loop, controller = begin()
+    loop.run(controller, 30)
+    again, resumed = taken_up(begin, loop, controller)
+    assert loop.run(controller, 70) == again.run(resumed, 70)
+    assert resumed.history == controller.history
+    assert [entry["updates"] for entry in controller.history] == ends
+    assert controller.total_updates is None
+    progress = [entry["features"]["progress"] for entry in controller.state_dict()["intervals"]]
+    assert progress == [end / told(end) for end in ends]
+
+
+def test_a_length_that_is_known_after_all() -> None:
+    loop = Loop(lr=0.01)
+    controller = loop.controller("universal", total_updates=None, validate=loop.validation(), decisions=10)
+    loop.run(controller, 25)
+    controller.total_updates = 60
+    loop.run(controller, 35)
+    assert controller.total_updates == 60
+    with pytest.warns(LRControllerWarning, match="beyond total_updates=60"):
+        loop.run(controller, 1)
+
+
+@pytest.mark.parametrize("agent", ["cosine", "linear", "exponential"])
 def test_agents_that_do(agent: str) -> None:
     loop = Loop()
     with pytest.raises(InvalidArgumentError, match=r"pass total_updates|total_updates is needed"):
