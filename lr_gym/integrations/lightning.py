@@ -125,7 +125,7 @@ class LRControllerCallback(pl.Callback):
             return None
         raise InvalidArgumentError(
             f"{where} Lightning does not know how many updates a training has: pass total_updates= to "
-            "LRControllerCallback"
+            "LRControllerCallback, or decision_interval= if nobody knows"
         )
 
     # -- while it runs -----------------------------------------------------------------------------------------------

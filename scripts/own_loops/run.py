@@ -68,8 +68,7 @@ class Way:
         controller: Its name.
         restore: Whether it may go back.
         brake: Whether it has one.
-        told: Which share of the updates it is told that there are; None if it is told a small number, then twice that
-            whenever it is reached.
+        told: Which share of the updates it is told that there are; None if it is told nothing.
         validates: Whether it sees validation losses.
     """
 
@@ -124,13 +123,11 @@ CONTROLLERS = {
     "universal-alone": Way("universal-v1", brake=False),
     "told-half": Way("universal", restore=True, told=0.5),
     "told-double": Way("universal", restore=True, told=2.0),
-    "doubling": Way("universal", restore=True, told=None),
+    "unknown": Way("universal", restore=True, told=None),
     "training-losses": Way("universal-training-losses", restore=True, validates=False),
 }
 #: Rules of plain loops alone, about the length and about validation data.
-PLAIN = ("told-half", "told-double", "doubling", "training-losses")
-#: What is said of a length that is not known, at first; it is doubled whenever it is reached.
-FIRST_TOTAL = 100
+PLAIN = ("told-half", "told-double", "unknown", "training-losses")
 
 
 class Measured:
@@ -196,7 +193,7 @@ def _plain(
         schedule = lr_gym.LRController(
             optimizer,
             agent.controller,
-            total_updates=FIRST_TOTAL if agent.told is None else round(agent.told * training.updates),
+            total_updates=None if agent.told is None else round(agent.told * training.updates),
             validate=measured.validate if agent.validates else None,
             model=training.model,
             **agent.options,
@@ -215,8 +212,6 @@ def _plain(
             schedule.step()
         else:
             schedule.step(loss)
-            if agent.told is None and schedule.updates == schedule.total_updates:
-                schedule.total_updates *= 2
         measured(update, loss.item(), lr)
 
 
