@@ -21,6 +21,14 @@ from scripts.own_loops.trainings import TRAININGS
 #: Rules that have their own learning rates: one row each, whatever the start.
 FIXED = ("universal", "recipe", "nanogpt", "tuned-cosine")
 RULES = ("universal-alone", "cosine", "constant")
+#: What `universal` is told, and what it sees: rules by the title of their column.
+TOLD = {
+    "told the length": "universal",
+    "told half of it": "told-half",
+    "told twice as much": "told-double",
+    "told nothing": "unknown",
+    "no validation data": "training-losses",
+}
 #: Rules of which the summary shows the range over the starts.
 RANGES = ("cosine", "universal-alone")
 
@@ -84,6 +92,25 @@ def summary(by_name: dict[str, list[dict[str, Any]]]) -> list[str]:
     return lines
 
 
+def told(by_name: dict[str, list[dict[str, Any]]], score: str) -> list[str]:
+    """Return a table of what wrong or unknown lengths and missing validation data cost; the last line sums it up."""
+    lines = ["| training | " + " | ".join(TOLD) + " |", "|---|" + "---|" * len(TOLD)]
+    ratios: dict[str, list[float]] = {title: [] for title in TOLD}
+    for name, found in by_name.items():
+        grouped = groups(found, score)
+        row = {
+            title: [value for (rule, _), values in grouped.items() if rule == wanted for value in values]
+            for title, wanted in TOLD.items()
+        }
+        if not all(row.values()):
+            continue  # the loops of frameworks
+        for title, values in row.items():
+            ratios[title].append(float(np.mean(values) / np.mean(row["told the length"])))
+        lines.append("| " + " | ".join([name, *(cell(values, spread=False) for values in row.values())]) + " |")
+    summed = [f"{np.median(x):.3g}, {max(x):.3g}, {np.exp(np.mean(np.log(x))):.3g}" for x in ratios.values() if x]
+    return [*lines, "| " + " | ".join(["over the first column: median, worst, geometric mean", *summed]) + " |"]
+
+
 def _range(by_start: list[list[float]]) -> str:
     """Return the lowest and the highest mean over the starts, and the smallest number of runs if it is not five."""
     if not by_start:
@@ -130,6 +157,9 @@ def main() -> None:
         "training loss (mean that forgets a twentieth per update)": "train_loss",
     }
     lines = ["**Summary**: test loss of the last weights", "", *summary(by_name), ""]
+    for title in ("last", "best"):
+        lines += [f"**Lengths, and no validation data**: test loss of the {title} weights", ""]
+        lines += [*told(by_name, f"{title}_test_loss"), ""]
     for name, found in by_name.items():
         for title, score in scores.items():
             lines += [f"**{name}**: {title}", "", *table(found, score), ""]
