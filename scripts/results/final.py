@@ -25,12 +25,17 @@ TASKS = " ".join(
 
 RECIPE = Recipe(
     about="universal on fifteen tasks that nothing was chosen by",
-    time="27 minutes on one core of a busy machine, about 10 more for the optimizers",
+    time="27 minutes on one core of a busy machine, about 10 more for the optimizers, 20 for rounding",
     commands=(
         f"{EVALUATE} --controller universal universal-v1 --agents jump recipe one-cycle:peak_lr=usual "
         "--tune cosine linear one-cycle step --tuning-runs 8 --optimizers prodigy schedule-free-adamw "
         "--plugins scripts/plugins/final_tasks.py "
         f"--task {TASKS} --runs 3 --out OUT",
+        "scripts/tools/how_sure.py OUT universal OUT/best-of.png --every-schedule",
+        f"{EVALUATE} --controller universal --agents recipe --tune cosine --tuning-runs 8 "
+        "--plugins scripts/plugins/final_tasks.py scripts/plugins/nudged_tasks.py "
+        f"--task {TASKS.replace('final/', 'nudged/')} --runs 3 --out OUT/nudged",
+        "scripts/tools/rounding.py OUT/results.json OUT/nudged/results.json",
     ),
     data=("mnist", "cifar10-20k", "tinyshakespeare.txt"),
 )
