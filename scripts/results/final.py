@@ -25,10 +25,11 @@ TASKS = " ".join(
 
 RECIPE = Recipe(
     about="universal on fifteen tasks that nothing was chosen by",
-    time="27 minutes on one core of a busy machine, about 10 more for the optimizers, 20 for rounding",
+    time="27 minutes on one core of a busy machine, about 20 more for the optimizers, 20 for rounding",
     commands=(
         f"{EVALUATE} --controller universal universal-v1 --agents jump recipe one-cycle:peak_lr=usual "
         "--tune cosine linear one-cycle step --tuning-runs 8 --optimizers prodigy schedule-free-adamw "
+        "prodigyplus:ProdigyPlusScheduleFree:lr=1,name=prodigy-plus-schedule-free pilot:PILOT:lr=0.001,name=pilot "
         "--plugins scripts/plugins/final_tasks.py "
         f"--task {TASKS} --runs 3 --out OUT",
         "scripts/tools/how_sure.py OUT universal OUT/best-of.png --every-schedule",
