@@ -117,7 +117,7 @@ def test_sb3_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     agents.make("ppo", controller=ROOT / example.CONTROLLER)  # which is there
 
 
-@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, about itself
 def test_optuna_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two trials, and one more by the same command; the settings that it prints are settings."""
     pytest.importorskip("optuna")

@@ -22,7 +22,6 @@ from lr_gym.errors import FileFormatError, Notice
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
 ]
 
 WORDS = ("--task", "lonely", "--episodes", "8", "--runs", "2", "--workers", "1", "--settings", "trainees=4")
