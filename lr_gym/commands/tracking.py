@@ -152,7 +152,7 @@ class MLflow:
 CLIENTS: Mapping[str, type[WeightsAndBiases] | type[MLflow]] = {"wandb": WeightsAndBiases, "mlflow": MLflow}
 #: What to do where a service cannot be reached.
 HINTS = {
-    "wandb": "log in with `wandb login`, or set WANDB_MODE=offline, which keeps the run on this machine",
+    "wandb": "WANDB_MODE=offline keeps the run on this machine, until `wandb sync`",
     "mlflow": "MLFLOW_TRACKING_URI says where runs go, such as sqlite:///mlflow.db for a file on this machine",
 }
 
@@ -257,7 +257,7 @@ def tracked(kind: str | None, folder: Path, about: Mapping[str, Any]) -> Iterato
     try:
         client = CLIENTS[kind](folder.resolve().name, finite(values), before)
     except Exception as error:  # whatever it says
-        raise LRGymError(f"--track {kind} failed: {described(error)}; {HINTS[kind]}") from error
+        raise LRGymError(f"--track {kind} failed: {described(error).rstrip('.')}; {HINTS[kind]}") from error
     write_json(folder / FILE, {"track": kind} | client.identity)
     tracker, done = Tracker(kind, client), False
     try:
