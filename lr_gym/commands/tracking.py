@@ -109,7 +109,13 @@ class MLflow:
         from mlflow.entities import Metric, Param
 
         self._metric = Metric
-        self._client = MlflowClient(None if known is None else known["uri"])
+        # Never where a file says: a run folder may come from anybody, and what a run leaves would go there.
+        self._client = MlflowClient()
+        if known is not None and known["uri"] != self._client.tracking_uri:
+            raise LRGymError(
+                f"the run was told to {known['uri']}, and MLFLOW_TRACKING_URI says {self._client.tracking_uri}; set it "
+                f"to the former if that is yours, or delete {FILE}"
+            )
         if known is None:
             experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
             found = self._client.get_experiment_by_name(experiment)
@@ -182,7 +188,11 @@ class Tracker:
             tables: By name; the first line of each holds the names of the columns.
         """
         paths = [path for where in (folder, folder / "controller") for path in sorted(where.glob("*"))]
-        files = {str(path.relative_to(folder)): path for path in paths if path.is_file() and path.name != FILE}
+        files = {
+            str(path.relative_to(folder)): path
+            for path in paths
+            if path.is_file() and not path.is_symlink() and path.name != FILE
+        }
         self._tell(lambda client: client.summary(scores))
         for name, lines in tables.items():
             self._tell(functools.partial(_table, name=f"comparison/{name}", lines=lines))
@@ -256,6 +266,8 @@ def tracked(kind: str | None, folder: Path, about: Mapping[str, Any]) -> Iterato
     values["provenance"] = {name: value for name, value in about.items() if name != "settings"}
     try:
         client = CLIENTS[kind](folder.resolve().name, finite(values), before)
+    except LRGymError:
+        raise
     except Exception as error:  # whatever it says
         raise LRGymError(f"--track {kind} failed: {described(error).rstrip('.')}; {HINTS[kind]}") from error
     write_json(folder / FILE, {"track": kind} | client.identity)

@@ -16,7 +16,7 @@ import train_controller
 from lr_gym import cli
 from lr_gym.agents.ppo.train import TrainingCallback
 from lr_gym.commands import tracking
-from lr_gym.errors import FileFormatError, Notice
+from lr_gym.errors import FileFormatError, LRGymError, Notice
 
 # The two packages' own, of their own dependencies.
 pytestmark = [
@@ -197,3 +197,23 @@ def test_a_file_that_does_not_say_where_a_run_is_told(content: str, tmp_path: Pa
     (tmp_path / tracking.FILE).write_text(content)
     with pytest.raises(FileFormatError, match=tracking.FILE):
         tracking.known(tmp_path)
+
+
+def test_a_folder_cannot_send_a_run_elsewhere(mlflow: Any, tmp_path: Path) -> None:
+    """Nor can a link in it hand over another file: a run folder may come from anybody."""
+    told = {"track": "mlflow", "run": "a", "uri": "http://127.0.0.1:1"}
+    (tmp_path / tracking.FILE).write_text(json.dumps(told))
+    with (
+        pytest.raises(LRGymError, match=r"the run was told to http://127.0.0.1:1, and MLFLOW_TRACKING_URI says sqlite"),
+        tracking.tracked("mlflow", tmp_path, {"settings": {}}),
+    ):
+        pass
+    (tmp_path / "secret").write_text("secret")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "results.json").write_text("{}")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    with tracking.tracked("mlflow", folder, {"settings": {}}) as tracker:
+        tracker.end(folder, {}, {})
+    run = json.loads((folder / tracking.FILE).read_text())["run"]
+    assert [file.path for file in mlflow.list_artifacts(run)] == ["results.json"]
