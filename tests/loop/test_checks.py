@@ -186,8 +186,9 @@ def test_slow_weights_go_back_too() -> None:
         descend(F.cross_entropy(model(X), LABELS), optimizer)
         controller.step(1.0)
     descend(F.cross_entropy(model(X), LABELS), optimizer)
-    with pytest.warns(LRControllerWarning, match="back to where this interval began"):
+    with pytest.warns(LRControllerWarning, match="back to where this interval began") as said:
         controller.step(float("nan"))
+    assert said[0].filename == __file__  # a warning points to the line of the loop
     assert optimizer.count == count == 4
     assert all(torch.equal(a, b) for a, b in zip(slow, (s for g in optimizer.slow for s in g), strict=True))
 
@@ -245,8 +246,9 @@ def test_functions_that_evaluate_in_the_wrong_mode() -> None:
 def test_losses_in_other_units() -> None:
     loop = Loop()
     controller = loop.controller("constant", validate=loop.validation())
-    with pytest.warns(LRControllerWarning, match="the first training loss is .*: both must be means over examples"):
+    with pytest.warns(LRControllerWarning, match="the first training loss is .*: both must be means ov") as said:
         controller.step(loop.update() * 50)
+    assert said[0].filename == __file__
 
 
 def test_updates_that_nobody_counts() -> None:
