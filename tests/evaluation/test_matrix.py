@@ -181,7 +181,7 @@ def test_real_processes_change_nothing(tmp_path: Path) -> None:
     assert [len(run.updates) for run in expected] == [8, 2, 4, 4]
     bad = [named("deadly", Deadly()), named("faulty", Faulty()), named("unpicklable", Unpicklable())]
     cells, seen = [*bad, *good], list[tuple[Cell, Rollout | Failure]]()
-    with Workers(1) as pool:  # and another one in the place of the one that dies
+    with Workers(2) as pool:
         outcomes = pool.attempt(cells, tmp_path, lambda *pair: seen.append(pair))
         assert pool.run(good[-1:]) == expected[-1:]  # and the pool is still good
     assert outcomes[len(bad) :] == expected
