@@ -193,6 +193,12 @@ def test_states_that_are_held_at_once(beam: int) -> None:
     assert max(alive) <= 2 * beam
 
 
+def test_defaults() -> None:
+    """Ours, because the sources at hand do not give them."""
+    agent = ALRAgent()
+    assert (agent.beam, agent.factors, agent.score) == (2, (2.0, 1.0, 0.5), "after")
+
+
 # -- divergence and actions ------------------------------------------------------------------------------------------
 
 
