@@ -80,7 +80,8 @@ class SB3Agent:
             if vec_normalize is None:
                 raise InvalidArgumentError(
                     f"{path} does not say whether the model was trained with VecNormalize: pass vec_normalize=FILE, "
-                    "which VecNormalize.save wrote, or vec_normalize=False where it was trained without"
+                    "which VecNormalize.save wrote, or vec_normalize=False where it was trained without (of a "
+                    f"command: --agents sb3:model={path},vec_normalize=FILE,allow_pickle=true)"
                 )
             model = _load(path, algorithm or notes.get("algorithm"))
         elif algorithm is not None:

@@ -102,7 +102,7 @@ def test_a_file_must_say_whether_it_was_normalised(normalised: PPO, tmp_path: Pa
     statistics = normalised.get_vec_normalize_env()
     assert statistics is not None
     statistics.save(str(tmp_path / "statistics.pkl"))
-    with pytest.raises(InvalidArgumentError, match="does not say whether the model was trained with VecNormalize"):
+    with pytest.raises(InvalidArgumentError, match=r"does not say whether .* VecNormalize.*--agents sb3:model="):
         agents.SB3Agent(tmp_path / "model.zip")
     agent = agents.SB3Agent(normalised)
     for given in (str(tmp_path / "statistics.pkl"), tmp_path / "statistics.pkl", statistics):
