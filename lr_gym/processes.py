@@ -134,8 +134,8 @@ def deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def prepare_worker() -> None:
-    """Make this process a worker: gone with its parent, deaf to Ctrl-C (its parent decides), one torch thread."""
+def follow_parent() -> None:
+    """Let this process end when the one that started it does, however that ends."""
     parent = multiprocessing.parent_process()
     if parent is not None:
 
@@ -144,10 +144,20 @@ def prepare_worker() -> None:
             os._exit(1)  # a killed parent cannot ask; waiting for work that never comes would last for ever
 
         threading.Thread(target=follow, daemon=True).start()
+
+
+def leave_signals_to_parent() -> None:
+    """Be deaf to what a terminal sends to all processes of a program, Ctrl-C above all: the parent decides."""
     for number in _PARENTS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARENTS)
+
+
+def prepare_worker() -> None:
+    """Make this process a worker: gone with its parent, deaf to Ctrl-C, one torch thread."""
+    follow_parent()
+    leave_signals_to_parent()
     import torch  # here: it takes seconds, in which the parent may be killed
 
     torch.set_num_threads(1)

@@ -79,7 +79,7 @@ def calls_here(pool: None, calls: Sequence[Callable[[], Any]]) -> Iterator[tuple
 
 
 def no_pool(*_: Any, **__: Any) -> NoReturn:
-    """Stand in for `worker_pool` where none may be made."""
+    """Stand in for `pool_at` where none may be made."""
     pytest.fail("the arguments were not refused")
 
 
@@ -87,7 +87,7 @@ def run_main(module: ModuleType, *arguments: str, **replaced: Any) -> None:
     """Run one of ARC's command lines to its end in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"{module.__name__}.py", *arguments])
-        here = {"worker_pool": lambda *_: contextlib.nullcontext(), "as_they_come": calls_here}
+        here = {"pool_at": lambda *_: contextlib.nullcontext(), "as_they_come": calls_here}
         for name, value in (here | replaced).items():
             patch.setattr(module, name, value)
         module.main()
@@ -96,7 +96,7 @@ def run_main(module: ModuleType, *arguments: str, **replaced: Any) -> None:
 def refused(module: ModuleType, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Return the one line with which a command line refuses its arguments."""
     with pytest.raises(SystemExit) as caught:
-        run_main(module, *arguments, worker_pool=no_pool)
+        run_main(module, *arguments, pool_at=no_pool)
     out, err = capsys.readouterr()
     assert (caught.value.code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"{module.__name__}.py: error: ")

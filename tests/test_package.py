@@ -35,7 +35,7 @@ ROOMS = {
     "integrations": {"loop"},
     "evaluation": {"control", "tasks", "trainee", "envs"},
     "cluster": {"envs"},
-    "agents": {"control", "tasks", "trainee", "envs", "evaluation"},
+    "agents": {"control", "tasks", "trainee", "envs", "evaluation", "cluster"},
     "commands": {"control", "tasks", "trainee", "envs", "evaluation", "agents", "cluster"},
 }
 #: What each room may import of other packages that are slow to load, outside functions.

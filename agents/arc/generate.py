@@ -13,8 +13,9 @@ Each branch, and its repetition, sees mini-batches of its own, like a training t
 tells whether chance or the learning rate decided the order of the three (section 3.3). The last cycle's choice is
 repeated too, so that every label is checked.
 
-Every training is a pure function of its number and the seed, computed in a worker process and written when it is
-done: the same command goes on where it was stopped, and a larger `--runs` adds to what is there.
+Every training is a pure function of its number and the seed, computed in a worker process, or with `--cluster` on
+another machine (docs/cluster.md), and written when it is done: the same command goes on where it was stopped, and a
+larger `--runs` adds to what is there.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from lr_gym import cli, progress, stopping, tasks
 from lr_gym.agents.arc.network import MULTIPLIERS
 from lr_gym.agents.arc.points import Point, survivors, write_points
 from lr_gym.agents.arc.problems import OPTIMIZERS, PROBLEMS, Problem
+from lr_gym.cluster import options as places
+from lr_gym.envs.places import pool_at
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
 from lr_gym.files import read_json, write_json
-from lr_gym.processes import as_they_come, available_cores, worker_pool
+from lr_gym.processes import as_they_come
 from lr_gym.provenance import provenance
 from lr_gym.tasks import Task
 from lr_gym.trainee import Trainee
@@ -155,6 +158,10 @@ class Arguments:
     )
     data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
     workers: int | None = cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
+    cluster: str | None = places.address()
+    cell_cpus: float | None = places.cpus()
+    cell_memory: float | None = places.memory()
+    cell_retries: int | None = places.retries()
 
 
 def prepare(arguments: Arguments) -> list[Training]:
@@ -191,6 +198,7 @@ def main() -> None:
     arguments, parser = cli.parse(Arguments, (__doc__ or "").splitlines()[0])
     out = Path(arguments.out)
     try:
+        cluster = places.cluster_of(arguments)
         trainings = prepare(arguments)
         cli.make_folder(out)
     except LRGymError as error:
@@ -205,7 +213,8 @@ def main() -> None:
     console.print(f"{len(missing)} trainings to run. Results go to {out}")
     with (
         stopping.work(f"The same command with --out {out} continues."),
-        worker_pool(arguments.workers or available_cores(), modules) as pool,
+        places.entered(cluster) as where,
+        pool_at(where, arguments.workers, modules) as pool,
         progress.Bars(console=console) as bars,
     ):
         bar = bars.add_task("trainings", total=len(trainings), completed=len(done))

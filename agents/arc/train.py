@@ -7,13 +7,13 @@ learning rate 1e-4, batches of 128, 300 epochs, the weights at the end. As in th
 half of the examples are blanked, so that the network also serves trainings without validation.
 
 The folder gets `arc.safetensors` (the chosen weights), `results.json`, `scores.png`, `learning.png`, `candidates/` and
-`episodes/`. The same command goes on where it was stopped, with the candidate that it was training.
+`episodes/`. The same command goes on where it was stopped, with the candidate that it was training. With `--cluster`
+candidates are trained and tried on many machines (docs/cluster.md).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -28,14 +28,16 @@ from torch.nn import functional
 
 from lr_gym import cli, progress, stopping
 from lr_gym.agents.arc.network import KEEP, RAISE, ARCNetwork, load_weights, save_weights
-from lr_gym.agents.arc.points import dataset, read_points
+from lr_gym.agents.arc.points import Point, dataset, read_points
 from lr_gym.agents.arc.preprocessing import VARIANTS
 from lr_gym.agents.arc.selection import PROXY, cells, draw_scores, scores
+from lr_gym.cluster import options as places
+from lr_gym.envs.places import pool_at
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
 from lr_gym.evaluation.matrix import Workers
 from lr_gym.evaluation.plots import new_figure, save_figure
 from lr_gym.files import read_json, write_bytes, write_json
-from lr_gym.processes import as_they_come, available_cores, worker_pool
+from lr_gym.processes import as_they_come
 from lr_gym.provenance import provenance
 
 #: The points that come with this package.
@@ -96,7 +98,10 @@ class Candidate:
 
     def train(self, folder: Path) -> dict[str, Any]:
         """Train, write `<key>.safetensors` and then `<key>.json`, and return what the latter holds."""
-        points, _ = read_points(Path(self.points))
+        return self.keep(self.learn(read_points(Path(self.points))[0]), folder)
+
+    def learn(self, points: Sequence[Point]) -> tuple[dict[str, Any], ARCNetwork]:
+        """Return the record and the weights of the network that learns from the points of the file."""
         inputs, labels = (torch.from_numpy(array) for array in dataset(points, self.variant))
         rng = np.random.default_rng(self.seed)
         trainings = sorted({point.run for point in points})
@@ -119,9 +124,36 @@ class Candidate:
             "held_out_confusion": confusion.tolist(),
             "fingerprint": network.fingerprint(),
         }
+        return record, network
+
+    def keep(self, learned: tuple[dict[str, Any], ARCNetwork], folder: Path) -> dict[str, Any]:
+        """Write what `learn` returned into a folder, the weights first; return the record."""
+        record, network = learned
         save_weights(network, folder / f"{self.key}.safetensors", {"arc": json.dumps(record["settings"])})
         write_json(folder / f"{self.key}.json", record)
         return record
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning:
+    """A candidate's training on its way to a worker, which may see no file of this machine.
+
+    Attributes:
+        candidate: Who learns.
+        points: From what.
+    """
+
+    candidate: Candidate
+    points: Sequence[Point]
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What all candidates have in common, and a pool may send once."""
+        return (self.points,)
+
+    def __call__(self) -> tuple[dict[str, Any], ARCNetwork]:
+        """Train."""
+        return self.candidate.learn(self.points)
 
 
 def fit(
@@ -206,6 +238,10 @@ class Arguments:
     out: str = cli.option("folder of the results; what is there is not computed again", "runs/arc", metavar="DIR")
     data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
     workers: int | None = cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
+    cluster: str | None = places.address()
+    cell_cpus: float | None = places.cpus()
+    cell_memory: float | None = places.memory()
+    cell_retries: int | None = places.retries()
 
 
 def prepare(arguments: Arguments) -> list[Candidate]:
@@ -253,29 +289,31 @@ def main() -> None:
     out = Path(arguments.out)
     folder = out / "candidates"
     try:
+        cluster = places.cluster_of(arguments)
         candidates = prepare(arguments)
         cli.make_folder(out)
         cli.make_folder(folder)
     except LRGymError as error:
         parser.error(str(error))
     console = progress.console()
-    workers = arguments.workers or available_cores()
     records = {c.key: record for c in candidates if (record := _known(c, folder)) is not None}
     missing = [candidate for candidate in candidates if candidate.key not in records]
     files = [folder / f"{candidate.key}.safetensors" for candidate in candidates]
     console.print(f"{len(missing)} candidates to train, {arguments.epochs} epochs each. Results go to {out}")
     with (
         stopping.work(f"The same command with --out {out} continues."),
+        places.entered(cluster) as where,
         progress.Bars(console=console) as bars,
     ):
         trained = bars.add_task("candidates trained", total=len(candidates), completed=len(records))
-        with worker_pool(workers) as pool:
-            for place, record in as_they_come(pool, [functools.partial(c.train, folder) for c in missing]):
-                records[missing[place].key] = record
+        points = read_points(Path(arguments.points))[0]
+        with pool_at(where, arguments.workers) as pool:
+            for place, learned in as_they_come(pool, [Learning(candidate, points) for candidate in missing]):
+                records[missing[place].key] = missing[place].keep(learned, folder)
                 bars.advance(trained)
         episodes = cells(files, arguments.runs, arguments.seed, arguments.preprocessing)
         tried = bars.add_task("episodes of the proxy task", total=len(episodes))
-        with Workers(workers) as runners:
+        with Workers(arguments.workers or where.calls, place=where) as runners:
             outcomes = runners.run(episodes, out / "episodes", lambda *_: bars.advance(tried))
     results = scores(files, outcomes)
     chosen = int(np.argmax([result.mean for result in results]))

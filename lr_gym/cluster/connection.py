@@ -15,6 +15,7 @@ from typing import Any
 from lr_gym.cluster import ship
 from lr_gym.cluster.host import ActorHost
 from lr_gym.cluster.needs import Needs
+from lr_gym.cluster.nodes import Head, emptiest
 from lr_gym.cluster.stamp import stamp
 from lr_gym.cluster.task import Setup, signals_kept
 from lr_gym.errors import InvalidArgumentError, LRGymError, MissingPackageError, shown
@@ -104,6 +105,7 @@ class RayCluster:
             if self.address == "auto" and isinstance(error, ConnectionError):
                 words = "this machine belongs to no cluster; start one with ray start --head, or use --cluster local"
             raise LRGymError(f"--cluster {self.address}: {words}") from error
+        self._head = Head(str(ray.get_runtime_context().gcs_address))
         return self
 
     def _check_reachable(self) -> None:
@@ -140,6 +142,11 @@ class RayCluster:
         return {"env_vars": variables, **working}
 
     @property
+    def head(self) -> str:
+        """HOST:PORT of the head, by which other processes of this machine connect too."""
+        return self._head.address
+
+    @property
     def calls(self) -> int:
         """How many calls are handed out at once where nobody says how many."""
         return MOST_WAITING
@@ -161,21 +168,15 @@ class RayCluster:
         """
         from lr_gym.cluster.pool import RayPool
 
-        return RayPool(count, Setup(stamp(), tuple(modules)), self.needs)
+        return RayPool(count, Setup(stamp(), tuple(modules)), self.needs, self._head)
 
     def host(self, makers: Sequence[Callable[[], Any]]) -> ActorHost:
-        """Start an actor that holds environments, on the node that has the fewest for its cores."""
-        host = ActorHost(Setup(stamp(), ()), makers, self.needs, self._emptiest())
-        self._hosts = [*(other for other in self._hosts if other.alive), host]
+        """Start an actor that holds environments, on the node that has the fewest for its cores.
+
+        Where more than cores counts, Ray chooses the node.
+        """
+        self._hosts = [host for host in self._hosts if host.alive]
+        counted = not (self.needs.gpus or self.needs.memory)
+        node = emptiest(Counter(host.node for host in self._hosts if host.node)) if counted else None
+        self._hosts.append(host := ActorHost(Setup(stamp(), ()), makers, self.needs, node, self._head))
         return host
-
-    def _emptiest(self) -> str | None:
-        """Return the node for the next actor; None where more than cores counts, which Ray knows."""
-        import ray
-
-        if self.needs.gpus or self.needs.memory:
-            return None
-        cores = {n["NodeID"]: n["Resources"].get("CPU", 0.0) for n in ray.nodes() if n["Alive"]}
-        taken = Counter(host.node for host in self._hosts if host.alive)
-        free = {node: (taken[node] + 1) / count for node, count in cores.items() if count}
-        return min(free, key=lambda node: free[node]) if free else None

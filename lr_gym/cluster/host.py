@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import pickle
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from lr_gym.cluster.needs import Needs
+from lr_gym.cluster.nodes import LOOK_EVERY, Head
 from lr_gym.cluster.task import Setup, one_thread, prepare
 from lr_gym.errors import LRGymError, described
 from lr_gym.processes import pickled
@@ -21,8 +23,13 @@ class Answering:
         self._setup, self._makers = setup, makers
         self._envs: Any = None
 
-    def answer(self, raw: bytes) -> bytes:
-        """Return ("ok", answer) or ("error", the exception that was raised), pickled, for a pickled question."""
+    def answer(self, raw: bytes) -> tuple[str, bytes]:
+        """Return the node, and ("ok", answer) or ("error", the exception that was raised), for a question; pickled."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id()), self._answer(raw)
+
+    def _answer(self, raw: bytes) -> bytes:
         from lr_gym.envs.worker_process import Envs, answered  # here: a driver needs no Stable-Baselines3 for it
 
         refused = prepare(self._setup)
@@ -42,7 +49,9 @@ class Answering:
 class ActorHost:
     """An actor that holds environments, and the way to it."""
 
-    def __init__(self, setup: Setup, makers: Sequence[Callable[[], Any]], needs: Needs, node: str | None) -> None:
+    def __init__(
+        self, setup: Setup, makers: Sequence[Callable[[], Any]], needs: Needs, node: str | None, head: Head
+    ) -> None:
         """Start the actor.
 
         Args:
@@ -50,11 +59,12 @@ class ActorHost:
             makers: Functions that make the environments.
             needs: What it is given: GPUs and memory. Cores it shares with cells, which run while it waits.
             node: Where it is to be, if there is room; None leaves that to Ray.
+            head: Of the cluster.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self.node, self.alive = node, True
+        self.node, self.alive, self._head = node, True, head
         where = "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
         options = needs.resources | {"num_cpus": 0, "scheduling_strategy": where, "max_restarts": 0}
         self._actor: Any = ray.remote(Answering).options(**options).remote(setup, pickle.dumps(list(makers)))
@@ -71,19 +81,26 @@ class ActorHost:
         Raises:
             TimeoutError: It does not come in time.
             EOFError: The actor has died.
+            LRGymError: The cluster is lost.
         """
         import ray
         from ray import exceptions
 
+        deadline = time.monotonic() + seconds
         try:
-            answer: tuple[str, Any] = pickle.loads(ray.get(self._answer, timeout=seconds))
+            while not ray.wait([self._answer], timeout=min(LOOK_EVERY, max(0.0, deadline - time.monotonic())))[0]:
+                self._head.look()
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+            self.node, raw = ray.get(self._answer, timeout=seconds)  # Ray may have had no room where it was wanted
+            answer: tuple[str, Any] = pickle.loads(raw)
             return answer
         except exceptions.GetTimeoutError as error:
             raise TimeoutError from error
         except exceptions.RayTaskError as error:
             return "error", LRGymError(f"a node of the cluster cannot run lr_gym: {described(error.cause)}")
         except exceptions.RayError as error:
-            self.alive = False
+            self.end(0)  # one that only seems dead, because the network failed, is not to go on beside its successor
             raise EOFError("died (its process or its node ended)") from error
 
     def exit_code(self) -> int | None:

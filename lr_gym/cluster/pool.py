@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from lr_gym.cluster import task
 from lr_gym.cluster.needs import Needs
+from lr_gym.cluster.nodes import Head
 from lr_gym.errors import LRGymError, Notice, reason
 from lr_gym.processes import CallLostError, NotSendableError
 
@@ -35,17 +36,18 @@ class RayPool:
     store once, and fetched once by each node.
     """
 
-    def __init__(self, count: int, setup: task.Setup, needs: Needs) -> None:
+    def __init__(self, count: int, setup: task.Setup, needs: Needs, head: Head) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
             count: How many calls are handed out at once, at most.
             setup: What workers need first.
             needs: What each call is given.
+            head: Of the cluster.
         """
         import ray
 
-        self._count, self._setup, self._needs = count, setup, needs
+        self._count, self._setup, self._needs, self._head = count, setup, needs, head
         self._run = ray.remote(task.run).options(**needs.resources, max_retries=needs.retries, name="lr_gym cell")
         self._parts: dict[int, tuple[Any, Any]] = {}  # by identity: the object, kept alive, and its reference
         self._running: dict[int, Any] = {}
@@ -88,6 +90,7 @@ class RayPool:
                 try:
                     place = ready.get(timeout=LOOK_EVERY)
                 except queue.Empty:
+                    self._head.look()
                     if not told and time.monotonic() - moved > TELL_AFTER:
                         told = self._told_why()
                     continue
@@ -179,7 +182,7 @@ class RayPool:
     def _cancel(self) -> None:
         import ray
 
-        for reference in self._running.values():
+        for reference in () if self._head.gone else self._running.values():
             with contextlib.suppress(Exception):  # it may have ended, or the cluster
                 ray.cancel(reference, force=True)
         self._running.clear()

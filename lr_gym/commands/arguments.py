@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from lr_gym import cli
+from lr_gym.cluster import options as places
 
 TRAINED_TASK = "fashion-mnist-mini/mlp"
 EVALUATED_TASKS = ("fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5")
@@ -55,36 +56,6 @@ def _workers() -> Any:
     return cli.option("worker processes (default: one per core)", type=cli.whole_number(1, 1024), metavar="N")
 
 
-def _cluster() -> Any:
-    return cli.option(
-        "a Ray cluster to run on (docs/cluster.md): local (this machine alone), auto (the one that this machine "
-        "belongs to) or HOST:PORT of its head",
-        metavar="ADDRESS",
-    )
-
-
-def _cell_cpus() -> Any:
-    return cli.option("cores that a cluster gives each cell (default: 1)", type=cli.amount, metavar="N")
-
-
-def _cell_gpus() -> Any:
-    return cli.option("GPUs that a cluster gives each cell, e.g. 0.25 (default: 0)", type=cli.amount, metavar="N")
-
-
-def _cell_memory() -> Any:
-    return cli.option(
-        "GiB of memory that a cluster counts for each cell (default: not counted)", type=cli.amount, metavar="GIB"
-    )
-
-
-def _cell_retries() -> Any:
-    return cli.option(
-        "how often a cluster runs a cell again whose process or node died (default: 3)",
-        type=cli.whole_number(0, 1000),
-        metavar="N",
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class Train:
     """Of `train`."""
@@ -116,6 +87,13 @@ class Train:
     )
     seed: int | None = cli.option(
         "everything random derives from it (default: 0)", type=cli.whole_number(0), metavar="N"
+    )
+    seeds: list[int] | None = cli.option(
+        "several trainings, as many at once as there are cores: one for each seed, in a folder of its own; the same "
+        "command with --out continues them",
+        type=cli.whole_number(0),
+        many=True,
+        metavar="N",
     )
     runs: int | None = cli.option(
         "runs of each side in the comparison (default: 10)", type=cli.whole_number(2, MOST_RUNS), metavar="N"
@@ -160,11 +138,11 @@ class Train:
     )
     workers: int | None = _workers()
     timeout: float | None = _timeout(None)
-    cluster: str | None = _cluster()
-    cell_cpus: float | None = _cell_cpus()
-    cell_gpus: float | None = _cell_gpus()
-    cell_memory: float | None = _cell_memory()
-    cell_retries: int | None = _cell_retries()
+    cluster: str | None = places.address()
+    cell_cpus: float | None = places.cpus()
+    cell_gpus: float | None = places.gpus()
+    cell_memory: float | None = places.memory()
+    cell_retries: int | None = places.retries()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,11 +208,11 @@ class Evaluate:
     device: str = cli.option("where trainees live: cpu, cuda, ...", "cpu", metavar="NAME")
     workers: int | None = _workers()
     timeout: float = _timeout(cli.TIMEOUT)
-    cluster: str | None = _cluster()
-    cell_cpus: float | None = _cell_cpus()
-    cell_gpus: float | None = _cell_gpus()
-    cell_memory: float | None = _cell_memory()
-    cell_retries: int | None = _cell_retries()
+    cluster: str | None = places.address()
+    cell_cpus: float | None = places.cpus()
+    cell_gpus: float | None = places.gpus()
+    cell_memory: float | None = places.memory()
+    cell_retries: int | None = places.retries()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from lr_gym import cli, config_file, progress, stopping
+from lr_gym.cluster.options import cluster_of, entered
 from lr_gym.commands import tracking
 from lr_gym.commands.arguments import Evaluate
-from lr_gym.commands.places import cluster_of, entered
 from lr_gym.commands.plan import Plan, prepare
 from lr_gym.commands.screen import print_results
 from lr_gym.errors import LRGymError

@@ -13,6 +13,8 @@ from lr_gym.files import read_json
 
 # What evaluate and train leave, as lr_gym.evaluation.results and lr_gym.agents.ppo.checkpoint call it.
 FILE, RECORDS, CHECKPOINT = "results.json", "episodes", "checkpoint"
+#: What train leaves that had several seeds, as lr_gym.commands.several calls it.
+SEEDS = "seed-*"
 
 
 def run(arguments: Report, parser: cli.Parser) -> None:
@@ -51,6 +53,8 @@ def _results(folder: Path) -> Mapping[str, Any]:
             raise FileFormatError(f"the training in {folder} has not ended; train --resume {folder} continues it")
         if (folder / RECORDS).is_dir():
             raise FileFormatError(f"the comparison in {folder} has not ended; its command continues it, --out {folder}")
+        if trainings := sorted(map(str, folder.glob(SEEDS))):
+            raise FileFormatError(f"{folder} holds several trainings; FOLDER must be one of them, as {trainings[0]}")
         raise FileFormatError(f"{folder} is not what evaluate or train leaves: there is no {FILE}")
     values = read_json(folder / FILE)
     if not isinstance(values, dict) or not values.keys() & {"rows", "comparison", "family_comparison"}:

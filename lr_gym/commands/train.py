@@ -30,10 +30,10 @@ from lr_gym.agents.ppo.report import (
 )
 from lr_gym.agents.ppo.train import train
 from lr_gym.cluster import RayCluster
-from lr_gym.commands import plugins, tracking
+from lr_gym.cluster.options import NEEDS, cluster_of, entered
+from lr_gym.commands import plugins, several, tracking
 from lr_gym.commands.arguments import EVALUATED_TASKS, Train
 from lr_gym.commands.configuration import configure
-from lr_gym.commands.places import NEEDS, cluster_of, entered
 from lr_gym.envs.places import Place
 from lr_gym.errors import InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Workers
@@ -77,8 +77,8 @@ class Job:
         return isinstance(self.config.task, TaskFamily)
 
 
-def prepare(arguments: Train) -> Job:
-    """Return what is to be done.
+def load(arguments: Train) -> plugins.Plugins:
+    """Load what the arguments name: data, and code.
 
     Raises:
         LRGymError: The arguments make no sense.
@@ -92,7 +92,27 @@ def prepare(arguments: Train) -> Job:
         )
     for module in arguments.trust or ():
         trust(module)
+    return loaded
+
+
+def prepare(arguments: Train) -> Job:
+    """Return what is to be done.
+
+    Raises:
+        LRGymError: The arguments make no sense.
+    """
+    loaded = load(arguments)
     config, out, checkpoint = _continued(arguments) if arguments.resume is not None else _new(arguments)
+    return _job(arguments, loaded, config, out, checkpoint)
+
+
+def _job(
+    arguments: Train,
+    loaded: plugins.Plugins,
+    config: TrainConfig,
+    out: Path,
+    checkpoint: checkpoints.Checkpoint | None,
+) -> Job:
     cluster = cluster_of(arguments, config.device)
     track = arguments.track if checkpoint is None else (tracking.known(out) or {}).get("track")
     tracking.check(track)
@@ -107,6 +127,11 @@ def _continued(arguments: Train) -> tuple[TrainConfig, Path, checkpoints.Checkpo
     if given:
         raise InvalidArgumentError(f"--resume continues a run with its own settings; drop {', '.join(given)}")
     out = Path(str(arguments.resume))
+    if trainings := sorted(out.glob(several.FOLDERS)):
+        raise InvalidArgumentError(
+            f"{out} holds trainings with several seeds; continue them with --config {out / config_file.FILE} "
+            f"--out {out}, or one of them with --resume {trainings[0]}"
+        )
     checkpoint = checkpoints.Checkpoint.read(out)
     return TrainConfig.from_dict(checkpoint.value("config")), out, checkpoint
 
@@ -125,20 +150,47 @@ def _new(arguments: Train) -> tuple[TrainConfig, Path, None]:
 
 
 def run(arguments: Train, parser: cli.Parser) -> None:
-    """Train, compare, report.
+    """Train, compare, report; with several seeds all of them.
 
     Raises:
         LRGymError: The run failed.
         SystemExit: The arguments make no sense, or it was stopped with Ctrl-C.
     """
+    if arguments.seeds is not None:
+        several.run(arguments, parser, load, _one_of_several)
+        return
     try:
         job = prepare(arguments)
     except LRGymError as error:
         parser.error(str(error))
-    console, config = progress.console(), job.config
     if arguments.resume is None:
         config_file.write(job.out, arguments)
-    with stopping.work(f"Continue with: {cli.again(parser)} --resume {job.out}"), entered(job.cluster) as place:
+    _do(job, f"Continue with: {cli.again(parser)} --resume {job.out}")
+
+
+def _one_of_several(arguments: Train) -> None:
+    """Train with one of several seeds, from the start or from where its folder has come to.
+
+    Raises:
+        LRGymError: The run failed.
+        SystemExit: It was stopped.
+    """
+    out = Path(str(arguments.out))
+    checkpoint = checkpoints.Checkpoint.read(out) if (out / checkpoints.FILE).exists() else None
+    job = _job(arguments, load(arguments), configure(arguments), out, checkpoint)
+    config_file.write(out, arguments)
+    _do(job, "The command that began this training continues it.")
+
+
+def _do(job: Job, words: str) -> None:
+    """Train, compare, report.
+
+    Args:
+        job: What is to be done.
+        words: What is printed where it is stopped: how to continue.
+    """
+    console, config = progress.console(), job.config
+    with stopping.work(words), entered(job.cluster) as place:
         console.print(
             f"Task {config.task.name}: {config.iterations * config.trainees} training episodes of {config.decisions} "
             f"decisions, {job.workers_at(place)} workers{' with populations' * (config.backend == 'population')}. "

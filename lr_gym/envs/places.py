@@ -6,7 +6,8 @@ Whoever has work is given a `Place` and does not ask what it is: processes of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from lr_gym.processes import Pool, available_cores, worker_pool
@@ -91,3 +92,19 @@ class ThisMachine:
         from lr_gym.envs.worker_process import Process  # here: Stable-Baselines3 takes seconds to import
 
         return Process(makers)
+
+
+@contextlib.contextmanager
+def pool_at(place: Place, count: int | None, modules: Sequence[str] = ()) -> Iterator[Pool]:
+    """Yield something that calls functions at a place, and end what it runs afterwards.
+
+    Args:
+        place: Where.
+        count: How many at once, at most; None for as many as have room there.
+        modules: As for `Place.pool`.
+    """
+    pool = place.pool(count or place.calls, modules)
+    try:
+        yield pool
+    finally:
+        pool.end()

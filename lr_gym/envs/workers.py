@@ -77,6 +77,8 @@ class WorkerVecEnv(VecEnv):
         shares = np.array_split(np.arange(len(make_envs)), max(1, min(workers, len(make_envs))))
         self._makers = [[make_envs[i] for i in share] for share in shares]
         self._host: Callable[[Sequence[MakeEnv]], Host] = Process if place is None else place.host
+        #: Machines of a cluster come and go, also while workers start; a worker that cannot start here never will.
+        self._starts_again = place is not None and place.elsewhere
         self._workers: list[Host] = []
         self._closed = False
         self._entropy: int | None = None
@@ -183,7 +185,7 @@ class WorkerVecEnv(VecEnv):
                 died += f", because {guess}"
             most = (MOST_DEATHS, MOST_WITHOUT_EPISODE, MOST_EVER)
             too_often = any(count[worker] >= limit for count, limit in zip(counts, most, strict=True))
-            if too_often or not hasattr(self, "_shares"):
+            if too_often or not (hasattr(self, "_shares") or self._starts_again):
                 self.close()
                 raise LRGymError(
                     f"{died}{', again and again' * (self._deaths_ever[worker] > 1)}; if memory ran out use fewer "

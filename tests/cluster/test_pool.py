@@ -16,6 +16,7 @@ from programs import wait_until
 
 from lr_gym.cluster import Needs, RayCluster
 from lr_gym.cluster import pool as pool_module
+from lr_gym.cluster.nodes import Head
 from lr_gym.cluster.pool import ClusterNotice, RayPool
 from lr_gym.cluster.stamp import difference, stamp
 from lr_gym.cluster.task import Setup
@@ -85,7 +86,7 @@ def test_a_node_with_other_versions_or_without_a_plugin_is_refused(nodes: Nodes)
     calls = [functools.partial(toys.square, 3)]
     with RayCluster(nodes.address) as cluster:
         with pytest.raises(LRGymError, match=r"^the node \S+ has torch \S+ in place of 1\.9: its records would not be"):
-            outcomes(RayPool(1, Setup(other, ()), Needs()), calls)
+            outcomes(RayPool(1, Setup(other, ()), Needs(), Head(nodes.address)), calls)
         with pytest.raises(
             LRGymError, match=r"cannot load the plugin 'no_such_plugin': ModuleNotFoundError: .*; install it there$"
         ):

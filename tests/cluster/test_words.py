@@ -8,8 +8,8 @@ import pytest
 
 from lr_gym import cli
 from lr_gym.cluster import Needs
+from lr_gym.cluster.options import cluster_of, entered
 from lr_gym.commands.arguments import Evaluate, Train
-from lr_gym.commands.places import cluster_of, entered
 from lr_gym.envs.places import ThisMachine
 from lr_gym.errors import InvalidArgumentError
 

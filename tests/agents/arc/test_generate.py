@@ -376,12 +376,13 @@ PLUGIN = "import arc_toys; from lr_gym.agents.arc.problems import register; regi
 
 def test_a_problem_of_a_plugin_in_a_worker_process(tmp_path: Path, clean: None) -> None:
     """The worker imports the plugin, and finds its problem's data; what it computes is what is computed here."""
-    from lr_gym.processes import as_they_come, worker_pool
+    from lr_gym.envs.places import pool_at
+    from lr_gym.processes import as_they_come
 
     file = tmp_path / "a folder" / "arc_plugin.py"
     file.parent.mkdir()
     file.write_text(PLUGIN)
     words = ("--plugins", str(file), "--problems", "waves", "--runs", "1")
-    points = run(tmp_path / "out", *words, worker_pool=worker_pool, as_they_come=as_they_come)
+    points = run(tmp_path / "out", *words, pool_at=pool_at, as_they_come=as_they_come)
     assert {point.problem for point in points} == {"waves"}
     assert points == run(tmp_path / "here", *words, CYCLES=10)

@@ -344,7 +344,7 @@ def test_the_command(file: Path, tmp_path: Path, capsys: Any, monkeypatch: pytes
         assert f"candidate {number + 1}: mean best accuracy {mean:.4f}{' (chosen)' * (number == chosen)}\n" in said
     assert str(out / "arc.safetensors") in said
 
-    for kind, name in ((Candidate, "train"), (Cell, "run")):
+    for kind, name in ((Candidate, "learn"), (Cell, "run")):
         monkeypatch.setattr(kind, name, lambda *_: pytest.fail("something was computed again"))
     assert run(out, file) | {"provenance": None} == results | {"provenance": None}
 
@@ -371,8 +371,8 @@ def test_candidates_that_are_trained_are_not_trained_again(
     """Unless their record or their weights are damaged. The best of them is chosen."""
     first = run(tmp_path, file, "--candidates", "1")
     trained: list[str] = []
-    once = Candidate.train
-    monkeypatch.setattr(Candidate, "train", lambda self, folder: trained.append(self.key) or once(self, folder))
+    once = Candidate.learn
+    monkeypatch.setattr(Candidate, "learn", lambda self, points: trained.append(self.key) or once(self, points))
     results = run(tmp_path, file)
     second = results["candidates"]
     assert second[0] == first["candidates"][0]
