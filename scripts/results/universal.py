@@ -34,6 +34,16 @@ FAR = (
     "far/teacher-mlp far/fashion-hinge far/pairs-siamese far/sentences-lstm far/characters-gru far/capitals-transformer"
 )
 
+PORTABLE = "OUT/runs/portable-1 OUT/runs/portable-2 OUT/runs/portable-3"
+#: Folder, and whose mean action.
+SEVERAL = (
+    ("long-2", "OUT/runs/long-2"),
+    *((f"portable-{seed}", f"OUT/runs/portable-{seed}") for seed in (1, 2, 3)),
+    ("two", "universal-v1 OUT/runs/long-2"),
+    ("three", PORTABLE),
+    ("four", f"universal-v1 {PORTABLE}"),
+)
+
 RECIPE = Recipe(
     about="one controller for a family of tasks: what helped and what did not",
     time="5 to 8 hours of training on one core, from the pace of single runs; the comparison was not measured",
@@ -51,6 +61,12 @@ RECIPE = Recipe(
         "OUT/runs/absolute-2 --agents constant --tune cosine --tuning-runs 8 --plugins scripts/plugins/far_tasks.py "
         f"--task {FAR} --runs 3 --out OUT/far",
         *(f"{TRAIN} --task universal {options} --out OUT/runs/{folder}" for _, folder, options in LONGER),
+        f"{TRAIN} --task universal --episodes 4160 --seed 2 --settings final_runs=1 --out OUT/runs/long-2",
+        *(
+            f"scripts/tools/precautions.py OUT/seeds/{folder} --controller {networks} --only 'probe, restore, brake 5'"
+            for folder, networks in SEVERAL
+        ),
+        "scripts/tools/precautions.py OUT/seeds/long-2-free --controller OUT/runs/long-2 --only 'probe, restore'",
         "scripts/tools/training_curves.py OUT/training "
         + " ".join(f"'{name}=OUT/runs/{folder}'" for name, folder, _ in LONGER),
     ),

@@ -1,12 +1,12 @@
 """What each precaution of `universal` is worth, on the tasks that were there to choose by.
 
-uv run scripts/tools/precautions.py OUT [--runs 3] [--controller universal-training-losses]
+uv run scripts/tools/precautions.py OUT [--runs 3] [--controller NAME ...] [--only VARIANT]
 
-Runs the networks of `universal`, or of another controller, with other precautions on the tasks of `unseen_tasks.py` and
-`far_tasks.py`, from the middle one of each task's initial learning rates (with a start that is looked for the others
-give the same). Prints, and writes to `OUT/precautions.json`, the mean test loss over the lower one of tuned cosine and
-tuned one-cycle, as the committed results have them: best weights, then last weights. Records are kept in OUT: what is
-there is not run again.
+Runs the networks of `universal`, of another controller, or the mean action of several, with other precautions on the
+tasks of `unseen_tasks.py` and `far_tasks.py`, from the middle one of each task's initial learning rates (with a start
+that is looked for the others give the same). Prints, and writes to `OUT/precautions.json`, the mean test loss over the
+lower one of tuned cosine and tuned one-cycle, as the committed results have them: best weights, then last weights.
+Records are kept in OUT: what is there is not run again.
 """
 
 from __future__ import annotations
@@ -51,10 +51,29 @@ def yardsticks() -> tuple[dict[str, tuple[float, float]], list[int]]:
     return found, results["seeds"]
 
 
-def contestant(name: str, base: Controller) -> Contestant:
-    """Return the controller with a variant's precautions."""
-    controller = Controller(dataclasses.replace(base.description, **VARIANTS[name]), base.weights)
-    return Contestant(name, {"controller": controller.fingerprint}, controller)
+class Mean:
+    """Several controllers with the same observation: the mean of their actions."""
+
+    def __init__(self, controllers: list[Controller]) -> None:
+        self._controllers = controllers
+        self.env_options = controllers[0].env_options
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> Any:
+        """Return the mean action, and the states of all."""
+        states = [None] * len(self._controllers) if state is None else state
+        pairs = zip(self._controllers, states, strict=True)
+        found = [one.predict(observation, before, episode_start, deterministic) for one, before in pairs]
+        return np.mean([action for action, _ in found], axis=0, dtype=np.float32), [after for _, after in found]
+
+
+def contestant(name: str, bases: list[Controller]) -> Contestant:
+    """Return the controllers with a variant's precautions."""
+    careful = [Controller(dataclasses.replace(base.description, **VARIANTS[name]), base.weights) for base in bases]
+    if len(careful) == 1:
+        return Contestant(name, {"controller": careful[0].fingerprint}, careful[0])
+    return Contestant(name, {"mean of": [one.fingerprint for one in careful]}, Mean(careful))
 
 
 def summary(ratios: list[float]) -> dict[str, float]:
@@ -74,7 +93,10 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=int, default=3, help="runs of each, with the seeds of the yardsticks (at most 3)"
     )
-    parser.add_argument("--controller", default="universal", help="name or folder (default: universal)")
+    parser.add_argument(
+        "--controller", nargs="+", default=["universal"], help="names or folders; of several the mean of their actions"
+    )
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="variants to run")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
     arguments = parser.parse_args()
     check_whole("--runs", arguments.runs)
@@ -82,20 +104,20 @@ def main() -> None:
     for plugin in PLUGINS:
         importlib.import_module(plugin)
     losses, seeds = yardsticks()
-    base = Controller.load(arguments.controller)
+    bases = [Controller.load(name) for name in arguments.controller]
     cells = {
         (name, task): [
-            Cell(tasks.get(task), contestant(name, base), tasks.get(task).initial_lrs[2], seed)
+            Cell(tasks.get(task), contestant(name, bases), tasks.get(task).initial_lrs[2], seed)
             for seed in seeds[: arguments.runs]
         ]
-        for name in VARIANTS
+        for name in arguments.only
         for task in losses
     }
     with Workers(arguments.workers, modules=PLUGINS) as pool:
         done = iter(pool.run([cell for row in cells.values() for cell in row], arguments.out / "episodes"))
         runs: dict[tuple[str, str], list[Rollout]] = {key: [next(done) for _ in row] for key, row in cells.items()}
     table: dict[str, Any] = {}
-    for name in VARIANTS:
+    for name in arguments.only:
         scores = {}
         for place, score in enumerate(("test_loss", "final_test_loss")):
             by_task = {
