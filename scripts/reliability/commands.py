@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lr_gym.agents.arc.points import read_points
+from lr_gym.agents.arc.points import read_points, write_points
+from lr_gym.agents.arc.train import SHIPPED
 from lr_gym.agents.ppo.checkpoint import FILE
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 SMALL = ("--override", "budget=20", "batch_size=8", "train_size=100", "validation_size=50")
 TRAIN = (
     *("--episodes", "64", "--runs", "2", "--tuning-runs", "1", "--workers", "1"),
@@ -89,50 +93,52 @@ def _comparison(*more: str) -> Callable[[Path], list[str]]:
 
 
 def _points(out: Path) -> list[str]:
-    words = ["--problems", "fmnist-mlp", "--runs", "2", "--workers", "1", "--out", str(out)]
-    return ["-m", "lr_gym.agents.arc.generate", *words]
+    words = ["--plugins", str(HERE / "arc_problem.py"), "--problems", "small", "--runs", "4", "--workers", "1"]
+    return ["-m", "lr_gym.agents.arc.generate", *words, "--out", str(out)]
 
 
-def _networks(out: Path) -> list[str]:
-    words = [
-        "--candidates",
-        "2",
-        "--epochs",
-        "3",
-        "--held-out",
-        "1",
-        "--runs",
-        "1",
-        "--workers",
-        "1",
-        "--out",
-        str(out),
-    ]
-    return ["-m", "lr_gym.agents.arc.train", *words]
+def _networks(*program: str) -> Callable[[Path], list[str]]:
+    def words(out: Path) -> list[str]:
+        points = out.parent / "points.jsonl.xz"
+        if not points.exists():
+            known, about = read_points(SHIPPED)
+            write_points(points, known[:40], about)
+        options = ["--epochs", "3", "--candidates", "2", "--runs", "1", "--workers", "1", "--points", str(points)]
+        return [*program, *options, "--out", str(out)]
+
+    return words
+
+
+def _of_networks(out: Path) -> Any:
+    return essence(json.loads((out / "results.json").read_text())), (out / "arc.safetensors").read_bytes()
 
 
 COMMANDS = {
     "own loop": Command(
-        lambda out: [str(ROOT / "scripts" / "reliability" / "own_loop.py"), str(out)],
+        lambda out: [str(HERE / "own_loop.py"), str(out)],
         lambda out: (out / "end.json").read_bytes(),
     ),
     "evaluation": Command(_comparison(), _of_comparison),
     "training": Command(_training, _of_training, lambda out: (out / FILE).exists()),
     "tuning": Command(_comparison("--tune", "cosine", "--tuning-runs", "2"), _of_comparison),
     "ARC generation": Command(_points, lambda out: [p.to_dict() for p in read_points(out / "points.jsonl.xz")[0]]),
+    "ARC training": Command(_networks(str(HERE / "arc_training.py")), _of_networks),
 }
-#: Which are told to stop too. Of ARC's training the networks are not compared.
-STOPPED = {**COMMANDS, "ARC training": Command(_networks, lambda out: None)}
+#: Those that are told to stop: programs of ours, as users give them.
+STOPPED = {name: command for name, command in COMMANDS.items() if name != "own loop"} | {
+    "ARC training": Command(_networks("-m", "lr_gym.agents.arc.train"), _of_networks)
+}
 
 
-def undisturbed(name: str) -> Any:
-    """Return the result of a run that nobody disturbs.
+@functools.cache
+def undisturbed(name: str) -> tuple[Any, float]:
+    """Return the result of a run that nobody disturbs, and the seconds that it took.
 
     Raises:
         RuntimeError: It fails.
     """
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
+        out, begun = Path(folder) / "run", time.monotonic()
         if COMMANDS[name].start(out).wait() != 0:
             raise RuntimeError(f"{name} fails when nobody disturbs it: {said(out)[-500:]}")
-        return COMMANDS[name].result(out)
+        return COMMANDS[name].result(out), time.monotonic() - begun

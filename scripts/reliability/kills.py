@@ -7,15 +7,12 @@ import os
 import random
 import signal
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from scripts.reliability.commands import COMMANDS, said, undisturbed
 from scripts.reliability.common import Outcome, group, wait_until
 
-#: Kills of one run, before it is left alone and must end.
-OF_ONE_RUN = 5
 #: Seconds until the workers of a killed program must have ended too.
 ORPHANS = 15.0
 #: Seconds that a run may take when it is left alone, on a machine that has other things to do.
@@ -23,24 +20,22 @@ LONGEST = 1_200.0
 
 
 def killed(count: int, seed: int = 0) -> Outcome:
-    """Kill programs with SIGKILL: no process stays, and what comes out in the end is what came out undisturbed."""
+    """Kill programs with SIGKILL: no process stays, and what comes out in the end is what came out undisturbed.
+
+    One run of each command is killed several times, and then left alone.
+    """
     rng, outcome = random.Random(seed), Outcome()
-    expected: dict[str, tuple[Any, float]] = {}
-    names = list(COMMANDS)
-    for run in range(-(-count // OF_ONE_RUN)):
-        name = names[run % len(names)]
-        if name not in expected:
-            begun = time.monotonic()
-            expected[name] = undisturbed(name), time.monotonic() - begun
-        result, seconds = expected[name]
-        kills = min(OF_ONE_RUN, count - outcome.tried)
+    for place, name in enumerate(COMMANDS):
+        kills = len(range(place, count, len(COMMANDS)))
+        if not kills:
+            break
+        result, seconds = undisturbed(name)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "run"
             faults = [_kill(name, out, rng, seconds) for _ in range(kills)]
             failure = _end(name, out, result)
         for number, (fault, orphans) in enumerate(faults):
-            last = failure if number == kills - 1 else None
-            outcome.note(fault, orphans or last)
+            outcome.note(fault, orphans or (failure if number == kills - 1 else None))
     return outcome
 
 

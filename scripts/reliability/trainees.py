@@ -35,12 +35,11 @@ class Misbehaving(nn.Module):
         self.register_buffer("passes", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return outputs, or misbehave in training mode."""
+        """Return outputs, or misbehave; one that changes its inputs does so where it is measured too."""
         x = x.flatten(1)
-        if self.training:
-            self.passes += 1
-            if bool(self.passes > self.after):
-                x = self._misbehave(x)
+        self.passes += self.training
+        if bool(self.passes > self.after) and (self.training or self.kind == "in place"):
+            x = self._misbehave(x)
         return self.layer(x)
 
     def _misbehave(self, x: Tensor) -> Tensor:
@@ -64,6 +63,8 @@ class Misbehaving(nn.Module):
             os._exit(9)
         if self.kind == "hangs":
             time.sleep(3_600)
+        while self.kind == "loops":
+            pass
         return x
 
 
@@ -76,7 +77,7 @@ KINDS = {
     "memory": {"MemoryError", "error"},
     "new parameters": {"error"},
     "flood": {"nothing"},
-    "in place": {"nothing"},  # a batch is a copy
+    "in place": {"nothing", "error"},  # a batch is a copy; validation examples are not
 }
 
 
@@ -137,17 +138,17 @@ def trainees(count: int, seed: int = 0) -> Outcome:
     for number in range(count):
         kind, place = ways[number % len(ways)]
         after = rng.choice((0, 15, 45, 100))
-        found = ""
+        found = words = ""
         with contextlib.redirect_stdout(io.StringIO()):
             try:
                 found = "diverged" if PLACES[place](_task(kind, after)) else "nothing"
             except LRGymError as error:
-                found = "error" if "\n" not in str(error) else f"an error of several lines: {error}"
+                found, words = "error" if "\n" not in str(error) else "an error of several lines", str(error)
             except BaseException as error:
                 found = type(error).__name__
         # A network that looks at its numbers is refused in a stack; what would come after the end does not come.
         allowed = KINDS[kind] | ({"error"} if place == "in a stack" else set())
-        failure = None if found in allowed or (found == "nothing" and after > 60) else found
+        failure = None if found in allowed or (found == "nothing" and after > 60) else f"{found} {words}".strip()
         if not torch.equal(tasks.load("fashion-mnist-mini").x["train"], before):
             failure = "the data of all were changed"
         outcome.note(f"{kind} after {after} passes, {place}", failure)
@@ -161,10 +162,21 @@ tasks.register_model("misbehaving", misbehaving)
 """
 
 
+#: What is done to a worker, or what the network does in it; `--timeout` in seconds, on a busy machine.
+WORKERS = {"killed": 600, "stopped": 90, "dies": 600, "hangs": 60, "loops": 60, "memory": 600}
+#: The smallest runs of two commands whose workers can still be met at different moments.
+PROGRAMS = {
+    "training": ("train_controller.py", "--episodes", "16", "--runs", "2", "--tuning-runs", "1"),
+    "evaluation": ("eval_transfer.py", "--agents", "constant", "--runs", "4"),
+}
+#: Seconds for everything, on a machine that has other things to do.
+_LONGEST = 1_200.0
+
+
 def workers(count: int, seed: int = 0) -> Outcome:
     """Kill, stop and starve workers of commands: they go on or end in a line; nothing waits or restarts for ever."""
     rng, outcome = random.Random(seed), Outcome()
-    ways = [(fault, command) for fault in ("killed", "stopped", "dies", "hangs", "memory") for command in _PROGRAMS]
+    ways = [(fault, command) for fault in WORKERS for command in PROGRAMS]
     for number in range(count):
         fault, command = ways[number % len(ways)]
         with tempfile.TemporaryDirectory() as folder:
@@ -173,20 +185,13 @@ def workers(count: int, seed: int = 0) -> Outcome:
     return outcome
 
 
-_PROGRAMS = {
-    "training": ("train_controller.py", "--episodes", "32", "--runs", "2", "--tuning-runs", "1"),
-    "evaluation": ("eval_transfer.py", "--agents", "constant", "cosine", "--runs", "6"),
-}
-#: Seconds for everything, on a machine that has other things to do.
-_LONGEST = 900.0
-
-
 def _with_fault(fault: str, command: str, folder: Path, rng: random.Random) -> str | None:
     (folder / "plugin.py").write_text(PLUGIN)
-    words = [str(ROOT / _PROGRAMS[command][0]), *_PROGRAMS[command][1:], "--workers", "2", "--timeout", "60", *SMALL]
-    if fault in ("dies", "hangs", "memory"):
+    own = fault not in ("killed", "stopped")  # the network's own doing, in every episode
+    program, *options = PROGRAMS[command]
+    words = [str(ROOT / program), *options, "--workers", "2", "--timeout", str(WORKERS[fault]), *SMALL]
+    if own:
         words += ["model=misbehaving", f'model_options={{"kind":"{fault}"}}', "--plugins", str(folder / "plugin.py")]
-        words[words.index("--timeout") + 1] = "25"
     log = folder / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
@@ -199,7 +204,7 @@ def _with_fault(fault: str, command: str, folder: Path, rng: random.Random) -> s
             env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
         )
     try:
-        if fault in ("killed", "stopped"):
+        if not own:
             wait_until(lambda: process.poll() is not None or len(_spawned(process.pid)) >= 2, 120)
             time.sleep(rng.uniform(0, 6))
             if victims := _spawned(process.pid):
@@ -219,8 +224,7 @@ def _with_fault(fault: str, command: str, folder: Path, rng: random.Random) -> s
         return "processes stayed"
     if "Traceback" in text:
         return f"a traceback: {text[text.index('Traceback') :][:150]}"
-    allowed = (0, 1) if fault in ("dies", "hangs", "memory") else (0,)
-    return None if process.returncode in allowed else f"status {process.returncode}: {text[-150:]}"
+    return None if process.returncode in ((0, 1) if own else (0,)) else f"status {process.returncode}: {text[-150:]}"
 
 
 def _spawned(leader: int) -> list[int]:
