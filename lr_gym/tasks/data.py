@@ -110,8 +110,13 @@ class Data:
         return cls(x=x, y=y, num_outputs=num_outputs, classification=classification, reading=reading)
 
 
+#: Data sets that were read in this process.
+_read: set[str] = set()
+
+
 @functools.lru_cache(maxsize=8)  # more than a family has
 def _load(name: str, root: str, device: str) -> _Shelf:
+    _read.add(name)
     return _Shelf(name, root, torch.device(device))
 
 
@@ -228,7 +233,9 @@ def register_data(name: str, loader: Arrays | Callable[[], Arrays], *, replace: 
     if name in sources.BUILT_IN:
         raise InvalidArgumentError(f"{name!r} is a built-in data set; choose another name")
     DATA.register(name, loader, replace=replace)
-    _load.cache_clear()
+    if name in _read:  # other data stay the same objects: trainees of one process share them
+        _read.clear()
+        _load.cache_clear()
 
 
 def data_names() -> list[str]:

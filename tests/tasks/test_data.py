@@ -175,6 +175,16 @@ def test_arrays_are_registered_as_they_are(monkeypatch: pytest.MonkeyPatch) -> N
             tasks.register_data("wrong", wrong)  # type: ignore[arg-type]
 
 
+def test_other_data_stay_what_they_are(register_data: Callable[[str, Arrays], None]) -> None:
+    """A module with a model may register data when the first of two trainees imports it: they share theirs still."""
+    register_data("test-data-mine", toys.images(shape=(12, 12)))
+    mine = tasks.load("test-data-mine")
+    register_data("test-data-theirs", toys.images(shape=(12, 12)))
+    assert tasks.load("test-data-mine") is mine
+    tasks.register_data("test-data-mine", toys.images(shape=(8, 8)), replace=True)
+    assert tasks.load("test-data-mine").input_shape != mine.input_shape
+
+
 def test_registered_data_is_a_task_and_is_loaded_once(register_data: Callable[[str, Arrays], None]) -> None:
     register_data("test-data-blobs", toys.images(shape=(12, 12)))
     assert {f"test-data-blobs/{model}" for model in ("mlp", "lenet5", "resnet18")} <= set(tasks.names())
