@@ -182,7 +182,7 @@ def whole_number(smallest: int, largest: int | None = None) -> Callable[[str], i
 
     def convert(text: str) -> int:
         try:
-            value = int(text)
+            value = int(_plain(text))
         except ValueError:
             value = smallest - 1
         if value < smallest:
@@ -192,6 +192,17 @@ def whole_number(smallest: int, largest: int | None = None) -> Callable[[str], i
         return value
 
     return convert
+
+
+def _plain(text: str) -> str:
+    """Return a number as it is written, if it is one to others than Python too.
+
+    Raises:
+        ValueError: It has `_` between digits, as a slip of the finger has, or digits of another alphabet.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError
+    return text
 
 
 def seconds(text: str) -> float:
@@ -211,7 +222,7 @@ def learning_rate(text: str) -> float:
 
 def _number(text: str, largest: float, what: str) -> float:
     try:
-        value = float(text)
+        value = float(_plain(text))
     except ValueError:
         value = math.nan
     if not 0 < value <= largest:

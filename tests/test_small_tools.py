@@ -338,8 +338,16 @@ def test_what_words_mean(value: int, smallest: int, number: float, anything: Any
 @pytest.mark.parametrize(
     ("convert", "words", "message"),
     [
-        (cli.whole_number(0), ["", "x", "1.0", "1e3", "0x10", "nan", "inf", "--"], "a whole number of at least 0, got"),
-        (cli.learning_rate, ["", "abc", "1e-3,1e-4", "1e400", "1 2"], "must be a positive number such as 1e-3, got"),
+        (
+            cli.whole_number(0),
+            ["", "x", "1.0", "1e3", "0x10", "1_0", "٣", "nan", "--"],
+            "a whole number of at least 0, got",
+        ),
+        (
+            cli.learning_rate,
+            ["", "abc", "1e-3,1e-4", "1e400", "1 2", "1_0e-3"],
+            "must be a positive number such as 1e-3, got",
+        ),
         (cli.assignment, ["", "a", "=", "=3"], "must read field=value"),
     ],
 )

@@ -48,7 +48,7 @@ def checked_arrays(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
                 f"{name} holds words, such as {str(array.flat[0])!r:.40}; number them from 0, as "
                 f"np.unique({name}, return_inverse=True)[1] does"
             )
-        if array.dtype.kind not in "iufb" or array.ndim < 1 or len(array) == 0:
+        if array.dtype.kind not in "iufb" or array.ndim < 1 or array.size == 0:
             raise InvalidArgumentError(
                 f"{name} must be a non-empty array of numbers, got shape {array.shape} and type {array.dtype}"
             )
@@ -83,6 +83,8 @@ def _array(name: str, values: Any) -> npt.NDArray[Any]:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = values.float() if values.dtype == torch.bfloat16 else values  # NumPy has no such numbers
+    if np.ma.is_masked(values):
+        raise InvalidArgumentError(f"{name} has masked values, which are no numbers: fill them, or leave them out")
     try:
         return np.asarray(values)
     except ValueError as error:

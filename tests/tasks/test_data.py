@@ -138,6 +138,8 @@ def _with(**values: Any) -> Change:
         (_with(y_train=np.array(["a"] * 60)), "y_train holds words, such as 'a'; number them from 0"),
         (_with(x_train=np.zeros((60, 4), dtype=complex)), "x_train must be .*complex"),
         (_with(x_test=np.zeros((0, 4))), r"x_test must be a non-empty array.*\(0, 4\)"),
+        (_with(x_train=np.zeros((60, 0))), r"x_train must be a non-empty array.*\(60, 0\)"),
+        (_with(x_train=np.ma.masked_less(np.zeros((60, 4)), 1.0)), "x_train has masked values"),
         (_with(y_test=np.array(3)), r"y_test must be a non-empty array.*\(\)"),
         (_with(x_train=np.full((60, 4), np.nan)), "x_train holds values that are not finite"),
         (_with(y_test=np.full(12, np.inf)), "y_test holds values that are not finite"),
