@@ -51,10 +51,11 @@ def curves(rows: list[dict[str, Any]]) -> dict[str, Curve]:
     for row in rows:
         agent, place = half_decades(row)
         found[agent][place][row["task"]] = math.log(row["test_loss"]["mean"] / lowest[row["task"]])
-    return {
+    means = {
         agent: {place: math.exp(np.mean(list(by.values()))) for place, by in sorted(places.items()) if len(by) == 6}
         for agent, places in found.items()
     }
+    return {agent: curve for agent, curve in means.items() if curve}
 
 
 def beside(curve: Curve, away: int) -> str:
@@ -75,6 +76,7 @@ def main() -> None:
     print("|---|" + "---|" * (len(places) + 2))
     figure = new_figure(8, 5)
     axes = figure.subplots()
+    axes.axhline(1, color="lightgrey", lw=0.8)
     for agent, curve in found.items():
         if len(curve) == 1:
             shown = [f"{next(iter(curve.values())):.3g}", *[""] * (len(places) - 1), "1, 1", "1, 1"]
@@ -89,7 +91,7 @@ def main() -> None:
             axes.plot([10 ** (place / 2) for place in curve], list(curve.values()), "o-", ms=4, label=agent)
         print(f"| {agent} | " + " | ".join(shown) + " |")
     axes.set(xscale="log", yscale="log", ylim=(0.85, 8), xlabel="learning rate over the usual one")
-    axes.set(ylabel="test loss over the lower of two tuned, geometric mean of six tasks")
+    axes.set(ylabel="test loss over the lower of two tuned,\ngeometric mean of six tasks")
     axes.set_yticks([1, 1.5, 2, 3, 5, 8], ["1", "1.5", "2", "3", "5", "8"])
     axes.yaxis.set_minor_locator(_no_ticks())
     axes.legend(fontsize="small")
