@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -43,12 +43,28 @@ class InvalidArgumentError(LRGymError, ValueError):
     """An argument has a value that makes no sense."""
 
 
+#: A longer list of names is cut: a message is a line that can be read.
+LISTED = 400
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names with commas; of many the first ones, and how many more there are."""
+    shown_names, length = [], 0
+    for name in names:
+        length += len(name) + 2
+        if length > LISTED:
+            break
+        shown_names.append(name)
+    more = len(names) - len(shown_names)
+    return (", ".join(shown_names) or "none") if not more else f"{', '.join(shown_names)}, and {more} more"
+
+
 class UnknownNameError(LRGymError, LookupError):
     """A name is not registered."""
 
     @classmethod
     def of(cls, kind: str, got: str, allowed: Iterable[str], hint: str = "") -> UnknownNameError:
-        """Build the message: what was got, the nearest name, all names, and what else can be done.
+        """Build the message: what was got, the nearest name, the names that there are, and what else can be done.
 
         Args:
             kind: What the name stands for, e.g. `"task"`.
@@ -62,8 +78,7 @@ class UnknownNameError(LRGymError, LookupError):
         guess = f" Did you mean {folded[near[0]]!r}?" if near else ""
         if "@" in got:
             guess = " It looks like what another process was handed in Python, which no file holds: make it again."
-        names = ", ".join(known) or "none"
-        return cls(f"no {kind} is named {shown(got)}.{guess} Known: {names}.{' ' * bool(hint)}{hint}")
+        return cls(f"no {kind} is named {shown(got)}.{guess} Known: {_listed(known)}.{' ' * bool(hint)}{hint}")
 
 
 class DataNotFoundError(LRGymError, FileNotFoundError):

@@ -406,3 +406,15 @@ def test_versions_settings_and_commit_are_noted() -> None:
     assert about["settings"] == {"seed": 3}
     assert torch.__version__.startswith(about["packages"]["torch"])
     assert about["commit"] is None or re.fullmatch(r"[0-9a-f]{40}\+?", about["commit"])
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    """A message is a line that can be read."""
+    names = [f"pebble-{number:03d}" for number in range(100)]
+    message = str(UnknownNameError.of("pebble", "stone", names))
+    listed = message.partition("Known: ")[2]
+    assert listed.startswith("pebble-000, pebble-001, ")
+    shown = listed.count("pebble-")
+    assert listed.endswith(f", and {100 - shown} more.")
+    assert len(listed) < 430
+'''

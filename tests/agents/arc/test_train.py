@@ -401,7 +401,7 @@ def test_ctrl_c(file: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, inven
         yield 1, calls[1]()
         raise KeyboardInterrupt
 
-    def interrupt(*_: Any) -> NoReturn:
+    def interrupt(*_: Any, **__: Any) -> NoReturn:
         raise KeyboardInterrupt
 
     replaced: dict[str, Any] = {"as_they_come": interrupted} if stage == "candidates" else {"Workers": interrupt}
