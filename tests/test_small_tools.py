@@ -417,4 +417,3 @@ def test_long_lists_of_names_are_cut() -> None:
     shown = listed.count("pebble-")
     assert listed.endswith(f", and {100 - shown} more.")
     assert len(listed) < 430
-'''
