@@ -66,12 +66,13 @@ def table(found: list[dict[str, Any]], score: str) -> list[str]:
     """Return a table of a score, lower is better: a row for every rule, a column for every start."""
     grouped = groups(found, score)
     starts = sorted({lr for rule, lr in grouped if rule in RULES})
-    lines = ["| | " + " | ".join(f"{lr:g}" for lr in starts) + " |", "|---|" + "---|" * len(starts)]
-    for rule in RULES:
+    columns = max(1, len(starts))  # of a training with rules alone that have their own learning rate
+    lines = ["| | " + " | ".join([f"{lr:g}" for lr in starts] or [""]) + " |", "|---|" + "---|" * columns]
+    for rule in (rule for rule in RULES if any(rule == who for who, _ in grouped)):
         lines.append(f"| {rule} | " + " | ".join(cell(grouped.get((rule, lr))) for lr in starts) + " |")
     for rule in FIXED:
         for lr in sorted(lr for who, lr in grouped if who == rule):
-            lines.append(f"| {label(rule, lr)} | {cell(grouped[rule, lr])} |" + " |" * (len(starts) - 1))
+            lines.append(f"| {label(rule, lr)} | {cell(grouped[rule, lr])} |" + " |" * (columns - 1))
     return lines
 
 

@@ -9,7 +9,7 @@ TRAININGS = (
 
 RECIPE = Recipe(
     about="the controller in plain training loops that are not tasks of the package",
-    time="70 minutes for eleven of the thirteen on one busy core; all of them: not measured",
+    time="70 minutes for eleven of the fifteen on one busy core; Shakespeare two to seven minutes a run; all: not measured",
     commands=(
         f"python -m scripts.own_loops.run {TRAININGS} --out OUT",
         "python -m scripts.own_loops.tables OUT",
