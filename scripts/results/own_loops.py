@@ -9,7 +9,7 @@ TRAININGS = (
 
 RECIPE = Recipe(
     about="the controller in plain training loops that are not tasks of the package",
-    time="70 minutes for eleven of the fifteen on one busy core; Shakespeare two to seven minutes a run; all: not measured",
+    time="70 minutes for eleven of the fifteen on one busy core; Shakespeare 2 to 7 minutes a run",
     commands=(
         f"python -m scripts.own_loops.run {TRAININGS} --out OUT",
         "python -m scripts.own_loops.tables OUT",
