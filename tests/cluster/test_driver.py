@@ -35,7 +35,9 @@ def until_records(process: subprocess.Popen[str], folder: Path, count: int) -> d
 
 
 def records(folder: Path) -> dict[str, tuple[int, bytes]]:
-    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.glob("out/episodes/*.json")}
+    """Return the records of cells that are done; one that was cut off with its command has failed, and is run again."""
+    files = (file for file in folder.glob("out/episodes/*.json") if not file.name.endswith(".failed.json"))
+    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 
 
 def test_killed_and_started_again(nodes: Nodes, tmp_path: Path) -> None:
@@ -70,7 +72,4 @@ def test_the_head_is_lost(tmp_path: Path) -> None:
     nodes.kill_head()
     out, err = process.communicate(timeout=300)
     nodes.close()
-    line = (
-        f"error: the head of the cluster, {nodes.address}, does not answer any more; start the cluster again, then the"
-    )
     assert (process.returncode, line in err, "Traceback" in err) == (1, True, False), (out, err)

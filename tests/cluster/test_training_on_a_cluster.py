@@ -84,7 +84,11 @@ def until_deaths(venv: WorkerVecEnv, numbers: list[int], seen: Any) -> Any:
 
 
 def place_of(nodes: Nodes, actor: ActorHost) -> int:
-    return [node.node_id for node in nodes.nodes].index(actor.node)
+    """Return which of the nodes an actor is on; Ray may have put it on the head, which is not to be killed here."""
+    places = [node.node_id for node in nodes.nodes]
+    if actor.node not in places:
+        pytest.skip("Ray has put the environments on the head of the cluster")
+    return places.index(actor.node)
 
 
 def test_a_machine_goes_in_the_middle_of_a_training(
