@@ -191,7 +191,7 @@ def test_every_field_can_be_overridden(field: str) -> None:
     "name", ["fashion-mnist-mini/mpl", "mlp", "", "fashion-mnist-mini", "fashion-mnist-mini/mlp/x", "my-own/alexnet"]
 )
 def test_unknown_task_names_the_known_ones(name: str) -> None:
-    listed = r"^no task is named .* Known: [\w-]+/lenet5, .*, and [0-9]+ more\."
+    listed = r"^no task is named .* Known: \S+, .*, and [0-9]+ more\."
     with pytest.raises(UnknownNameError, match=listed) as caught:
         tasks.find(name)
     assert repr(name) in str(caught.value)
