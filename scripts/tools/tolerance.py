@@ -93,16 +93,10 @@ def main() -> None:
     axes.set(xscale="log", yscale="log", ylim=(0.85, 8), xlabel="learning rate over the usual one")
     axes.set(ylabel="test loss over the lower of two tuned,\ngeometric mean of six tasks")
     axes.set_yticks([1, 1.5, 2, 3, 5, 8], ["1", "1.5", "2", "3", "5", "8"])
-    axes.yaxis.set_minor_locator(_no_ticks())
+    axes.tick_params(axis="y", which="minor", left=False, labelleft=False)
     axes.legend(fontsize="small")
     arguments.out.mkdir(parents=True, exist_ok=True)
     save_figure(figure, arguments.out / "tolerance.png")
-
-
-def _no_ticks() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
 
 
 if __name__ == "__main__":
