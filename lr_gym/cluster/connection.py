@@ -87,11 +87,11 @@ class RayCluster:
         if self.address == "local":
             options |= {"num_cpus": self._cores or available_cores(), "include_dashboard": False}
         try:
-            sent = ship.gather(Path(self._code.name))
+            ship.gather(Path(self._code.name))
             with signals_kept():
                 ray.init(
                     **options,
-                    runtime_env=self._environment(bool(sent)),
+                    runtime_env=self._environment(Path(self._code.name) / ship.SHIPPED),
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     namespace="lr_gym",
@@ -132,14 +132,20 @@ class RayCluster:
         if self._code is not None:
             self._code.cleanup()
 
-    def _environment(self, code: bool) -> dict[str, Any]:
-        """Return what workers are started with."""
+    def _environment(self, code: Path) -> dict[str, Any]:
+        """Return what workers are started with.
+
+        Args:
+            code: Folder with the user's code; there is none if the user has no code.
+        """
         variables = {name: value for name, value in os.environ.items() if name.startswith(_ARITHMETIC)}
         variables["OMP_NUM_THREADS"] = "1"
         if data := os.environ.get("LR_GYM_DATA"):
             variables["LR_GYM_DATA"] = str(Path(data).expanduser().absolute())
-        working = {"working_dir": self._code.name} if code and self._code is not None else {}
-        return {"env_vars": variables, **working}
+        # Not as Ray's `working_dir`: nodes can share a folder of sessions (several on one machine, or `--temp-dir` on a
+        # common disk), and then each deletes and unpacks it anew, while workers of the others are in it. A process
+        # whose working directory is deleted ends without an exception when MKL starts.
+        return {"env_vars": variables} | ({"py_modules": [str(code)]} if code.is_dir() else {})
 
     @property
     def head(self) -> str:

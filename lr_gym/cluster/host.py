@@ -58,15 +58,20 @@ class ActorHost:
             setup: What it needs first.
             makers: Functions that make the environments.
             needs: What it is given: GPUs and memory. Cores it shares with cells, which run while it waits.
-            node: Where it is to be, if there is room; None leaves that to Ray.
+            node: Where it is to be; None leaves that to Ray.
             head: Of the cluster.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.node, self.alive, self._head = node, True, head
-        where = "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
-        options = needs.resources | {"num_cpus": 0, "scheduling_strategy": where, "max_restarts": 0}
+        options = needs.resources | {"num_cpus": 0, "scheduling_strategy": "SPREAD", "max_restarts": 0}
+        if node is not None:
+            # Not `soft`: of an actor that needs nothing Ray overlooks a soft wish, and takes any node, even one without
+            # cores.
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
+        elif not (needs.gpus or needs.memory):
+            del options["num_cpus"]  # Ray's default: it begins on a node with a free core, and then leaves it to others
         self._actor: Any = ray.remote(Answering).options(**options).remote(setup, pickle.dumps(list(makers)))
         self._answer: Any = None
         self._closed: Any = None
@@ -92,13 +97,15 @@ class ActorHost:
                 self._head.look()
                 if time.monotonic() > deadline:
                     raise TimeoutError
-            self.node, raw = ray.get(self._answer, timeout=seconds)  # Ray may have had no room where it was wanted
+            self.node, raw = ray.get(self._answer, timeout=seconds)
             answer: tuple[str, Any] = pickle.loads(raw)
             return answer
         except exceptions.GetTimeoutError as error:
             raise TimeoutError from error
         except exceptions.RayTaskError as error:
             return "error", LRGymError(f"a node of the cluster cannot run lr_gym: {described(error.cause)}")
+        except exceptions.ActorUnschedulableError as error:
+            raise EOFError("could not be started (its node has gone)") from error
         except exceptions.RayError as error:
             self.end(0)  # one that only seems dead, because the network failed, is not to go on beside its successor
             raise EOFError("died (its process or its node ended)") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lr_gym.errors import InvalidArgumentError
 
-#: Folder of the code on a node, in the working directory; a folder in it for each of this process's.
+#: Folder of the code on a node, inside one from which its workers import. It holds a folder for each of this process's.
 SHIPPED = "lr_gym_shipped"
 #: More is no code of one project.
 MOST_FILES, MOST_BYTES = 5_000, 50 * 2**20
@@ -35,15 +35,14 @@ def folders() -> list[Path]:
     ]
 
 
-def gather(target: Path) -> list[Path]:
-    """Copy the user's modules to `target/SHIPPED/0`, `1`, ...; return the folders that they come from.
+def gather(target: Path) -> None:
+    """Copy the user's modules to `target/SHIPPED/000`, `001`, ..., one for each of `folders()` that has any.
 
     Raises:
         InvalidArgumentError: They are too many: a folder above the project's is imported from.
     """
     files, size = 0, 0
-    sources = folders()
-    for number, source in enumerate(sources):
+    for number, source in enumerate(folders()):
         for path in _modules(source):
             files, size = files + 1, size + path.stat().st_size
             if files > MOST_FILES or size > MOST_BYTES:
@@ -54,7 +53,6 @@ def gather(target: Path) -> list[Path]:
             copy = target / SHIPPED / f"{number:03}" / path.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-    return sources
 
 
 def _modules(folder: Path) -> Iterator[Path]:

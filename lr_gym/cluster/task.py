@@ -45,8 +45,7 @@ def prepare(setup: Setup) -> str | None:
     node = socket.gethostname()
     if differs := difference(stamp(), setup.stamp):
         return f"the node {node} has {differs}: its records would not be comparable; install the same versions there"
-    for folder in sorted(Path.cwd().glob(f"{SHIPPED}/*")):
-        sys.path.append(str(folder))
+    sys.path += [str(folder) for entry in sys.path for folder in sorted(Path(entry, SHIPPED).glob("*"))]
     for module in setup.modules:
         try:
             register_from(module)

@@ -85,6 +85,10 @@ class Nodes:
     def add(self) -> Any:
         return self._cluster.add_node(**self._node(num_cpus=1))
 
+    def settle(self) -> None:
+        """Wait until the cluster knows of all nodes, and of no node that is gone: it notices that after a while."""
+        self._cluster.wait_for_nodes(timeout=240)
+
     def kill(self, number: int, workers: bool = True) -> None:
         """End a node with SIGKILL; another takes its place in the list, but does not begin yet.
 

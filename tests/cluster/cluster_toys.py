@@ -41,6 +41,7 @@ def meet(folder: Path, others: int) -> int:
     (folder / str(time.monotonic_ns())).touch()
     while len(list(folder.iterdir())) < others:
         time.sleep(0.05)
+    Path.cwd()  # a node that comes must not take away the folder in which workers of others are
     return len(list(folder.iterdir()))
 
 

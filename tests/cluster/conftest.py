@@ -22,3 +22,4 @@ def _whole(request: pytest.FixtureRequest) -> Iterator[None]:
     if "nodes" in request.fixturenames:
         made = request.getfixturevalue("nodes")
         made.nodes += [made.add() for _ in range(2 - len(made.nodes))]
+        made.settle()
