@@ -1,6 +1,6 @@
-"""Calls and environments on the machines of a Ray cluster, as a `lr_gym.envs.places.Place`.
+"""Work on the machines of a Ray cluster: function calls, and environments that answer questions.
 
-Nothing here loads Ray before a `RayCluster` is entered.
+`RayCluster` is a `lr_gym.envs.places.Place`. Ray is imported when a `RayCluster` is entered, not before.
 """
 
 from lr_gym.cluster.connection import RayCluster

@@ -1,4 +1,4 @@
-"""A Ray cluster as a place for work: how it is found, what its workers are sent, and how it is left."""
+"""A Ray cluster as a place where work is done: connect to it, prepare its workers, disconnect."""
 
 from __future__ import annotations
 
@@ -21,45 +21,48 @@ from lr_gym.cluster.task import Setup, signals_kept
 from lr_gym.errors import InvalidArgumentError, LRGymError, MissingPackageError, shown
 from lr_gym.processes import Pool, available_cores
 
-#: How many calls are handed out at once: enough for clusters to see what they could grow for, and bounded.
+#: How many calls are handed out at once, where nobody says how many. An autoscaler starts nodes for calls that wait, so
+#: there must be many; the limit bounds the memory of this process.
 MOST_WAITING = 2_000
-#: Ray's own habits that nobody asked for here: it reports its use, and builds environments where `uv run` started us.
+#: What Ray does by default and shall not do here: report its use to its makers, build a Python environment on each node
+#: if this process was started by `uv run`, and hide GPUs from workers that need none.
 _HABITS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-#: Variables of the environment on which the last digits of a result may depend: workers get them from here.
+#: The last digits of a result can depend on environment variables with these beginnings: workers get the values that
+#: they have here.
 _ARITHMETIC = ("MKL_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32", "TORCH_", "PYTORCH_", "ATEN_", "DNNL_", "ONEDNN_")
 
 
 class RayCluster:
-    """The machines of a Ray cluster. Use as a context manager: it connects, and disconnects.
+    """The machines of a Ray cluster. Use it as a context manager, which connects and disconnects.
 
     Attributes:
-        elsewhere: True: its nodes may lack the files of this machine.
+        elsewhere: Always True: a node may not have the files of this machine.
     """
 
     elsewhere = True
 
     def __init__(self, address: str, needs: Needs | None = None, cores: int | None = None) -> None:
-        """Name a cluster; nothing is started yet.
+        """Name a cluster. Nothing is started yet.
 
         Args:
-            address: `"local"` starts one of this machine alone; `"auto"` takes the one that this machine belongs to;
-                `"HOST:PORT"` the one with that head.
+            address: `"local"` starts a cluster on this machine alone. `"auto"` is the cluster that this machine belongs
+                to. `"HOST:PORT"` is the cluster whose head has that address.
             needs: What each call is given.
-            cores: Of this machine, for `"local"`; all by default.
+            cores: How many cores of this machine `"local"` uses; all by default.
 
         Raises:
-            InvalidArgumentError: It is none of these, for example the `ray://` address of a server for Ray clients,
-                which cannot do what is needed.
+            InvalidArgumentError: The address is none of these. An address that begins with `ray://` is not either: it
+                belongs to Ray Client, which lacks what is needed here.
         """
         _, colon, port = address.rpartition(":")
         if address not in ("auto", "local") and ("/" in address or not (colon and port.isdecimal())):
             raise InvalidArgumentError(
-                f"--cluster must be auto, local or HOST:PORT of a cluster's head, got {shown(address)}; the command "
-                "runs on a machine of the cluster (docs/cluster.md)"
+                f"--cluster must be auto, local or HOST:PORT of a cluster's head, got {shown(address)}; run "
+                "the command on a machine of the cluster (docs/cluster.md)"
             )
         self.address, self.needs = address, needs or Needs()
         self._cores = cores
@@ -67,7 +70,7 @@ class RayCluster:
         self._code: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> RayCluster:
-        """Connect.
+        """Connect to the cluster, or start it if it is `"local"`.
 
         Raises:
             MissingPackageError: Ray is not installed.
@@ -103,16 +106,16 @@ class RayCluster:
             self.__exit__()
             words = " ".join(str(error).split())
             if self.address == "auto" and isinstance(error, ConnectionError):
-                words = "this machine belongs to no cluster; start one with ray start --head, or use --cluster local"
+                words = "this machine belongs to no cluster; start one with: ray start --head, or use --cluster local"
             raise LRGymError(f"--cluster {self.address}: {words}") from error
         self._head = Head(str(ray.get_runtime_context().gcs_address))
         return self
 
     def _check_reachable(self) -> None:
-        """Try the address: Ray itself would try for minutes.
+        """Check that something answers at the address. Ray itself would try for minutes.
 
         Raises:
-            LRGymError: Nobody answers there.
+            LRGymError: Nothing answers.
         """
         host, _, port = self.address.rpartition(":")
         if host:
@@ -120,14 +123,14 @@ class RayCluster:
                 socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
             except (OSError, OverflowError) as error:
                 raise LRGymError(
-                    f"--cluster {self.address}: nobody answers there ({error}); start the head with ray start --head "
-                    f"--port {port}, or see whether a firewall is in between"
+                    f"--cluster {self.address}: nothing answers there ({error}); start the head with: ray start --head "
+                    f"--port {port}, or check whether a firewall blocks the port"
                 ) from error
 
     def __exit__(self, *exception: object) -> None:
         import ray
 
-        with contextlib.suppress(Exception):  # it may be lost
+        with contextlib.suppress(Exception):  # the cluster may be lost
             ray.shutdown()
         if self._code is not None:
             self._code.cleanup()
@@ -149,37 +152,37 @@ class RayCluster:
 
     @property
     def head(self) -> str:
-        """HOST:PORT of the head, by which other processes of this machine connect too."""
+        """HOST:PORT of the head. Other processes of this machine can connect to it too."""
         return self._head.address
 
     @property
     def calls(self) -> int:
-        """How many calls are handed out at once where nobody says how many."""
+        """How many calls are handed out at once, where nobody says how many."""
         return MOST_WAITING
 
     @property
     def hosts(self) -> int:
-        """How many processes that train fit: as many as the cluster has room for now."""
+        """How many processes with environments the cluster has room for now; at least 1."""
         import ray
 
         have = ray.cluster_resources()
         return max(1, int(min(have.get(name, 0) / value for name, value in self.needs.by_name.items())))
 
     def pool(self, count: int, modules: Sequence[str] = ()) -> Pool:
-        """Return something that calls functions on the cluster.
+        """Return a pool that calls functions on the cluster.
 
         Args:
-            count: How many are handed out at once, at most.
-            modules: Modules and files that register what the calls need (`lr_gym.registry.register_from`).
+            count: How many calls are handed out at once, at most.
+            modules: Modules that register what the calls need (`lr_gym.registry.register_from`).
         """
         from lr_gym.cluster.pool import RayPool
 
         return RayPool(count, Setup(stamp(), tuple(modules)), self.needs, self._head)
 
     def host(self, makers: Sequence[Callable[[], Any]]) -> ActorHost:
-        """Start an actor that holds environments, on the node that has the fewest for its cores.
+        """Start an actor that holds environments, on the node with the fewest actors per core.
 
-        Where more than cores counts, Ray chooses the node.
+        If each also needs GPUs or memory, Ray chooses the node.
         """
         self._hosts = [host for host in self._hosts if host.alive]
         counted = not (self.needs.gpus or self.needs.memory)

@@ -1,4 +1,4 @@
-"""Environments in an actor of Ray, behind the interface of a worker process."""
+"""Environments in an actor of Ray, used like those in a worker process (`lr_gym.envs.places.Host`)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,27 @@ from lr_gym.processes import pickled
 
 
 class Answering:
-    """What the actor does: it makes blocks of environments at the first question, and answers for all of them."""
+    """The actor. It makes its environments when it is asked for the first time, and answers for all of them."""
 
     def __init__(self, setup: Setup, makers: bytes) -> None:
         self._setup, self._makers = setup, makers
         self._envs: Any = None
 
     def answer(self, raw: bytes) -> tuple[str, bytes]:
-        """Return the node, and ("ok", answer) or ("error", the exception that was raised), for a question; pickled."""
+        """Answer a question.
+
+        Args:
+            raw: A command and its payload, pickled.
+
+        Returns:
+            The id of this node, and a pickled pair: ("ok", the answer) or ("error", the exception that was raised).
+        """
         import ray
 
         return str(ray.get_runtime_context().get_node_id()), self._answer(raw)
 
     def _answer(self, raw: bytes) -> bytes:
-        from lr_gym.envs.worker_process import Envs, answered  # here: a driver needs no Stable-Baselines3 for it
+        from lr_gym.envs.worker_process import Envs, answered  # here: only actors need Stable-Baselines3
 
         refused = prepare(self._setup)
         if refused is not None:
@@ -47,7 +54,7 @@ class Answering:
 
 
 class ActorHost:
-    """An actor that holds environments, and the way to it."""
+    """An actor that holds environments: start it, ask it, end it."""
 
     def __init__(
         self, setup: Setup, makers: Sequence[Callable[[], Any]], needs: Needs, node: str | None, head: Head
@@ -55,11 +62,11 @@ class ActorHost:
         """Start the actor.
 
         Args:
-            setup: What it needs first.
+            setup: What must be ready before it makes environments.
             makers: Functions that make the environments.
-            needs: What it is given: GPUs and memory. Cores it shares with cells, which run while it waits.
-            node: Where it is to be; None leaves that to Ray.
-            head: Of the cluster.
+            needs: GPUs and memory that it is given. It is given no cores: cells use them while it waits.
+            node: Id of its node; None lets Ray choose.
+            head: The head of the cluster.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -67,24 +74,30 @@ class ActorHost:
         self.node, self.alive, self._head = node, True, head
         options = needs.resources | {"num_cpus": 0, "scheduling_strategy": "SPREAD", "max_restarts": 0}
         if node is not None:
-            # Not `soft`: of an actor that needs nothing Ray overlooks a soft wish, and takes any node, even one without
+            # Not `soft`: if an actor needs no resources, Ray ignores a soft wish and takes any node, even one without
             # cores.
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
         elif not (needs.gpus or needs.memory):
-            del options["num_cpus"]  # Ray's default: it begins on a node with a free core, and then leaves it to others
+            del options["num_cpus"]  # Ray's default: it starts where a core is free, and then needs none
         self._actor: Any = ray.remote(Answering).options(**options).remote(setup, pickle.dumps(list(makers)))
         self._answer: Any = None
         self._closed: Any = None
 
     def send(self, question: tuple[str, Any]) -> None:
-        """Ask: a command and its payload."""
+        """Send a question: a command and its payload."""
         self._answer = self._actor.answer.remote(pickle.dumps(question))
 
     def receive(self, seconds: float) -> tuple[str, Any]:
-        """Wait for the answer: ("ok", what was asked for) or ("error", an exception).
+        """Wait for the answer.
+
+        Args:
+            seconds: How long.
+
+        Returns:
+            ("ok", the answer) or ("error", an exception).
 
         Raises:
-            TimeoutError: It does not come in time.
+            TimeoutError: There is no answer in time.
             EOFError: The actor has died.
             LRGymError: The cluster is lost.
         """
@@ -107,24 +120,24 @@ class ActorHost:
         except exceptions.ActorUnschedulableError as error:
             raise EOFError("could not be started (its node has gone)") from error
         except exceptions.RayError as error:
-            self.end(0)  # one that only seems dead, because the network failed, is not to go on beside its successor
+            self.end(0)  # if only the network failed, it still lives: it must not go on beside its successor
             raise EOFError("died (its process or its node ended)") from error
 
     def exit_code(self) -> int | None:
-        """Return None: nobody knows."""
+        """Return None: the exit code of an actor is not known."""
         return None
 
     def hang_up(self) -> None:
-        """Let the actor close the environments."""
-        with contextlib.suppress(Exception):  # it may have died, or the cluster
+        """Tell the actor to close its environments."""
+        with contextlib.suppress(Exception):  # the actor or the cluster may have died
             self._closed = self._actor.close.remote()
 
     def end(self, seconds: float) -> None:
-        """Wait until it has closed its environments; then, or after so many seconds, end it."""
+        """End the actor when it has closed its environments, and at the latest after so many seconds."""
         import ray
 
         self.alive = False
-        with contextlib.suppress(Exception):  # likewise
+        with contextlib.suppress(Exception):
             if self._closed is not None:
                 ray.get(self._closed, timeout=seconds)
         with contextlib.suppress(Exception):

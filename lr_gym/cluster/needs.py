@@ -1,4 +1,4 @@
-"""What a cell, or a process that trains, needs of a node."""
+"""What a cell, or an actor with environments, needs of a node."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Needs:
     """What each call is given.
 
     Attributes:
-        cpus: Cores; a call computes with one thread, whatever this is.
-        gpus: GPUs; a part of one lets several calls share it.
-        memory: GiB that the node must have free by Ray's account; None does not count memory.
-        retries: How often a call is run again whose process or node died.
+        cpus: Cores. A call always computes with one thread.
+        gpus: GPUs. With 0.25, four calls share one.
+        memory: GiB of memory that Ray counts for each call; None does not count memory.
+        retries: How often a call is run again if its process or its node dies.
     """
 
     cpus: float = 1.0
@@ -26,13 +26,13 @@ class Needs:
 
     @property
     def resources(self) -> dict[str, Any]:
-        """As Ray's options."""
+        """The same as options of Ray's tasks and actors."""
         memory = {} if self.memory is None else {"memory": int(self.memory * GIB)}
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, **memory}
 
     @property
     def by_name(self) -> dict[str, float]:
-        """As Ray counts them on nodes; without those of which nothing is needed."""
+        """Amounts under the names that Ray uses for a node's resources; only those that are needed."""
         needed = {"CPU": self.cpus, "GPU": self.gpus, "memory": (self.memory or 0.0) * GIB}
         return {name: value for name, value in needed.items() if value}
 

@@ -1,4 +1,4 @@
-"""The nodes of a cluster: which has the most room, which are gone though the cluster has not noticed, and the head."""
+"""The nodes of a cluster: which of them has the most room, and whether the head still answers."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Mapping
 
 from lr_gym.errors import LRGymError
 
-#: Seconds in which a node that lives takes a call.
+#: A node that accepts no connection for so many seconds counts as gone.
 _ANSWERS_WITHIN = 3.0
-#: Seconds between two looks at the head; and after so many without an answer it is given up. Ray itself waits for a
-#: minute, and then ends the process without a word that people could use.
+#: Seconds between two looks at the head, and seconds without an answer after which it counts as lost. Ray itself waits
+#: for a minute and then ends the process, without a message that helps anybody.
 LOOK_EVERY, GONE_AFTER = 5.0, 20.0
 
 
 def emptiest(taken: Mapping[str, int]) -> str | None:
-    """Return the node with the fewest of something for its cores; None if no node with cores answers.
+    """Return the node that has the least work per core, or None if no node with cores answers.
 
-    A cluster notices the loss of a node only after a while. Until then what is sent there is lost too, so each is asked
-    first.
+    A cluster notices the loss of a node only after a while, and until then it sends work there, which is lost too. So
+    each node is asked whether it answers.
 
     Args:
-        taken: By node, how many it has.
+        taken: How much work each node has; a node that is missing has none.
     """
     import ray
 
@@ -33,19 +33,19 @@ def emptiest(taken: Mapping[str, int]) -> str | None:
 
 
 class Head:
-    """Looks whether a cluster's head is still there."""
+    """Looks from time to time whether a cluster's head still answers."""
 
     def __init__(self, address: str) -> None:
-        """Take it for granted that it is there now.
+        """Begin: the head answers now.
 
         Args:
-            address: HOST:PORT.
+            address: HOST:PORT of the head.
         """
         self.address, self.gone = address, False
         self._looked = self._answered = time.monotonic()
 
     def look(self) -> None:
-        """Look, if the last time is some seconds ago.
+        """Look whether it answers, if the last look was some seconds ago.
 
         Raises:
             LRGymError: It has not answered for a while.

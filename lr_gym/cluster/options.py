@@ -1,4 +1,4 @@
-"""The options of command lines about where work is done, and the place that they mean; nothing slow is imported."""
+"""Command-line options that say where work is done. Importing this module is fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lr_gym.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from lr_gym.envs.places import Place
 
-#: Options that say what a cell needs of a cluster.
+#: Options that say what a cluster gives each cell.
 NEEDS = ("cell_cpus", "cell_gpus", "cell_memory", "cell_retries")
 
 
@@ -47,18 +47,18 @@ def memory() -> Any:
 def retries() -> Any:
     """Return the field `cell_retries`."""
     return cli.option(
-        "how often a cluster runs a cell again whose process or node died (default: 3)",
+        "how often a cluster runs a cell again if its process or its node dies (default: 3)",
         type=cli.whole_number(0, 1000),
         metavar="N",
     )
 
 
 def cluster_of(arguments: Any, device: str = "cpu") -> RayCluster | None:
-    """Return the cluster that is named, not yet connected; None for this machine.
+    """Return the cluster that the options name, not yet connected; None if they name none.
 
     Args:
-        arguments: Of the command: with `cluster`, `workers`, and some of `NEEDS`.
-        device: Where trainees live.
+        arguments: Options of the command, with `cluster`, `workers` and some of `NEEDS`.
+        device: Device of the trainees, for example `"cuda"`.
 
     Raises:
         InvalidArgumentError: The options do not fit together.
@@ -67,7 +67,7 @@ def cluster_of(arguments: Any, device: str = "cpu") -> RayCluster | None:
     if arguments.cluster is None:
         if given:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise InvalidArgumentError(f"{names}: for a cluster; name one with --cluster, or drop the option")
+            raise InvalidArgumentError(f"{names} needs --cluster; name a cluster, or drop the option")
         return None
     if device != "cpu" and not arguments.cell_gpus:
         raise InvalidArgumentError(
@@ -80,12 +80,15 @@ def cluster_of(arguments: Any, device: str = "cpu") -> RayCluster | None:
 
 @contextlib.contextmanager
 def entered(cluster: RayCluster | None) -> Iterator[Place]:
-    """Connect to a cluster, if there is one, and leave it afterwards; yield the place where work is done.
+    """Yield the place where work is done: a cluster, which is connected for the block, or this machine.
+
+    Args:
+        cluster: The cluster; None for this machine.
 
     Raises:
         LRGymError: The cluster cannot be reached.
     """
-    from lr_gym.envs.places import ThisMachine  # here: it takes seconds
+    from lr_gym.envs.places import ThisMachine  # here: the import takes seconds
 
     if cluster is None:
         yield ThisMachine()

@@ -21,29 +21,30 @@ from lr_gym.processes import CallLostError, NotSendableError
 
 T = TypeVar("T")
 
-#: Seconds between two looks at a cluster that answers nothing; and after so many without a result it is said why.
+#: Seconds between two looks at a cluster from which no result comes, and seconds without a result after which a notice
+#: says why.
 LOOK_EVERY, TELL_AFTER = 1.0, 30.0
 
 
 class ClusterNotice(Notice):
-    """Something about a cluster that people should know."""
+    """A notice about a cluster: it goes on, but something needs attention."""
 
 
 class RayPool:
-    """Calls on a cluster, a bounded number of them handed out at a time.
+    """Calls functions on a cluster. A bounded number of calls is handed out at a time.
 
-    Ray runs a call again whose process or node died. What many calls have in common (`shared`) is put into the object
-    store once, and fetched once by each node.
+    If the process or the node of a call dies, Ray runs the call again. Objects that many calls have in common
+    (`shared`) are put into the object store once, and each node fetches them once.
     """
 
     def __init__(self, count: int, setup: task.Setup, needs: Needs, head: Head) -> None:
-        """Prepare; nothing is sent yet.
+        """Prepare. Nothing is sent yet.
 
         Args:
             count: How many calls are handed out at once, at most.
-            setup: What workers need first.
+            setup: What must be ready in a worker before its first call.
             needs: What each call is given.
-            head: Of the cluster.
+            head: The head of the cluster.
         """
         import ray
 
@@ -56,20 +57,21 @@ class RayPool:
     def finished(
         self, calls: Sequence[Callable[[], T]], timeout: float | None = None
     ) -> Iterator[tuple[int, Future[T]]]:
-        """Call functions and yield the place and the outcome of each as soon as it is known, so in any order.
+        """Call functions, and yield the outcome of each as soon as it is known. So they come in any order.
 
-        If the caller stops before the last one, those that run are ended.
+        If the caller stops before the last outcome, the calls that still run are ended.
 
         Args:
-            calls: Picklable, without arguments. Those with an attribute `shared` name objects that many have in common.
-            timeout: Seconds that each may take from when it begins; None for no limit.
+            calls: Picklable functions without arguments. The attribute `shared` of a call, if it has one, names the
+                objects that it has in common with others.
+            timeout: Seconds that each call may take, counted from its beginning; None for no limit.
 
         Yields:
-            The place and a future that holds the value or the error: the call's own, `NotSendableError`,
-            `TimeoutError`, or `CallLostError` for one whose process died again and again.
+            The place of the call in `calls`, and a future with its value or its error: the exception that it raised,
+            `NotSendableError`, `TimeoutError`, or `CallLostError` if its process died again and again.
 
         Raises:
-            LRGymError: A node must not work, or the cluster is lost.
+            LRGymError: A node does not fit (it has other versions, or cannot load a plugin), or the cluster is lost.
         """
         waiting = iter(enumerate(calls))
         ready: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -124,21 +126,21 @@ class RayPool:
         return future
 
     def _part(self, shared: Any) -> Any:
-        """Return the reference of an object in the store; it is put there once."""
+        """Put an object into the store, if it is not there yet, and return its reference."""
         import ray
 
         if id(shared) not in self._parts:
-            # Pickled, so that every call has its own: what an agent remembers of an episode must not come to the next.
-            # Read-only arrays need no copy.
+            # Pickled, so that every call gets its own copy: an agent must not carry memories of one episode into the
+            # next. Read-only arrays need no copy.
             value = shared if getattr(shared, "read_only", False) else pickle.dumps(shared)
             self._parts[id(shared)] = shared, ray.put(value)
         return self._parts[id(shared)][1]
 
     def _outcome(self, future: Future[bytes]) -> Future[Any]:
-        """Return what became of a call.
+        """Return the value or the error of a call.
 
         Raises:
-            LRGymError: A node must not work, or the cluster is lost.
+            LRGymError: A node does not fit, or the cluster is lost.
         """
         from ray import exceptions
 
@@ -149,7 +151,7 @@ class RayPool:
             return _failed(CallLostError(f"its worker process died{times} (out of memory, or killed)"))
         except exceptions.TaskCancelledError:
             return _failed(CallLostError("it was cancelled"))
-        except exceptions.RayTaskError as error:  # before `task.run` was reached
+        except exceptions.RayTaskError as error:  # `task.run` itself raises nothing: the node could not call it
             raise LRGymError(f"a node of the cluster cannot run lr_gym: {reason(error.cause)}") from error
         except exceptions.RayError as error:
             raise LRGymError(f"the cluster cannot run a cell: {reason(error)}") from error
@@ -164,7 +166,7 @@ class RayPool:
         return outcome
 
     def _told_why(self) -> bool:
-        """Say, where it is so, that no node has what a call needs; return whether it was said."""
+        """If no node has what a call needs, say so; return whether it was said."""
         import ray
 
         needed = self._needs.by_name
@@ -172,8 +174,8 @@ class RayPool:
         if any(all(node.get(name, 0) >= value for name, value in needed.items()) for node in nodes):
             return False
         warnings.warn(
-            f"no node of the cluster has {self._needs}, which a cell is to be given; waiting for one (Ctrl-C, then "
-            "less with --cell-cpus, --cell-gpus or --cell-memory)",
+            f"no node of the cluster has {self._needs}, which each cell needs; waiting for such a node (to stop: "
+            "Ctrl-C; to need less: --cell-cpus, --cell-gpus, --cell-memory)",
             ClusterNotice,
             stacklevel=2,
         )
@@ -183,19 +185,19 @@ class RayPool:
         import ray
 
         for reference in () if self._head.gone else self._running.values():
-            with contextlib.suppress(Exception):  # it may have ended, or the cluster
+            with contextlib.suppress(Exception):  # the call may have ended, or the cluster may be lost
                 ray.cancel(reference, force=True)
         self._running.clear()
 
     def end(self) -> None:
-        """End what is running at once, and forget what was shared. Harmless when called again."""
+        """End all calls at once, and forget shared objects. Calling it again does nothing."""
         self._cancel()
         self._parts.clear()
         self.active = False
 
 
 class _Pickler(pickle.Pickler):
-    """Writes numbers in place of what is sent once for all."""
+    """Writes a number in place of each shared object."""
 
     def __init__(self, file: io.BytesIO, shared: Sequence[Any]) -> None:
         super().__init__(file)

@@ -1,4 +1,4 @@
-"""The user's own code, for nodes that do not have it: the modules in the folders from which this process imports."""
+"""Collects the user's own code for nodes that do not have it: modules in the folders that this process imports from."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from lr_gym.errors import InvalidArgumentError
 
-#: Folder of the code on a node, inside one from which its workers import. It holds a folder for each of this process's.
+#: Name of the folder with the code, here and on a node. It holds one folder for each of `folders()`.
 SHIPPED = "lr_gym_shipped"
-#: More is no code of one project.
+#: The code of one project is not larger than this.
 MOST_FILES, MOST_BYTES = 5_000, 50 * 2**20
 _OURS = Path(__file__).resolve().parents[1]
 
 
 def folders() -> list[Path]:
-    """Return the folders from which this process imports code of the user's, in order.
+    """Return the folders from which this process imports the user's own code, in the order of `sys.path`.
 
-    Neither Python's own nor those of installed packages are: nodes have the same installed.
+    Folders of Python and of installed packages are left out: they are installed on nodes too.
     """
     prefixes = {Path(p).resolve() for p in (sys.prefix, sys.base_prefix, *sysconfig.get_paths().values())}
     found = dict.fromkeys(Path(entry or ".").resolve() for entry in sys.path)
@@ -36,10 +36,13 @@ def folders() -> list[Path]:
 
 
 def gather(target: Path) -> None:
-    """Copy the user's modules to `target/SHIPPED/000`, `001`, ..., one for each of `folders()` that has any.
+    """Copy the modules of each of `folders()` to `target/SHIPPED/000`, `001`, ...; folders without any are left out.
+
+    Args:
+        target: A folder.
 
     Raises:
-        InvalidArgumentError: They are too many: a folder above the project's is imported from.
+        InvalidArgumentError: There are too many modules. Probably a folder above the project's is in `sys.path`.
     """
     files, size = 0, 0
     for number, source in enumerate(folders()):
@@ -47,8 +50,8 @@ def gather(target: Path) -> None:
             files, size = files + 1, size + path.stat().st_size
             if files > MOST_FILES or size > MOST_BYTES:
                 raise InvalidArgumentError(
-                    f"{source} holds more than {MOST_FILES} modules or {MOST_BYTES >> 20} MiB of them, too much to "
-                    "send to a cluster; put your own modules into a folder of their own"
+                    f"{source} holds more than {MOST_FILES} Python files, or more than {MOST_BYTES >> 20} MiB of them; "
+                    "that is too much to send to a cluster: put your own modules into a folder of their own"
                 )
             copy = target / SHIPPED / f"{number:03}" / path.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +59,7 @@ def gather(target: Path) -> None:
 
 
 def _modules(folder: Path) -> Iterator[Path]:
-    """Yield the Python files of a folder, without those of environments, hidden folders and this package."""
+    """Yield the Python files of a folder, but not those of virtual environments, hidden folders and this package."""
     for here, names, files in os.walk(folder):
         names[:] = [
             name

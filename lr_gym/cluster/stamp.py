@@ -1,4 +1,4 @@
-"""What must be the same on all machines, so that a record is the same wherever it is made."""
+"""Versions that must be the same on all machines: with others, the same cell can give another record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "numpy", "gymnasium", "stable-baselines3")
 
 @functools.cache
 def stamp() -> Stamp:
-    """Return the versions of this process: Python's, this package's with its code, and those of what computes."""
+    """Return the versions that this process runs: Python, this package with a hash of its code, PyTorch and others."""
     return (
         ("Python", "{}.{}".format(*sys.version_info)),
         ("lr-gym", f"{lr_gym.__version__} (code {_code()[:8]})"),
@@ -27,10 +27,10 @@ def stamp() -> Stamp:
 
 
 def _code() -> str:
-    """Return a hash of this package's modules: two checkouts of one version may differ."""
+    """Return a hash of this package's modules. Two checkouts of the same version can have different code."""
     root = Path(lr_gym.__file__).parent
     digest = hashlib.sha256()
-    for folder in (root, root / "agents"):  # a link in a checkout, which `rglob` does not follow
+    for folder in (root, root / "agents"):  # in a checkout `agents` is a link, and `rglob` follows no links
         for path in sorted(folder.rglob("*.py")):
             name = path.relative_to(folder)
             if folder == root and name.parts[0] == "agents":
@@ -41,11 +41,11 @@ def _code() -> str:
 
 
 def difference(theirs: Stamp, ours: Stamp) -> str | None:
-    """Return in words what is another version there than here, or None.
+    """Return one line that says which versions differ, or None if all are the same.
 
     Args:
-        theirs: Of a node.
-        ours: Of the process that has the work.
+        theirs: Versions of a node.
+        ours: Versions of the process that has the work.
     """
     there = dict(theirs)
     words = [f"{name} {there.get(name)} in place of {here}" for name, here in ours if there.get(name) != here]

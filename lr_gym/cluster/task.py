@@ -1,4 +1,4 @@
-"""What a worker of a cluster does: it makes itself ready once, and then calls what it is sent."""
+"""What a worker of a cluster does: it prepares itself once, and then runs the calls that it is sent."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from lr_gym.errors import described
 from lr_gym.processes import pickled, unreadable
 from lr_gym.registry import register_from
 
-#: Seconds beyond its limit after which a call that cannot be interrupted is ended with its process; and between two
-#: attempts to interrupt one that goes on all the same.
+#: A call that goes on after its time limit is interrupted again every `AGAIN_AFTER` seconds. Its process is ended
+#: `END_AFTER` seconds after the limit.
 END_AFTER, AGAIN_AFTER = 30.0, 5.0
 
 
 class Setup(NamedTuple):
-    """What every worker needs first.
+    """What a worker checks and loads before its first call.
 
     Attributes:
-        stamp: Versions of the process that has the work.
-        modules: What registers things that the calls name.
+        stamp: Versions of the process that has the work; the worker must have the same.
+        modules: Modules that register things which calls name (`lr_gym.registry.register_from`).
     """
 
     stamp: Stamp
@@ -41,7 +41,11 @@ class Setup(NamedTuple):
 
 @functools.cache
 def prepare(setup: Setup) -> str | None:
-    """Make this process ready, once. Return None, or one line that says why it must not work."""
+    """Prepare this process; calling it again with the same setup does nothing.
+
+    Returns:
+        None, or one line that says why this process must not do any work.
+    """
     node = socket.gethostname()
     if differs := difference(stamp(), setup.stamp):
         return f"the node {node} has {differs}: its records would not be comparable; install the same versions there"
@@ -49,7 +53,7 @@ def prepare(setup: Setup) -> str | None:
     for module in setup.modules:
         try:
             register_from(module)
-        except (Exception, SystemExit) as error:  # whatever a plugin raises
+        except (Exception, SystemExit) as error:  # a plugin can raise anything
             return f"the node {node} cannot load the plugin {module!r}: {described(error)}; install it there"
     return None
 
@@ -58,13 +62,14 @@ def run(setup: Setup, call: bytes, limit: float | None, *parts: Any) -> bytes:
     """Call a function and return what became of it, pickled.
 
     Args:
-        setup: What must be ready first.
-        call: The function, pickled; what it shares with others are references to `parts`.
-        limit: Seconds that it may take; None for no limit.
-        parts: What it shares with others: pickled where it must be new for each call.
+        setup: What must be ready before the first call.
+        call: The function, pickled. In place of each shared object it holds the object's place in `parts`.
+        limit: Seconds that the call may take; None for no limit.
+        parts: The shared objects. Those of which every call needs a copy of its own are pickled.
 
     Returns:
-        A pair, pickled: ("value", the value), ("error", an exception), ("late", None) or ("refused", one line).
+        A pickled pair: ("value", the value), ("error", an exception), ("late", None) if it took too long, or
+        ("refused", one line) if this process must not do any work.
     """
     refused = prepare(setup)
     if refused is not None:
@@ -75,9 +80,9 @@ def run(setup: Setup, call: bytes, limit: float | None, *parts: Any) -> bytes:
             function = _read(call, parts)
             one_thread()
             answer: tuple[str, Any] = ("value", function())
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code can raise anything
         answer = ("error", error)
-    except BaseException as error:  # likewise: a worker is not interrupted by others
+    except BaseException as error:  # also SystemExit and KeyboardInterrupt, which are an error of the call here
         answer = ("error", RuntimeError(described(error)))
     return pickle.dumps(("late", None)) if clock.over else pickled(answer)
 
@@ -85,12 +90,12 @@ def run(setup: Setup, call: bytes, limit: float | None, *parts: Any) -> bytes:
 def _read(call: bytes, parts: Sequence[Any]) -> Any:
     try:
         return _Unpickler(io.BytesIO(call), parts).load()
-    except Exception as error:  # whatever a user's object raises
+    except Exception as error:  # the user's objects can raise anything
         raise unreadable(error) from error
 
 
 def one_thread() -> None:
-    """Let PyTorch compute with one thread, as in worker processes of one machine; where it is not loaded, nothing."""
+    """Let PyTorch compute with one thread, as in worker processes of one machine. Does nothing if it is not loaded."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
@@ -110,9 +115,12 @@ class _TooLongError(BaseException):
 
 
 class Clock:
-    """Interrupts a block that takes too long.
+    """A context manager that interrupts its block after a time limit.
 
-    A block that does not listen (it computes in C, without end) is ended with its process some time later.
+    A block that cannot be interrupted, because it computes in C without end, is ended with its process some time later.
+
+    Attributes:
+        over: Whether the limit was reached.
     """
 
     def __init__(self, limit: float | None) -> None:
@@ -144,7 +152,7 @@ def _nowhere() -> Any:
 
 @contextlib.contextmanager
 def signals_kept() -> Iterator[None]:
-    """Let Ray take no signal that this program answers itself."""
+    """Keep this program's signal handlers while Ray starts: Ray replaces them with its own."""
     names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in names} if main else {}

@@ -100,7 +100,9 @@ def test_cells_that_want_more_than_any_node_has(nodes: Nodes, monkeypatch: pytes
     monkeypatch.setattr(pool_module, "LOOK_EVERY", 0.1)
     with RayCluster(nodes.address, Needs(cpus=8, memory=0.5)) as cluster, warnings.catch_warnings():
         warnings.simplefilter("error", ClusterNotice)
-        with pytest.raises(ClusterNotice, match=r"^no node of the cluster has 8 CPU, 0\.5 GiB of memory, which a cell"):
+        with pytest.raises(
+            ClusterNotice, match=r"^no node of the cluster has 8 CPU, 0\.5 GiB of memory, which each cell"
+        ):
             outcomes(cluster.pool(1), [functools.partial(toys.square, 3)])
 
 
@@ -111,7 +113,7 @@ def test_addresses_that_make_no_sense(address: str) -> None:
 
 
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(LRGymError, match=r"^--cluster 127\.0\.0\.1:1: nobody answers there \(.*refused\); start the "):
+    with pytest.raises(LRGymError, match=r"^--cluster 127\.0\.0\.1:1: nothing answers there \(.*refused\); start the "):
         RayCluster("127.0.0.1:1").__enter__()
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingPackageError, match=r'^--cluster needs the package ray: .* pip install "lr-gym\[ray\]"'):

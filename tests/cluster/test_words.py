@@ -33,7 +33,7 @@ def test_what_a_cell_is_given(command: Any) -> None:
         (
             ["--cell-cpus", "2", "--cell-retries", "0"],
             "cpu",
-            "^--cell-cpus, --cell-retries: for a cluster; name ",
+            "^--cell-cpus, --cell-retries needs --cluster; name ",
         ),
         (["--cluster", "auto"], "cuda", "^--device cuda on a cluster needs --cell-gpus"),
         (["--cluster", "ray://head:1"], "cpu", "^--cluster must be auto, local or HOST:PORT .* got 'ray://head:1'"),

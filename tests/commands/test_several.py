@@ -122,7 +122,7 @@ def test_how_many_at_once(begun: list[Train], tmp_path: Path, capsys: pytest.Cap
         ("--seeds 3 --resume {done}", "--seeds does not go with --resume: the command that began the trainings conti"),
         ("--seeds 3 --trust os", "--trust is for --resume"),
         ("--seeds x", "argument --seeds: must be a whole number of at least 0, got 'x'"),
-        ("--seeds 3 --cell-cpus 2", "--cell-cpus: for a cluster; name one with --cluster"),
+        ("--seeds 3 --cell-cpus 2", "--cell-cpus needs --cluster; name a cluster"),
         ("--seeds 3 --episodes 256 --out {done}", "{done}/seed-3 holds a training with other settings (task, episodes"),
         ("--resume {done}", "{done} holds trainings with several seeds; continue them with --config {done}/run.toml "),
     ],
