@@ -202,8 +202,31 @@ class Replacing(Detached):
     def forward(self, x: Tensor) -> Tensor:
         self.passes += self.training
         if self.training and self.passes >= self.at:
-            self.layer.weight = nn.Parameter(self.layer.weight.detach().clone())
+            self.change()
         return self.layer(x)
+
+    def change(self) -> None:
+        self.layer.weight = nn.Parameter(self.layer.weight.detach().clone())
+
+
+class FreezingItself(Replacing):
+    """Freezes its weight, not its bias, at some pass."""
+
+    def change(self) -> None:
+        self.layer.weight.requires_grad_(False)
+
+
+class SwitchingOff(Replacing):
+    """Switches gradients off at some pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = super().forward(x)
+        if self.training and self.passes >= self.at:
+            torch.set_grad_enabled(False)
+        return outputs
+
+    def change(self) -> None:
+        """Leave the weight as it is."""
 
 
 class InAList(Detached):

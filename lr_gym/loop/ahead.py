@@ -159,7 +159,7 @@ class LoopTrainee(Trainee):
         return predictions_of(self.model(x), self._outputs)
 
     def _evaluate(self, examples: Any) -> Evaluation:
-        with evaluating(self.model), torch.inference_mode(), self._computing():
+        with evaluating(self.model), self._computing(), torch.inference_mode():
             predictions = torch.cat([self._forward(x) for x in torch.split(examples.x, self.task.batch_size)])
             loss = self._loss(predictions, examples.y)
             return Evaluation(loss, torch.full_like(loss, torch.nan), predictions)

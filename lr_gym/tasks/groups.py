@@ -100,6 +100,7 @@ class Frozen:
 
     Attributes:
         changes: Whether any of them is frozen or freed on the way.
+        moving: The `id` of each that is.
     """
 
     def __init__(self, model: nn.Module, spans: Mapping[str, Sequence[int | None]]) -> None:
@@ -120,6 +121,7 @@ class Frozen:
                     parameter.requires_grad_(False)
         self._spans = [span for span in self._spans if span[1:] != (0, None)]
         self.changes = bool(self._spans)
+        self.moving = {id(parameter) for parameters, _, _ in self._spans for parameter in parameters}
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InvalidArgumentError(f"frozen={dict(spans)!r} leaves no parameter to train")
 

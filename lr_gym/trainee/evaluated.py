@@ -18,6 +18,7 @@ from lr_gym.tasks.losses import Loss
 from lr_gym.trainee.arithmetic import Arithmetic
 from lr_gym.trainee.batches import Batch
 from lr_gym.trainee.findings import Findings
+from lr_gym.trainee.gradients import gradients
 from lr_gym.trainee.held import Held, evaluated
 from lr_gym.trainee.hidden import Hidden
 from lr_gym.trainee.randomness import TorchStream
@@ -75,8 +76,8 @@ class EvaluatedRun:
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:
-        """Let a block draw from this trainee's random stream, and multiply with its precision."""
-        with self._noise.active(), self.arithmetic.flags(self.device):
+        """Let a block have gradients, draw from this trainee's random stream, and multiply with its precision."""
+        with gradients(), self._noise.active(), self.arithmetic.flags(self.device):
             yield
 
     @contextlib.contextmanager

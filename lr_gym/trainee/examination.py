@@ -197,7 +197,10 @@ def _able_to_update(run: _Sample, sample: Callable[[Findings], _Sample]) -> _Sam
     try:
         run._train(1)
         return run
-    except (LRGymError, torch.OutOfMemoryError):
+    except torch.OutOfMemoryError:
+        raise
+    except LRGymError:
+        _check_gradient(run)  # it knows better why there is none
         raise
     except Exception as error:
         first = error

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from lr_gym.checks import check_whole
 from lr_gym.trainee.batches import Batch
+from lr_gym.trainee.gradients import gradients
 from lr_gym.trainee.optimizer_state import copy_state, write_state
 from lr_gym.trainee.randomness import TorchStream, derived_seeds
 from lr_gym.trainee.records import Snapshot
@@ -89,6 +90,7 @@ class RewindableRun(TrainingRun):
         finally:
             self.restore(before)
 
+    @gradients()
     def peek_batches(self, count: int) -> Sequence[Batch]:
         """Return the training batches that come next, without consuming them.
 

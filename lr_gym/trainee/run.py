@@ -31,8 +31,9 @@ from lr_gym.trainee.batches import Batch, BatchStream
 from lr_gym.trainee.evaluated import AVERAGE, EVALUATION_CHUNK, EvaluatedRun
 from lr_gym.trainee.findings import Findings
 from lr_gym.trainee.fit import check_shapes, fitting
-from lr_gym.trainee.flow import listed
+from lr_gym.trainee.gradients import gradients
 from lr_gym.trainee.hidden import Hidden
+from lr_gym.trainee.parameters import Parameters
 from lr_gym.trainee.randomness import TorchStream, derived_seeds, isolated
 from lr_gym.trainee.scoring import Scoring
 from lr_gym.trainee.shared import unchanged
@@ -60,6 +61,7 @@ class TrainingRun(EvaluatedRun):
         updates: Updates done.
     """
 
+    @gradients()
     def __init__(
         self,
         task: Task,
@@ -117,8 +119,8 @@ class TrainingRun(EvaluatedRun):
             self._initialise()
         self._final_layer = self._find_final_layer()
         self.frozen = Frozen(self.model, task.frozen)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self._built_with = [id(p) for p in self.model.parameters()]
+        self._built_with = Parameters(self.model, str(task.model))
+        self.parameters = self._built_with.trainable
         self._loss = build_loss(str(task.loss), dict(task.loss_options), self.device)
         sparse = any(getattr(module, "sparse", False) is True for module in self.model.modules())
         fuse = findings.fused and not (sparse or self.frozen.changes)  # it takes all gradients or none, and dense ones
@@ -160,7 +162,7 @@ class TrainingRun(EvaluatedRun):
     def _initialise(self) -> None:
         """Let the network set its parameters from the first training batch."""
         before = self._noise.get_state()
-        with torch.no_grad(), self._computing():
+        with self._computing(), torch.no_grad():
             self._forward(self._batches.peek(1)[0].x)
         self._noise.set_state(before)
 
@@ -223,6 +225,8 @@ class TrainingRun(EvaluatedRun):
         losses = []
         for batch in batches:
             loss = self._loss(self._forward(batch.x), batch.y)
+            if not loss.requires_grad:
+                raise self._built_with.without_gradient(str(self.task.loss), self.updates)
             if len(batches) > 1:
                 loss = loss / len(batches)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -283,19 +287,12 @@ class TrainingRun(EvaluatedRun):
         return losses
 
     def check_parameters(self) -> None:
-        """Check that the network has the parameters that it was built with: the optimizer knows no others.
+        """Check that the network has the parameters that it was built with; warn where it has frozen some itself.
 
         Raises:
             InvalidArgumentError: It has replaced some, or made new ones.
         """
-        if [id(p) for p in self.model.parameters()] != self._built_with:
-            known = set(self._built_with)
-            new = [name for name, p in self.model.named_parameters() if id(p) not in known]
-            raise InvalidArgumentError(
-                f"the model {self.task.model!r} has made {listed(new) or 'some'} of its parameters anew after it was "
-                "built, and the optimizer trains the old ones: make parameters in __init__, and change them in place "
-                "(with torch.no_grad(): p.copy_(...))"
-            )
+        self._built_with.check(self.frozen.moving)
 
     def train_interval(self) -> Measurement:
         """Train for one decision interval, then measure. One device synchronisation.

@@ -22,6 +22,7 @@ from torch.func import functional_call, vmap
 from lr_gym.control.measuring import Evaluation, Measurement
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.tasks.streams import Streams
+from lr_gym.trainee.gradients import gradients
 from lr_gym.trainee.graph import IntervalGraph
 from lr_gym.trainee.rewind import RewindableRun
 from lr_gym.trainee.shared import unchanged
@@ -46,6 +47,7 @@ class Stack(Generic[RunT]):
         members: The trainees, all of one task on one device.
     """
 
+    @gradients()
     def __init__(self, members: Sequence[RunT]) -> None:
         """Move trainees into a stack.
 
@@ -144,6 +146,7 @@ class Stack(Generic[RunT]):
                 for member, row, goes_on in zip(self.members, numbers, active, strict=True)
             ]
 
+    @gradients()
     def train(self, updates: int) -> Tensor:
         """Do some updates of every member.
 

@@ -290,7 +290,7 @@ class Trainee(RewindableRun):
         """Let a block without gradients change weights, buffers and noise; the optimizer must not be touched."""
         tensors, noise = self._copy_of_tensors(), self._noise.get_state()
         try:
-            with torch.no_grad(), self._computing():
+            with self._computing(), torch.no_grad():
                 yield
         finally:
             self._write_tensors(tensors)

@@ -39,7 +39,7 @@ KINDS: dict[str, tuple[str, int, Callable[[int, int], Outcome]]] = {
     "keywords": ("generated keyword arguments that make no sense", 1000, keywords),
     "files": ("damaged or hostile controllers, ARC's weights, checkpoints and records", 1000, hostile_files),
     "data": ("data that make no sense: numbers, types, shapes and labels", 340, data),
-    "trainees": ("networks that misbehave, alone, in a stack, in workers", 64, trainees),
+    "trainees": ("networks that misbehave, alone, in a stack, in workers", 80, trainees),
     "randomness": ("public functions, under two global random states", 1000, randomness),
     "growth": ("resets, short trainings and vector environments, for growth of memory or processes", 2000, growth),
     "kills": (

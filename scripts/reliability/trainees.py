@@ -59,6 +59,10 @@ class Misbehaving(nn.Module):
             x -= 1
         if self.kind == "new parameters":
             self.layer.weight = nn.Parameter(self.layer.weight.detach().clone())
+        if self.kind == "gradients off":
+            torch.set_grad_enabled(False)
+        if self.kind == "frozen":
+            self.requires_grad_(False)
         if self.kind == "dies":
             os._exit(9)
         if self.kind == "hangs":
@@ -76,6 +80,8 @@ KINDS = {
     "interrupt": {"KeyboardInterrupt", "error"},
     "memory": {"MemoryError", "error"},
     "new parameters": {"error"},
+    "gradients off": {"error"},
+    "frozen": {"error"},
     "flood": {"nothing"},
     "in place": {"nothing", "error"},  # a batch is a copy; validation examples are not
 }
@@ -151,6 +157,9 @@ def trainees(count: int, seed: int = 0) -> Outcome:
         failure = None if found in allowed or (found == "nothing" and after > 60) else f"{found} {words}".strip()
         if not torch.equal(tasks.load("fashion-mnist-mini").x["train"], before):
             failure = "the data of all were changed"
+        if not torch.is_grad_enabled():
+            failure = "gradients are off for everybody"
+            torch.set_grad_enabled(True)
         outcome.note(f"{kind} after {after} passes, {place}", failure)
     return outcome
 

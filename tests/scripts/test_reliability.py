@@ -33,7 +33,7 @@ def test_faults_are_survived(kind: str, count: int) -> None:
         ("kills", 12),
         ("workers", 12),
         ("disk", 21),
-        ("trainees", 32),
+        ("trainees", 40),
         ("growth", 400),
         ("randomness", 99),
     ],

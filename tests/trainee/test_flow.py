@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 import toys
 from gymnasium.vector import AutoresetMode
 
-from lr_gym import LRTrainingEnv, make_sb3_vec_env
+from lr_gym import LRTrainingEnv, agents, make_sb3_vec_env, rollout
 from lr_gym.envs import LRTrainingVectorEnv
 from lr_gym.errors import InvalidArgumentError, LRGymWarning
 from lr_gym.tasks import Data
@@ -61,16 +62,53 @@ def test_everywhere_in_a_line(kind: str) -> None:
         ways[kind]()
 
 
-def test_parameters_that_are_replaced_on_the_way() -> None:
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (people.Replacing, r"has made 'layer.weight' of its parameters anew.*the old ones"),
+        (people.SwitchingOff, r"after 1\d\d updates the loss .* of the model .* has no gradient any more.*switched"),
+    ],
+)
+def test_what_cannot_learn_any_more_is_refused(model: type[people.Replacing], words: str) -> None:
     """Later than anybody examines."""
-    trainee = make(model=people.Replacing, model_options={"at": 200})
+    trainee = make(model=model, model_options={"at": 200})
 
     def train() -> None:
         for _ in range(60):
             trainee.train_interval()
 
-    with pytest.raises(InvalidArgumentError, match=r"has made 'layer.weight' of its parameters anew.*the old ones"):
+    with pytest.raises(InvalidArgumentError, match=words):
         train()
+    assert torch.is_grad_enabled()
+
+
+def test_a_network_that_freezes_itself_is_said_once() -> None:
+    trainee = make(model=people.FreezingItself, model_options={"at": 200})
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(60):
+            trainee.train_interval()
+    assert [str(warning.message).partition(": ")[0] for warning in said] == [
+        "the model 'people:FreezingItself' has frozen 'layer.weight' itself"
+    ]
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("agent", ["constant", "kim-yu", "autolr"])
+def test_code_around_it_may_have_switched_gradients_off(agent: str, around: Any) -> None:
+    """People evaluate policies under `torch.no_grad()`: the networks are trained all the same."""
+    task = toys.toy_task(data="fashion-mnist-mini", batch_size=10, train_size=100, validation_size=50)
+
+    def played() -> Any:
+        return rollout(LRTrainingEnv(task), agents.make(agent), seed=0, initial_lr=0.05).val_losses
+
+    expected = played()
+    with around():
+        assert played() == expected
+        envs = LRTrainingVectorEnv(2, task, stack=2)
+        envs.reset(seed=0)
+        envs.step(np.zeros((2, 1), np.float32))
+    envs.step(np.zeros((2, 1), np.float32))
 
 
 @pytest.mark.parametrize(
