@@ -16,6 +16,7 @@ from lr_gym.errors import InvalidArgumentError, UnknownNameError
 from lr_gym.registry import Registry, resolve_reference
 from lr_gym.tasks.parameter_free import PARAMETER_FREE, build_parameter_free
 from lr_gym.tasks.reading import pytorchs
+from lr_gym.tasks.schedule_free_plus import ScheduleFreePlus
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -23,6 +24,7 @@ LOSSES: Registry[Callable[..., Tensor]] = Registry("loss")
 OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer")
 for _name in PARAMETER_FREE:
     OPTIMIZERS.register(_name, functools.partial(build_parameter_free, _name))
+OPTIMIZERS.register("schedule-free-plus", ScheduleFreePlus)
 
 
 def _lookup(registry: Registry[Any], name: str, namespace: Any, usual: Iterable[str]) -> Any:

@@ -75,7 +75,7 @@ class Misbehaving(nn.Module):
 #: What must come of each: a divergence, an error of the package in a line, the user's own exception, or nothing.
 KINDS = {
     "nan": {"diverged"},
-    "exception": {"KeyError"},
+    "exception": {"KeyError", "error"},  # before the first update it is met by the examination
     "exit": {"SystemExit", "error"},
     "interrupt": {"KeyboardInterrupt", "error"},
     "memory": {"MemoryError", "error"},

@@ -30,6 +30,7 @@ RECIPE = Recipe(
         f"{EVALUATE} --controller universal universal-v1 --agents jump recipe one-cycle:peak_lr=usual "
         "--tune cosine linear one-cycle step --tuning-runs 8 --optimizers prodigy schedule-free-adamw "
         "prodigyplus:ProdigyPlusScheduleFree:lr=1,name=prodigy-plus-schedule-free pilot:PILOT:lr=0.001,name=pilot "
+        "schedule-free-plus "
         "--plugins scripts/plugins/final_tasks.py "
         f"--task {TASKS} --runs 3 --out OUT",
         "scripts/tools/how_sure.py OUT universal OUT/best-of.png --every-schedule",

@@ -37,8 +37,8 @@ def test_constants() -> None:
     assert env.max_lr == LARGEST_LR
     assert (len(PEAKS), PEAKS[0], PEAKS[-1]) == (8, 1e-4, 0.3)
     assert all(2.99 < after / before < 3.34 for before, after in itertools.pairwise(PEAKS))
-    assert USUAL_LR.keys() == PARAMETER_FREE.keys()
-    assert dict(USUAL_LR) == dict.fromkeys(PARAMETER_FREE, 1.0) | {"schedule-free-adamw": 2.5e-3}
+    names = [*PARAMETER_FREE, "schedule-free-plus"]
+    assert dict(USUAL_LR) == dict.fromkeys(names, 1.0) | {"schedule-free-adamw": 2.5e-3}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ TORCHS = [
     if isinstance(thing, type) and issubclass(thing, torch.optim.Optimizer) and thing is not torch.optim.Optimizer
 ]
 #: Known not to be, and those of them that are let through all the same, within limits (`has_direction`).
-CURVED = {"ASGD", "Rprop", "LBFGS", "dadapt-adam", "dadapt-sgd", "schedule-free-adamw", "schedule-free-sgd"}
+CURVED = {"ASGD", "Rprop", "LBFGS", "dadapt-adam", "dadapt-sgd"} | {
+    f"schedule-free-{it}" for it in ("adamw", "sgd", "plus")
+}
 LET_THROUGH = {"LBFGS"}
 #: As long as its estimate of the learning rate stands.
 STRAIGHT_AT_FIRST = {"dadapt-sgd"}
