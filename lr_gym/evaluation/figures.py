@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from lr_gym.evaluation.plots import (
     Curve,
     agent_colours,
     fitted,
+    in_lines,
     legend_beside,
     new_figure,
     plot_runs,
@@ -35,14 +35,9 @@ WIDEST = 14.0
 ON_DARK, ON_LIGHT = "#fefefe", "#010101"
 
 
-def _wrapped(agent: str) -> str:
-    """Return a name with one line for each of its options."""
-    return fitted(re.sub(r",(?=\w+=)", ",\n", agent.replace(":", ":\n")), 2.2)
-
-
 def _row_height(agents: Sequence[str]) -> float:
     """Return the inches that the name with the most lines needs."""
-    return max(0.3, *(0.08 + 0.14 * (_wrapped(agent).count("\n") + 1) for agent in agents))
+    return max(0.3, *(0.08 + 0.14 * (in_lines(agent).count("\n") + 1) for agent in agents))
 
 
 def draw_starts(by_task: Mapping[str, list[Group]]) -> Figure:
@@ -73,7 +68,7 @@ def draw_starts(by_task: Mapping[str, list[Group]]) -> Figure:
             text = f"{losses[row, column]:.3f}"
             axes.text(column, row, text, ha="center", va="center", color=shade, fontsize="small")
         axes.set_xticks(range(len(lrs)), ["own" if lr is None else f"{lr:g}" for lr in lrs])
-        labels = [_wrapped(agent) for agent in agents] if axes.get_subplotspec().is_first_col() else []
+        labels = [in_lines(agent) for agent in agents] if axes.get_subplotspec().is_first_col() else []
         axes.set_yticks(range(len(agents)), labels, fontsize="small")
         axes.set_xlabel("initial lr")
         axes.set_title(fitted(name, panel), fontsize="medium")
@@ -155,8 +150,11 @@ def _panels_by_agent(by_task: Mapping[str, list[Group]], agents: Sequence[str], 
                 continue
             mine = [g for g in groups if g.agent == agents[number] and g.runs]
             runs = {"own" if g.own_start else f"{g.initial_lr:g}": g.runs for g in mine}
-            plot_runs(runs, what, _wrapped(agents[number]), axes, colours)
+            plot_runs(runs, what, in_lines(agents[number]), axes, colours)
             axes.label_outer()
+            if number + columns >= len(agents):  # nothing below
+                axes.tick_params(labelbottom=True)
+                axes.set_xlabel("updates")
         legend_beside(part, colours, "initial lr")
     return figure
 
@@ -184,7 +182,7 @@ def draw_standings(
         axes.scatter(values, row + jitter, s=14, alpha=0.75, color=colours[standing.agent], lw=0)
         axes.plot([min(standing.quantile(0.5), limit)] * 2, [row - 0.38, row + 0.38], color="black", lw=2)
         axes.plot([min(standing.quantile(0.9), limit)] * 2, [row - 0.38, row + 0.38], color="black", lw=1, ls=":")
-    axes.set_yticks(range(len(standings)), [_wrapped(standing.agent) for standing in standings], fontsize="small")
+    axes.set_yticks(range(len(standings)), [in_lines(standing.agent) for standing in standings], fontsize="small")
     axes.invert_yaxis()
     axes.axvline(1, color="black", lw=0.8)
     pairs = max(len(standing.ratios) for standing in standings)
@@ -217,7 +215,7 @@ def draw_profiles(standings: Sequence[Standing], colours: Mapping[str, str] | No
     ratios = {s.agent: [s.over_lowest.get(pair, math.inf) for pair in pairs] for s in standings}
     taus = np.geomspace(1, TAU_MAX, 301)
     for agent, shares in performance_profile(ratios, list(taus)).items():
-        label = f"{_wrapped(agent)} ({profile_score(ratios[agent]):.2f})"
+        label = f"{in_lines(agent)} ({profile_score(ratios[agent]):.2f})"
         axes.step(taus, shares, where="post", color=colours[agent], label=label)
     ticks = [1, 1.1, 1.25, 1.5, 2, 3, 4]
     axes.set(xscale="log", ylim=(0, 1.02))
@@ -232,7 +230,8 @@ def draw_profiles(standings: Sequence[Standing], colours: Mapping[str, str] | No
 def _ratio_ticks(low: float, high: float) -> list[float]:
     """Return ticks of a logarithmic axis of ratios: 1, and as many round numbers as have room for their labels."""
     ticks: list[float] = []  # the more important come first
-    for tick in (1, 10, 100, 1000, 10_000, 2, 5, 20, 50, 0.5, 1.5, 3, 1.25, 0.75, 1.1, 0.9):
+    fine = (1.02, 0.98, 1.01, 0.99, 1.03, 0.97)  # where all ratios are near 1
+    for tick in (1, 10, 100, 1000, 10_000, 2, 5, 20, 50, 0.5, 1.5, 3, 1.25, 0.75, 1.1, 0.9, 1.05, 0.95, *fine):
         if low <= tick <= high and all(abs(math.log(tick / other)) > 0.04 * math.log(high / low) for other in ticks):
             ticks.append(tick)
     return sorted(ticks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,11 @@ def fitted(text: str, inches: float) -> str:
     return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, width) or [""])
 
 
+def in_lines(agent: str) -> str:
+    """Return a name with one line for each of its options."""
+    return fitted(re.sub(r"(:(?=\w)|,(?=\w+=))", r"\1\n", agent), 2.2)
+
+
 def agent_colours(agents: Sequence[str]) -> dict[str, str]:
     """Return a colour for each of the agents of a comparison, which all its figures share; twenty, then again."""
     from matplotlib import colormaps
@@ -78,7 +84,7 @@ def legend_beside(figure: FigureBase, colours: Mapping[str, str], title: str | N
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=colour) for colour in colours.values()]
-    labels = [fitted(label, 2.5) for label in colours]
+    labels = [in_lines(label) for label in colours]
     figure.legend(lines, labels, loc="outside right upper", fontsize="small", frameon=False, title=title)
 
 

@@ -195,6 +195,21 @@ def test_one_agent_more_and_each_has_a_panel() -> None:
     assert [part.get_suptitle() for part in figure.subfigs] == ["one: median", "two: median"]
 
 
+@pytest.mark.parametrize("agents", [3, FEW])
+def test_names_are_broken_at_their_options_in_every_legend_and_title(agents: int) -> None:
+    name = "kim-yu:factors=5,every=epoch,patience=11"
+    figure = draw_curves(by_task([*comparison(agents), group(name, [1.0], task="one")]), "lrs", "Median")
+    found = legend(figure) if agents < FEW else titles(figure)
+    assert "kim-yu:\nfactors=5,\nevery=epoch,\npatience=11" in found
+
+
+def test_a_panel_with_nothing_below_has_numbers_on_its_axis() -> None:
+    figure = draw_curves(by_task(comparison(FEW, tasks=("one",))), "lrs", "Median")
+    render(figure)
+    numbered = {axes.get_title() for axes in panels(figure) if axes.get_xlabel() and any(texts(axes.get_xticklabels()))}
+    assert numbered == {"agent 4", "agent 5", "agent 6", "agent 7", "own"}
+
+
 def test_one_colour_means_one_start() -> None:
     """The legend of a task stands for all its panels: none may use its colours for another start."""
     rows = comparison(FEW + 1)
@@ -256,9 +271,12 @@ def test_infinite_ratios_stand_at_the_edge() -> None:
     assert texts(axes.get_xticklabels()) == ["1", "1.25", "1.5", "2", "3", "5", "10", "20"]
 
 
-@pytest.mark.parametrize("largest", [1.05, 1.3, 3.0, 30.0, 2e3])
-def test_labels_of_ratios_do_not_overlap(largest: float) -> None:
-    axes, _ = drawn([group("a", [1.0]), group("b", [largest]), group("c", [0.6])], "a")
+@pytest.mark.parametrize(
+    ("lowest", "largest"),
+    [(0.6, 1.05), (0.6, 1.3), (0.6, 3.0), (0.6, 30.0), (0.6, 2e3), (1.0, 1.05), (0.985, 1.02), (1.0, 1.08)],
+)
+def test_labels_of_ratios_do_not_overlap(lowest: float, largest: float) -> None:
+    axes, _ = drawn([group("a", [1.0]), group("b", [largest]), group("c", [lowest])], "a")
     boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
     assert len(boxes) >= 3
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
