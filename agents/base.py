@@ -212,7 +212,10 @@ def make(name: str, /, **options: Any) -> Agent:
     try:
         return factory(**options)
     except TypeError as error:
-        raise InvalidArgumentError(f"the agent {name!r} refuses the options {options!r}: {error}") from error
+        known = ", ".join(_options(name)) or "none"
+        raise InvalidArgumentError(
+            f"the agent {name!r} refuses the options {options!r}: {error}. Its options: {known}"
+        ) from error
 
 
 def names() -> list[str]:
@@ -226,12 +229,16 @@ def needs(name: str) -> list[str]:
     Raises:
         UnknownNameError: There is no such agent.
     """
+    return [option for option, parameter in _options(name).items() if parameter.default is parameter.empty]
+
+
+def _options(name: str) -> dict[str, inspect.Parameter]:
+    """Return the options of an agent by name; none where they cannot be told."""
     try:
-        parameters = inspect.signature(AGENTS[name]).parameters.values()
+        parameters = inspect.signature(AGENTS[name]).parameters
     except (TypeError, ValueError):  # of a class written in C, say
-        return []
-    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return [p.name for p in named if p.default is p.empty]
+        return {}
+    return {key: p for key, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
 def register(name: str, factory: Callable[..., Agent], *, replace: bool = False) -> None:

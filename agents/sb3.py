@@ -75,13 +75,15 @@ class SB3Agent:
         notes: Mapping[str, Any] = {}
         if isinstance(model, (str, Path)):
             path = Path(model)
+            if not path.is_file():
+                raise FileFormatError(f"{path} is no model of Stable-Baselines3: there is no such file")
             notes = _notes(path)
             vec_normalize = notes.get("vec_normalize") if vec_normalize is None else vec_normalize
             if vec_normalize is None:
                 raise InvalidArgumentError(
                     f"{path} does not say whether the model was trained with VecNormalize: pass vec_normalize=FILE, "
                     "which VecNormalize.save wrote, or vec_normalize=False where it was trained without (of a "
-                    f"command: --agents sb3:model={path},vec_normalize=FILE,allow_pickle=true)"
+                    f"command: --agents sb3:model={path},allow_pickle=true,vec_normalize=FILE; or =false)"
                 )
             model = _load(path, algorithm or notes.get("algorithm"))
         elif algorithm is not None:
@@ -263,7 +265,8 @@ def _sb3(model: str, *, allow_pickle: bool = False, **options: Any) -> SB3Agent:
             f"{model} is a pickle, and reading it can run any code; if you trust where it comes from, add "
             "allow_pickle=true"
         )
-    warn_of_pickle(model)
+    if Path(model).is_file():
+        warn_of_pickle(model)
     return SB3Agent(model, **options)
 
 

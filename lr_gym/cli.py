@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from lr_gym import stopping
-from lr_gym.errors import InvalidArgumentError, LRGymError, LRGymWarning, UnknownNameError, reason, shown
+from lr_gym.errors import InvalidArgumentError, LRGymError, LRGymWarning, UnknownNameError, guess, reason, shown
 
 T = TypeVar("T")
 
@@ -38,9 +38,19 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
+        if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
+            message += "." + (guess(unknown[1], self._option_string_actions) or f" {self.prog} --help lists all")
         line = re.sub(r"\S{250,}", lambda long: f"{long[0][:150]}...{long[0][-50:]}", " ".join(message.split()))
         print(f"{self.prog}: error: {line}", file=sys.stderr)
         sys.exit(BAD_ARGUMENTS)
+
+
+class _Several(argparse.Action):
+    """An option with several values: given again, it adds to what was given, and nothing is forgotten."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if given is self.default else [*given, *values])
 
 
 def text(word: str) -> str:
@@ -157,6 +167,8 @@ def _add(parser: Parser, field: dataclasses.Field[Any]) -> None:
         return
     if field.default not in (None, ()) and "action" not in details:
         details["help"] += f" (default: {_words(field.default)})".replace("%", "%%")
+    if details.get("nargs") == "+":
+        details["action"] = _Several
     parser.add_argument("--" + field.name.replace("_", "-"), default=field.default, **details)
 
 

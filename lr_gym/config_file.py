@@ -47,7 +47,9 @@ def read(file: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
     try:
         with open(file, "rb") as opened:
             content = tomllib.load(opened)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise FileFormatError(f"--config {file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise FileFormatError(f"--config {file} cannot be read as TOML: {reason(error)}") from error
     actions = {action.dest: action for action in parser._actions if action.dest not in ("help", *OF_ONE_RUN)}
     values = {}

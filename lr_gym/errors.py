@@ -59,6 +59,13 @@ def _listed(names: Sequence[str]) -> str:
     return (", ".join(shown_names) or "none") if not more else f"{', '.join(shown_names)}, and {more} more"
 
 
+def guess(got: str, names: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" with the nearest name, in whatever case; nothing where none is near."""
+    folded = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(got.casefold(), folded, n=1) if len(got) <= 100 else []
+    return f" Did you mean {folded[near[0]]!r}?" if near else ""
+
+
 class UnknownNameError(LRGymError, LookupError):
     """A name is not registered."""
 
@@ -73,12 +80,10 @@ class UnknownNameError(LRGymError, LookupError):
             hint: A last sentence that says how to add one.
         """
         known = sorted(allowed)
-        folded = {name.casefold(): name for name in known}
-        near = difflib.get_close_matches(got.casefold(), folded, n=1) if len(got) <= 100 else []
-        guess = f" Did you mean {folded[near[0]]!r}?" if near else ""
+        near = guess(got, known)
         if "@" in got:
-            guess = " It looks like what another process was handed in Python, which no file holds: make it again."
-        return cls(f"no {kind} is named {shown(got)}.{guess} Known: {_listed(known)}.{' ' * bool(hint)}{hint}")
+            near = " It looks like what another process was handed in Python, which no file holds: make it again."
+        return cls(f"no {kind} is named {shown(got)}.{near} Known: {_listed(known)}.{' ' * bool(hint)}{hint}")
 
 
 class DataNotFoundError(LRGymError, FileNotFoundError):

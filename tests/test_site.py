@@ -107,6 +107,15 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert f"\nversion: {lr_gym.__version__}\n" in citation
 
 
+def test_the_newest_heading_of_the_changelog_is_the_version_and_its_day() -> None:
+    """Or there was no release yet: then nothing says a day."""
+    headings = re.findall(r"^## (.+)$", (tiny.ROOT / "CHANGELOG.md").read_text(), re.M)
+    days = re.findall(r"^date-released: (\S+)$", (tiny.ROOT / "CITATION.cff").read_text(), re.M)
+    released = [heading for heading in headings if heading != "[Unreleased]"]
+    assert headings[0] in ("[Unreleased]", *released[:1])
+    assert released[:1] == [f"[{lr_gym.__version__}] - {day}" for day in days]
+
+
 def test_a_tagged_commit_has_the_version_of_its_tag() -> None:
     git = ["git", "-C", str(Path(tiny.ROOT)), "tag", "--points-at", "HEAD"]
     tags = subprocess.run(git, capture_output=True, text=True, check=False).stdout.split()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.table import Table
+from rich.console import Group
 
 from lr_gym.agents.ppo.comparison import Comparison
 from lr_gym.agents.ppo.config import TrainConfig
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def comparison_table(config: TrainConfig, comparison: Comparison) -> Table:
+def comparison_table(config: TrainConfig, comparison: Comparison) -> Group:
     """Return the paper's Table 1 for this run, for the terminal."""
     return screen(
         brief(detail_lines(comparison.groups)),
@@ -97,18 +97,11 @@ def draw_report(
     )
 
 
-def family_table(config: TrainConfig, rows: Sequence[Row]) -> Table:
+def family_table(config: TrainConfig, rows: Sequence[Row]) -> Group:
     """Return the comparison on a family for the terminal."""
-    table = Table(
-        title=f"{(config.validation or config.task).name}: test loss over that of the {rows[0].agent}, "
-        f"{config.final_runs} draws",
-    )
-    columns, *lines = family_lines(rows)
-    for column in columns:
-        table.add_column(column, justify="left" if column == "agent" else "right")
-    for line in lines:
-        table.add_row(*line)
-    return table
+    family = (config.validation or config.task).name
+    title = f"{family}: test loss over that of the {rows[0].agent}, {config.final_runs} draws"
+    return screen(family_lines(rows), title)
 
 
 def family_lines(rows: Sequence[Row]) -> Lines:

@@ -15,7 +15,7 @@ from lr_gym.agents.sb3 import warn_of_pickle
 from lr_gym.agents.schedules import StepDecay
 from lr_gym.commands.arguments import Evaluate
 from lr_gym.control.controller import Controller, is_shipped
-from lr_gym.errors import FileFormatError, InvalidArgumentError
+from lr_gym.errors import FileFormatError, InvalidArgumentError, guess
 from lr_gym.evaluation import Contestant
 from lr_gym.files import read_json
 
@@ -67,8 +67,10 @@ def _sb3_model(file: str, several: bool, allow_pickle: bool) -> Contestant:
     """Return a model of Stable-Baselines3 as a contestant.
 
     Raises:
-        InvalidArgumentError: Nobody has said that the file may be read.
+        InvalidArgumentError: It is not there, or nobody has said that it may be read.
     """
+    if not Path(file).is_file():
+        raise InvalidArgumentError(f"--controller {file}: there is no such file")
     if not allow_pickle:
         raise InvalidArgumentError(
             f"--controller {file} is a model of Stable-Baselines3, a pickle, and reading it can run any code; if you "
@@ -120,7 +122,10 @@ def _parts(word: str) -> tuple[str, dict[str, Any]]:
     """Split `name:option=value,option=value`."""
     name, _, rest = word.partition(":")
     pieces = re.split(r",(?=\w+=)", rest) if rest else []  # not at the commas within a list
-    return name, cli.assigned((cli.assignment(piece) for piece in pieces), name)
+    try:
+        return name, cli.assigned((cli.assignment(piece) for piece in pieces), name)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{word}: {error}") from error
 
 
 def _optimizer(word: str) -> tuple[Contestant, float]:
@@ -137,7 +142,8 @@ def _optimizer(word: str) -> tuple[Contestant, float]:
     if lr is None:
         known = ", ".join(USUAL_LR)
         raise InvalidArgumentError(
-            f"--optimizers {word} needs a learning rate, as {name}:lr=1e-3; known without: {known}"
+            f"--optimizers {word} needs a learning rate, as {name}:lr=1e-3; known without: {known}."
+            f"{guess(name, USUAL_LR)}"
         )
     try:
         rate = cli.learning_rate(str(lr))

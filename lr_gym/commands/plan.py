@@ -120,6 +120,8 @@ def _check_words(arguments: Evaluate) -> None:
     """Check that no word is given twice and that only fields are overridden that may be."""
     if dict(arguments.override).keys() & {"name", "initial_lrs"}:
         raise InvalidArgumentError("--override cannot set name or initial_lrs; use --task or --initial-lrs")
+    if arguments.allow_pickle and not any(word.endswith(".zip") for word in arguments.controller):
+        raise InvalidArgumentError("--allow-pickle is for --controller NAME.zip, a model of Stable-Baselines3")
     for name in ("controller", "task", "agents", "tune", "optimizers", "initial_lrs"):
         values = getattr(arguments, name) or ()
         if len(set(values)) < len(values):

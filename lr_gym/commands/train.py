@@ -165,7 +165,8 @@ def run(arguments: Train, parser: cli.Parser) -> None:
         parser.error(str(error))
     if arguments.resume is None:
         config_file.write(job.out, arguments)
-    _do(job, f"Continue with: {cli.again(parser)} --resume {job.out}")
+    evaluate = "uv run eval_transfer.py" if parser.prog.endswith(".py") else "lr-gym evaluate"
+    _do(job, f"Continue with: {cli.again(parser)} --resume {job.out}", evaluate)
 
 
 def _one_of_several(arguments: Train) -> None:
@@ -182,12 +183,13 @@ def _one_of_several(arguments: Train) -> None:
     _do(job, "The command that began this training continues it.")
 
 
-def _do(job: Job, words: str) -> None:
+def _do(job: Job, words: str, evaluate: str = "lr-gym evaluate") -> None:
     """Train, compare, report.
 
     Args:
         job: What is to be done.
         words: What is printed where it is stopped: how to continue.
+        evaluate: The words that start a comparison, for what is printed at the end.
     """
     console, config = progress.console(), job.config
     with stopping.work(words), entered(job.cluster) as place:
@@ -197,6 +199,8 @@ def _do(job: Job, words: str) -> None:
             f"Results go to {job.out}"
         )
         _work(job, place, console)
+        for line in how_to_use(job.out, config, evaluate):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _work(job: Job, place: Place, console: Console) -> None:
@@ -241,20 +245,26 @@ def _work(job: Job, place: Place, console: Console) -> None:
             lines = family_lines(outcome)
         with cli.notices_on(console):
             tracker.end(out, scores, {config.task.name: lines})
-    console.print(f"Controller, results and figures are in {out}")
-    for line in how_to_use(out, config):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Controller, results and report.html are in {out}")
 
 
-def how_to_use(out: Path, config: TrainConfig) -> list[str]:
-    """Return lines to copy that use the controller of a run."""
+def how_to_use(out: Path, config: TrainConfig, evaluate: str) -> list[str]:
+    """Return lines to copy that use the controller of a run.
+
+    Args:
+        out: Folder of the run.
+        config: Its settings.
+        evaluate: The words that start a comparison.
+    """
     other = next((name for name in EVALUATED_TASKS if name != config.task.name), EVALUATED_TASKS[0])
     return [
-        "Use it in your own training loop, after loss.backward() and optimizer.step():",
+        "Use it in your own training loop:",
+        "  validate = lr_gym.validation(model, loss_fn, x_validation, y_validation)",
         f"  controller = lr_gym.LRController(optimizer, {str(out)!r}, total_updates=1000, validate=validate)",
+        "and after each optimizer.step():",
         "  controller.step(loss)",
         "Compare it on another task:",
-        f"  lr-gym evaluate --controller {shlex.quote(str(out))} --task {other} --agents constant cosine",
+        f"  {evaluate} --controller {shlex.quote(str(out))} --task {other} --agents constant cosine",
     ]
 
 

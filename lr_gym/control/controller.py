@@ -24,7 +24,7 @@ from torch import Tensor
 from lr_gym.control.description import Description
 from lr_gym.control.networks import ActorNetwork
 from lr_gym.control.watched import Watched, as_watched
-from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError, reason
+from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError, guess, reason
 from lr_gym.files import checksum, finite, read_json, write_bytes, write_json
 
 FORMAT, VERSION = "lr_gym.ppo-controller", 1
@@ -183,6 +183,7 @@ class Controller:
             raise FileFormatError(
                 f"no controller in {folder}: it must hold {CONFIG_FILE} and {WEIGHTS_FILE}, as train_controller.py "
                 f"leaves them in OUT/controller. Controllers of the package: {', '.join(shipped()) or 'none'}"
+                + (f".{near}" if (near := guess(str(folder), shipped())) else "")
             )
         config = read_json(folder / CONFIG_FILE)
         if not isinstance(config, dict) or config.get("format") != FORMAT or config.get("version") != VERSION:

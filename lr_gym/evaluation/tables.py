@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rich.console import Group as RenderGroup
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lr_gym.evaluation.groups import Group, starts
 from lr_gym.evaluation.ranking import Standing
@@ -164,20 +166,20 @@ def brief(lines: Lines) -> Lines:
     return list(zip(*columns, strict=True))
 
 
-def screen(lines: Lines, title: str, caption: str = "") -> Table:
-    """Return a table for the terminal.
+def screen(lines: Lines, title: str, caption: str = "") -> RenderGroup:
+    """Return a table for the terminal. Lines above and below it are as wide as the terminal, not as the table.
 
     Args:
         lines: Head and rows.
         title: Above it.
         caption: Below it.
     """
-    table = Table(title=escape(title), caption=escape(caption), caption_justify="left")
+    table = Table()
     for column in lines[0]:
         table.add_column(escape(column), justify="left" if column == "agent" else "right", overflow="fold")
     for row in lines[1:]:
         table.add_row(*(escape(cell.replace("**", "")) for cell in row))
-    return table
+    return RenderGroup(Text(title, style="bold"), table, *([Text(caption)] if caption else ()))
 
 
 def markdown(lines: Lines) -> str:

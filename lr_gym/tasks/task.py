@@ -10,7 +10,7 @@ from typing import Any
 
 from lr_gym import trust
 from lr_gym.checks import check_choice, check_number, check_whole
-from lr_gym.errors import FileFormatError, InvalidArgumentError, shown
+from lr_gym.errors import FileFormatError, InvalidArgumentError, guess, shown
 from lr_gym.registry import reference_to
 from lr_gym.tasks.groups import checked_frozen, checked_groups
 from lr_gym.tasks.handed import parcels, received
@@ -298,7 +298,9 @@ class Task:
         fields = [f.name for f in dataclasses.fields(self)]
         for field in overrides:
             if field not in fields:
-                raise InvalidArgumentError(f"a task has no field {field!r}; it has {', '.join(fields)}")
+                raise InvalidArgumentError(
+                    f"a task has no field {field!r}; it has {', '.join(fields)}.{guess(field, fields)}"
+                )
         for field in REFERENCES:
             changed = field in overrides and overrides[field] != getattr(self, field)
             if changed and f"{field}_options" not in overrides:

@@ -137,6 +137,8 @@ def test_what_is_none(tmp_path: Path) -> None:
     for path in ("text.zip", "absent.zip"):
         with pytest.raises(FileFormatError, match=f"{path} is no model of Stable-Baselines3"):
             agents.SB3Agent(tmp_path / path, vec_normalize=False)
+    with pytest.raises(FileFormatError, match=r"absent\.zip is no model .*there is no such file"):
+        agents.make("sb3", model=str(tmp_path / "absent.zip"), allow_pickle=True)  # and no word about pickles
     model = ppo(env_of())
     model.save(tmp_path / "model.zip")
     with pytest.raises(UnknownNameError, match="no algorithm is named 'pp0'"):

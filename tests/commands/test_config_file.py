@@ -57,7 +57,7 @@ def test_words_of_the_command_line_count_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, "cannot be read as TOML: [Errno 2] No such file or directory"),
+        (None, "cannot be read: No such file or directory"),
         ("seed = ", "cannot be read as TOML: Invalid value"),
         ("sed = 1", "no option is named 'sed'. Did you mean 'seed'?"),
         ("out = 'x'", "no option is named 'out'"),

@@ -156,4 +156,4 @@ def test_killed_in_processes_of_their_own(finished: Path, tmp_path: Path) -> Non
     done = tiny.run_script(*words, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), (out / "seed-3" / several.LOG).read_text()
     assert results(out / "seed-3") == results(finished)
-    assert "Controller, results and figures are in" in (out / "seed-5" / several.LOG).read_text()
+    assert "Controller, results and report.html are in" in (out / "seed-5" / several.LOG).read_text()

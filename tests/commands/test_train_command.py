@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 import tiny
+import torch
 from programs import assert_they_end, started
 
+import lr_gym
 import train_controller
 from lr_gym import cli, tasks
 from lr_gym.agents.ppo.checkpoint import FILE, Checkpoint
@@ -21,6 +25,8 @@ from lr_gym.agents.ppo.config import PROFILES, TrainConfig
 from lr_gym.agents.ppo.train import Progression, TrainingCallback
 from lr_gym.commands import train
 from lr_gym.commands.configuration import configure
+from lr_gym.commands.main import COMMANDS
+from lr_gym.commands.plan import prepare
 from lr_gym.control.controller import Controller
 from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell
@@ -118,6 +124,31 @@ def assert_same_run(out: Path, expected: Path) -> None:
     assert records[0] >= records[1]
 
 
+def test_what_is_printed_at_the_end_works_when_typed(finished: Path) -> None:
+    """In a folder whose name needs quotes too."""
+    out = finished.with_name("it's mine")
+    shutil.copytree(finished, out, dirs_exist_ok=True)
+    head, *code, after, step, compare, command = train.how_to_use(out, configured(), "lr-gym evaluate")
+    assert (head[-1], after[-1], compare[-1]) == (":", ":", ":")
+    model, loss_fn = torch.nn.Linear(3, 2), torch.nn.CrossEntropyLoss()
+    x, y = torch.randn(20, 3), torch.randint(2, (20,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    names = {"lr_gym": lr_gym, "model": model, "loss_fn": loss_fn, "optimizer": optimizer}
+    names |= {"x_validation": x, "y_validation": y}
+    exec(textwrap.dedent("\n".join(code)), names)
+    for _ in range(40):
+        names["loss"] = loss_fn(model(x), y)
+        names["loss"].backward()
+        optimizer.step()
+        exec(step.strip(), names)
+    assert len({entry["lr"] for entry in names["controller"].history}) > 1
+    words = shlex.split(command.strip())
+    assert words[:2] == ["lr-gym", "evaluate"]
+    arguments, _ = cli.parse(COMMANDS["evaluate"].arguments, "", words[2:])
+    assert arguments.controller == [str(out)]
+    prepare(arguments)
+
+
 def test_what_a_run_leaves(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == FILES
     assert {path.name for path in (finished / "controller").iterdir()} == {"config.json", "model.safetensors"}
@@ -210,7 +241,7 @@ def test_stopped_with_ctrl_c_and_killed(actor: str, tmp_path: Path) -> None:
         assert_they_end(workers)
     done = tiny.run_script(*resume, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"Controller, results and figures are in {out}" in done.stdout.replace("\n", "")
+    assert f"Controller, results and report.html are in {out}" in done.stdout.replace("\n", "")
     run(*settings, "--out", str(tmp_path / "whole"))
     assert_same_run(out, tmp_path / "whole")
 
