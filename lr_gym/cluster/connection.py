@@ -105,8 +105,10 @@ class RayCluster:
         except Exception as error:  # whatever Ray raises
             self.__exit__()
             words = " ".join(str(error).split())
-            if self.address == "auto" and isinstance(error, ConnectionError):
+            if self.address == "auto" and "Could not find any running Ray instance" in words:
                 words = "this machine belongs to no cluster; start one with: ray start --head, or use --cluster local"
+            elif self.address != "local" and "RAY_AUTH_MODE" not in os.environ:
+                words += "; if the cluster has a token, set RAY_AUTH_MODE=token here too (docs/cluster.md)"
             raise LRGymError(f"--cluster {self.address}: {words}") from error
         self._head = Head(str(ray.get_runtime_context().gcs_address))
         return self
