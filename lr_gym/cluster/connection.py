@@ -15,7 +15,7 @@ from typing import Any
 from lr_gym.cluster import ship
 from lr_gym.cluster.host import ActorHost
 from lr_gym.cluster.needs import Needs
-from lr_gym.cluster.nodes import Head, emptiest
+from lr_gym.cluster.nodes import Head, check_member, emptiest
 from lr_gym.cluster.stamp import stamp
 from lr_gym.cluster.task import Setup, signals_kept
 from lr_gym.errors import InvalidArgumentError, LRGymError, MissingPackageError, shown
@@ -90,6 +90,8 @@ class RayCluster:
         if self.address == "local":
             options |= {"num_cpus": self._cores or available_cores(), "include_dashboard": False}
         try:
+            if ":" in self.address:
+                check_member(self.address)
             ship.gather(Path(self._code.name))
             with signals_kept():
                 ray.init(

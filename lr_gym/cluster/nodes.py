@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from lr_gym.errors import LRGymError
 
 #: A node that accepts no connection for so many seconds counts as gone.
 _ANSWERS_WITHIN = 3.0
+#: Seconds in which a head lists its nodes.
+_HEAD_ANSWERS_WITHIN = 30.0
 #: Seconds between two looks at the head, and seconds without an answer after which it counts as lost. Ray itself waits
 #: for a minute and then ends the process, without a message that helps anybody.
 LOOK_EVERY, GONE_AFTER = 5.0, 20.0
@@ -30,6 +33,30 @@ def emptiest(taken: Mapping[str, int]) -> str | None:
     nodes.sort(key=lambda node: (taken.get(node["NodeID"], 0) + 1) / node["Resources"]["CPU"])
     places = ((node["NodeID"], node["NodeManagerAddress"], node["NodeManagerPort"]) for node in nodes)
     return next((str(name) for name, host, port in places if _answers(host, port)), None)
+
+
+def check_member(address: str) -> None:
+    """Check that this machine belongs to a cluster. If it does not, Ray ends the process with a dump of its stack.
+
+    Args:
+        address: HOST:PORT of the head.
+
+    Raises:
+        LRGymError: No node of the cluster is on this machine.
+        Exception: The head does not let this process in.
+    """
+    try:
+        from ray._raylet import GcsClient  # no part of Ray's public interface can tell
+
+        ask = GcsClient(address=address).get_all_node_info
+    except (ImportError, AttributeError, TypeError):
+        return
+    nodes = [node for node in ask(timeout=_HEAD_ANSWERS_WITHIN).values() if node.state == node.ALIVE]
+    if not any(Path(node.raylet_socket_name).exists() for node in nodes):
+        raise LRGymError(
+            f"this machine does not belong to the cluster {address}; run the command on a machine that does, or let "
+            f"this one join: ray start --address {address}"
+        )
 
 
 class Head:
