@@ -46,7 +46,7 @@ def check_member(address: str) -> None:
         Exception: The head does not let this process in.
     """
     try:
-        from ray._raylet import GcsClient  # no part of Ray's public interface can tell
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]  # nothing public can tell
 
         ask = GcsClient(address=address).get_all_node_info
     except (ImportError, AttributeError, TypeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pickle
 import socket
@@ -117,6 +118,28 @@ def test_the_emptiest_node_that_answers(listening: int, monkeypatch: pytest.Monk
     assert taken == {"small": 2, "large": 4}
     del cluster[3:]
     assert nodes.emptiest({}) is None
+
+
+@pytest.mark.parametrize(("alive", "there", "member"), [(True, True, True), (True, False, False), (False, True, False)])
+def test_a_machine_of_the_cluster(
+    alive: bool, there: bool, member: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with the socket of a node that lives."""
+    listed = types.SimpleNamespace(ALIVE=0, state=int(not alive), raylet_socket_name=str(tmp_path / "socket"))
+    client = types.SimpleNamespace(get_all_node_info=lambda timeout: {"id": listed})
+    monkeypatch.setitem(sys.modules, "ray._raylet", types.SimpleNamespace(GcsClient=lambda address: client))
+    if there:
+        (tmp_path / "socket").touch()
+    refused = pytest.raises(
+        LRGymError, match=r"^this machine does not belong to the cluster head:1; run the command on"
+    )
+    with contextlib.nullcontext() if member else refused:
+        nodes.check_member("head:1")
+
+
+def test_a_version_of_ray_that_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray._raylet", types.SimpleNamespace())
+    nodes.check_member("head:1")
 
 
 def test_a_head_that_does_not_answer(listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
