@@ -239,4 +239,7 @@ def summary(points: list[Point]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    # The module under its name: workers of a cluster know nothing of a main program, whose classes go to them.
+    from lr_gym.agents.arc import generate
+
+    cli.run(generate.main)

@@ -336,4 +336,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    # The module under its name: workers of a cluster know nothing of a main program, whose classes go to them.
+    from lr_gym.agents.arc import train
+
+    cli.run(train.main)

@@ -50,8 +50,9 @@ def gather(target: Path) -> None:
             files, size = files + 1, size + path.stat().st_size
             if files > MOST_FILES or size > MOST_BYTES:
                 raise InvalidArgumentError(
-                    f"{source} holds more than {MOST_FILES} Python files, or more than {MOST_BYTES >> 20} MiB of them; "
-                    "that is too much to send to a cluster: put your own modules into a folder of their own"
+                    f"{source}, from which this process imports, holds more than {MOST_FILES} Python files, or more "
+                    f"than {MOST_BYTES >> 20} MiB of them: too much to send to a cluster; start the command in a "
+                    "folder that has only your own code"
                 )
             copy = target / SHIPPED / f"{number:03}" / path.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def test_code_that_goes_to_nodes(code: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("limit", ["MOST_FILES", "MOST_BYTES"])
 def test_too_much_code(code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setattr(ship, limit, 2)
-    with pytest.raises(InvalidArgumentError, match=r"/code holds more than .* put your own modules into a folder"):
+    with pytest.raises(InvalidArgumentError, match=r"/code, from which .* holds more than .* start the command in"):
         ship.gather(tmp_path / "sent")
 
 
