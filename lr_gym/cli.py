@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import select
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -353,6 +354,19 @@ def again(parser: Parser) -> str:
     return f"uv run {parser.prog}" if parser.prog.endswith(".py") else parser.prog
 
 
+def _nobody_reads() -> bool:
+    """Return whether who was given the output, as `head`, has gone; then what is left of it goes nowhere."""
+    try:
+        output, poll = sys.stdout.fileno(), select.poll()
+    except (AttributeError, OSError):  # no file, or not on this system
+        return False
+    poll.register(output, 0)
+    gone = any(events & select.POLLERR for _, events in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a command and exit. Errors that users can correct are one line, not a traceback.
 
@@ -361,9 +375,14 @@ def run(main: Callable[[], None]) -> NoReturn:
     stopping.listen()
     try:
         main()
+        sys.stdout.flush()
         sys.exit(OK)
     except LRGymError as error:
         words = str(error)
+    except BrokenPipeError as error:
+        if not _nobody_reads():
+            raise error
+        sys.exit(FAILED)
     except OSError as error:
         if error.errno not in _OF_FILES:
             raise

@@ -380,10 +380,30 @@ def test_run_exits_with_the_status_and_hides_nothing_but_errors_that_users_can_m
             cli.run(main)
         assert caught.value.code == status
     assert ((cli.OK, cli.FAILED), capsys.readouterr().err) == ((0, 1), "error: no luck\n")
-    for error in (ZeroDivisionError("a bug"), SystemExit(cli.INTERRUPTED), KeyboardInterrupt()):
+    others = (
+        ZeroDivisionError("a bug"),
+        SystemExit(cli.INTERRUPTED),
+        KeyboardInterrupt(),
+        BrokenPipeError("a worker's"),
+    )
+    for error in others:
         with pytest.raises(type(error)) as seen:
             cli.run(lambda error=error: fail(error))
         assert seen.value is error
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_whoever_reads_the_output_may_go(lines: int) -> None:
+    code = f"from lr_gym import cli\ncli.run(lambda: print('a line\\n' * {lines}))"
+    program = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tiny.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    program.stdout.close()
+    assert program.stderr is not None
+    assert program.stderr.read() == ""
+    program.stderr.close()
+    assert program.wait() == cli.FAILED
 
 
 # -- provenance ------------------------------------------------------------------------------------------------------
