@@ -51,7 +51,7 @@ def page(
         title: Of the page.
         verdict: The sentence at the top.
         parts: The sections.
-        about: Where the numbers come from; lists and dictionaries are left out.
+        about: Where the numbers come from; lists and dictionaries are left out, but for `packages`, names and versions.
         cautions: Warnings under the sentence.
         preface: What the numbers are.
     """
@@ -72,7 +72,9 @@ def page(
         }
         for number, part in enumerate(parts)
     ]
+    packages = ", ".join(f"{name} {version}" for name, version in dict(about.get("packages", {})).items())
     facts = {name: value for name, value in about.items() if not isinstance(value, (dict, list))}
+    facts |= {"packages": packages} if packages else {}
     text = template.render(title=title, verdict=verdict, parts=shown, facts=facts, cautions=cautions, preface=preface)
     return text + "\n"
 

@@ -62,7 +62,7 @@ def start_colours(starts: Sequence[str]) -> dict[str, str]:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    shades = np.linspace(0.25, 0.85, len(starts))
+    shades = np.linspace(0.4, 0.85, len(starts))  # darker ones cannot be seen on a dark page
     return {start: to_hex(colormaps["plasma"](shade)) for start, shade in zip(starts, shades, strict=True)}
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.colors
 import matplotlib.image
 import numpy as np
 import pytest
@@ -104,6 +107,21 @@ def test_runs_that_all_diverged_at_once_are_named_in_a_corner(tmp_path: Path, ot
     axes = plotted(tmp_path, {"lost": [LOST] * 3} | others)
     assert [text.get_text() for text in axes.texts] == ["diverged at once: lost"]
     assert [len(data(line)[0]) for line in axes.get_lines()] == [4] * len(others)
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance as WCAG 2 defines it."""
+    channels = np.array(matplotlib.colors.to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_curves_can_be_seen_on_a_dark_page() -> None:
+    """By WCAG's contrast for graphics, 3 to 1."""
+    page = files("lr_gym.evaluation").joinpath("page.html").read_text(encoding="utf-8")
+    dark = luminance(re.findall(r"--page: (#\w+)", page)[1])
+    colours = [*agent_colours([str(k) for k in range(20)]).values(), *start_colours(["1", "2", "3"]).values()]
+    assert min((luminance(colour) + 0.05) / (dark + 0.05) for colour in colours) > 2.99
 
 
 @pytest.mark.parametrize(

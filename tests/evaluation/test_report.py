@@ -236,7 +236,7 @@ def test_pictures_are_svg_that_share_no_names(done: tuple[Path, Page]) -> None:
 
 
 def test_where_the_numbers_come_from(done: tuple[Path, Page]) -> None:
-    assert done[1].texts["pre"] == ["command: by hand --out 'a & b'\ncommit: abc <dirty>"]  # no lists, no dictionaries
+    assert done[1].texts["pre"] == ["command: by hand --out 'a & b'\ncommit: abc <dirty>\npackages: torch 2"]
     assert any("Reference: reference." in words for words in done[1].texts["p"])
 
 
