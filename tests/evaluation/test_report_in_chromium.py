@@ -6,11 +6,13 @@ The pictures are left in pytest's folder of the test (`--basetemp=DIR` to choose
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
 import numpy as np
 import pytest
 import tiny
@@ -115,6 +117,21 @@ def test_nothing_is_cut_or_hidden_and_everything_can_be_read(
     assert (text > 0.8 and ground < 0.2) if scheme == "dark" else (text < 0.2 and ground > 0.9)
     assert drawn == text
     assert (tmp_path / f"{width}-{scheme}.png").stat().st_size > 50_000
+
+
+def test_a_shade_says_that_there_is_more_to_the_right(report: Path, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": PHONE, "height": 900}, color_scheme="dark")
+    page.goto(report.as_uri())
+    table = page.locator(".wide").first
+
+    def edge() -> float:
+        picture = matplotlib.image.imread(io.BytesIO(table.screenshot()))
+        return float(picture[1:8, -3:, :3].mean())  # above the heads
+
+    shaded = edge()
+    table.evaluate("element => element.scrollLeft = element.scrollWidth")
+    assert shaded > 2 * edge() > 0
+    page.close()
 
 
 def test_a_click_on_a_head_sorts_the_rows(report: Path, browser: Any) -> None:
