@@ -11,7 +11,7 @@ from lr_gym.agents.ppo.config import PROFILES, TrainConfig
 from lr_gym.agents.ppo.options import DEFAULTS, OPTIONS, WITHOUT, WORDS
 from lr_gym.commands.arguments import TRAINED_TASK, Train
 from lr_gym.envs import LRTrainingEnv
-from lr_gym.errors import InvalidArgumentError
+from lr_gym.errors import InvalidArgumentError, guess
 
 #: Settings that have an option of their own, or none.
 _ELSEWHERE = ("task", "validation", "backend", "algorithm", "options")
@@ -62,7 +62,9 @@ def _settings(arguments: Train, profile: str) -> dict[str, Any]:
     fields = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in _ELSEWHERE]
     if unknown := sorted(further.keys() - fields):
         known = [*(name for name in fields if name not in WITHOUT[algorithm]), *OPTIONS[algorithm]]
-        raise InvalidArgumentError(f"--settings has no {', '.join(unknown)}; it has {', '.join(known)}")
+        raise InvalidArgumentError(
+            f"--settings has no {', '.join(unknown)}; it has {', '.join(known)}.{guess(unknown[0], known)}"
+        )
     if twice := sorted(further.keys() & given.keys()):
         raise InvalidArgumentError(f"--settings repeats another option: {', '.join(twice)}")
     usual = {name: value for name, value in PROFILES[profile].items() if name not in WITHOUT[algorithm]}

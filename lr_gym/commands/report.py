@@ -55,7 +55,9 @@ def _results(folder: Path) -> Mapping[str, Any]:
             raise FileFormatError(f"the comparison in {folder} has not ended; its command continues it, --out {folder}")
         if trainings := sorted(map(str, folder.glob(SEEDS))):
             raise FileFormatError(f"{folder} holds several trainings; FOLDER must be one of them, as {trainings[0]}")
-        raise FileFormatError(f"{folder} is not what evaluate or train leaves: there is no {FILE}")
+        inside = sorted(str(file.parent) for file in folder.glob(f"*/{FILE}"))
+        known = f"; FOLDER may be {', '.join(inside[:5])}{', ...' * (len(inside) > 5)}" if inside else ""
+        raise FileFormatError(f"{folder} is not what evaluate or train leaves: there is no {FILE}{known}")
     values = read_json(folder / FILE)
     if not isinstance(values, dict) or not values.keys() & {"rows", "comparison", "family_comparison"}:
         raise FileFormatError(f"{folder / FILE} is neither that of evaluate nor that of train")

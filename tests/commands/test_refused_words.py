@@ -73,7 +73,7 @@ TRAIN: list[tuple[str, str]] = [
     ("--task lonely --backend population --settings replicas=1", "a family's tasks differ from episode to episode and"),
     ("--task lonely --settings trainees=6", "replicas=4 must divide trainees=6"),
     # -- further settings
-    ("--settings gama=0.9 gamma=1", "--settings has no gama; it has episodes, seed, actor, reward, observation"),
+    ("--settings gama=0.9 gamma=1", "--settings has no gama; it has episodes, seed, actor|Did you mean 'gamma'?"),
     *((f"--settings {name}=1", f"--settings has no {name}") for name in ("task", "validation", "max_lr", "backend")),
     (
         "--settings final_runs=3 tuning_runs=3 device=cpu seed=1 --runs 3 --tuning-runs 3 --device cpu --seed 1",

@@ -103,3 +103,12 @@ def test_what_is_wrong_with_it(folder: Path, spoil: Callable[[Path], object], me
     status, out, err = called("report", str(folder))
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"lr-gym report: error: {message.replace('{}', str(folder))}")
+
+
+def test_a_folder_of_runs_names_them(tmp_path: Path, called: Called) -> None:
+    for number in range(6):
+        (tmp_path / f"run {number}").mkdir()
+        (tmp_path / f"run {number}" / FILE).write_text("{}")
+    _, _, err = called("report", str(tmp_path))
+    runs = ", ".join(str(tmp_path / f"run {number}") for number in range(5))
+    assert err.endswith(f"there is no results.json; FOLDER may be {runs}, ...\n")
