@@ -31,6 +31,9 @@ _HABITS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+#: How many processes that wait for work are kept for each core. Ray would keep one, and end those of cells while actors
+#: train: each evaluation would begin with their start.
+WORKERS_KEPT = 4
 #: The last digits of a result can depend on environment variables with these beginnings: workers get the values that
 #: they have here.
 _ARITHMETIC = ("MKL_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32", "TORCH_", "PYTORCH_", "ATEN_", "DNNL_", "ONEDNN_")
@@ -88,7 +91,9 @@ class RayCluster:
         self._code = tempfile.TemporaryDirectory(prefix="lr_gym-")
         options: dict[str, Any] = {"address": self.address}
         if self.address == "local":
-            options |= {"num_cpus": self._cores or available_cores(), "include_dashboard": False}
+            cores = self._cores or available_cores()
+            options |= {"num_cpus": cores, "include_dashboard": False}
+            os.environ.setdefault("RAY_num_workers_soft_limit", str(WORKERS_KEPT * cores))
         try:
             if ":" in self.address:
                 check_member(self.address)
