@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from lr_gym.cluster.options import cluster_of, entered
 from lr_gym.commands import tracking
 from lr_gym.commands.arguments import Evaluate
 from lr_gym.commands.plan import Plan, prepare
+from lr_gym.commands.report import CHECKPOINT, SEEDS
 from lr_gym.commands.screen import print_results
-from lr_gym.errors import LRGymError
+from lr_gym.errors import InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Workers
 from lr_gym.evaluation.groups import Group
 from lr_gym.evaluation.report import write_results
@@ -37,9 +39,10 @@ def run(arguments: Evaluate, parser: cli.Parser) -> None:
     try:
         tracking.check(arguments.track)
         cluster = cluster_of(arguments, arguments.device)
+        out = Path(arguments.out or Path("runs") / time.strftime("transfer-%Y%m%d-%H%M%S"))
+        _check_free(out)
         with cli.notices_on(Console(stderr=True)):
             plan = prepare(arguments)
-        out = Path(arguments.out or Path("runs") / time.strftime("transfer-%Y%m%d-%H%M%S"))
         cli.make_folder(out)
     except LRGymError as error:
         parser.error(str(error))
@@ -64,6 +67,16 @@ def run(arguments: Evaluate, parser: cli.Parser) -> None:
     console.print(f"Results, figures and a page that shows them (report.html) are in {out}", markup=False)
     if results.failures:
         sys.exit(cli.FAILED)
+
+
+def _check_free(out: Path) -> None:
+    """Check that the folder is not that of a training, whose results would be lost.
+
+    Raises:
+        InvalidArgumentError: It is.
+    """
+    if os.path.exists(out / CHECKPOINT) or any(out.glob(SEEDS)):
+        raise InvalidArgumentError(f"--out {out} holds a training; choose another folder, such as {out / 'eval'}")
 
 
 def _tell(tracker: tracking.Tracker, out: Path, results: Results) -> None:

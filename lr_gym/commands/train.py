@@ -145,6 +145,8 @@ def _new(arguments: Train) -> tuple[TrainConfig, Path, None]:
         raise InvalidArgumentError(
             f"{out} holds a run already; continue it with --resume {out}, or choose another --out"
         )
+    if os.path.exists(out / "results.json"):
+        raise InvalidArgumentError(f"{out} holds a comparison already; choose another --out")
     cli.make_folder(out)
     return config, out, None
 

@@ -46,6 +46,7 @@ TRAIN: list[tuple[str, str]] = [
     ("--out {tmp}/new --backend population --override optimizer=LBFGS", "cannot be computed at once: the optimizer 'L"),
     ("--data {tmp}/none", "--data must be a folder, got '{tmp}/none'"),
     ("--out {tmp}/file", "--out must be a folder, {tmp}/file is a file"),
+    ("--out {compared}", "{compared} holds a comparison already; choose another --out"),
     ("--out {run}", "{run} holds a run already; continue it with --resume {run}, or choose another --out"),
     ("--plugins {tmp}/none.py", "--plugins must be Python files (name.py), got '{tmp}/none.py'"),
     # -- runs to continue
@@ -141,6 +142,7 @@ EVALUATE: list[tuple[str, str]] = [
     ("--yardstick cosin", "no --yardstick is named 'cosin'. Did you mean 'cosine'? Known: constant, cosine."),
     ("--optimizers prodigy --yardstick prodgy", "no --yardstick is named 'prodgy'. Did you mean 'prodigy'?"),
     ("--out {tmp}/file", "--out must be a folder, {tmp}/file is a file"),
+    ("--out {run}", "--out {run} holds a training; choose another folder, such as {run}/eval"),
     ("--device nonsense", "device must be 'cpu' or a GPU that is there, got 'nonsense'"),
     ("--data {tmp}/none", "--data must be a folder, got '{tmp}/none'"),
 ]
@@ -172,7 +174,10 @@ def places(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     (tmp / "cut" / FILE).parent.mkdir(parents=True)
     (tmp / "cut" / FILE).write_bytes((finished / FILE).read_bytes()[:-10])
     Checkpoint({"something": "else"}, {}).write(tmp / "foreign")
-    found = {name: tmp / name for name in ("damaged", "beside", "tight", "cut", "foreign")} | {"tmp": tmp}
+    (tmp / "compared").mkdir()
+    (tmp / "compared" / "results.json").write_text('{"rows": []}')
+    found = {name: tmp / name for name in ("damaged", "beside", "tight", "cut", "foreign", "compared")}
+    found |= {"tmp": tmp}
     found |= {"ctl": controller, "same": tmp / "other" / "somewhere"}
     return {name: str(place) for name, place in found.items()}
 
