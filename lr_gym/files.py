@@ -68,6 +68,8 @@ def read_json(path: Path) -> Any:
         if path.stat().st_size > LARGEST_JSON:
             raise ValueError(f"it has {path.stat().st_size} bytes, more than {LARGEST_JSON}")
         return parse_json(path.read_text())
+    except FileNotFoundError as error:
+        raise FileFormatError(f"{path} cannot be read: there is no such file") from error
     except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} cannot be read as JSON: {reason(error)}") from error
 

@@ -176,7 +176,8 @@ def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
 def test_bad_json(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "values.json").write_bytes(content)
-    with pytest.raises(FileFormatError, match=r"values\.json cannot be read as JSON"):
+    words = "as JSON" if content is not None else "there is no such file"
+    with pytest.raises(FileFormatError, match=rf"values\.json cannot be read:? {words}"):
         read_json(tmp_path / "values.json")
 
 
