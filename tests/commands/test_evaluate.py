@@ -220,7 +220,7 @@ def test_tuning_that_fails(desk: Desk) -> None:
 @pytest.mark.parametrize("order", [("constant", "step"), ("step", "constant")], ids=" ".join)
 def test_an_agent_that_fails_and_is_mended(order: tuple[str, str], desk: Desk) -> None:
     """The same command tries again what failed, only that."""
-    words = (*ONE_START, "--agents", *order)
+    words = (*MLP, "--agents", *order, "--initial-lrs", "1e-2")
     told = [f"step on fashion-mnist-mini/mlp from 0.01, seed {s}: ValueError: no luck" for s in prepared(*words).seeds]
     desk.invent = failing_if(lambda cell: cell.contestant.name == "step")
     for begun in (4, 6):
