@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import errno
+import functools
 import importlib
 import json
 import math
@@ -13,6 +14,7 @@ import os
 import re
 import select
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -367,12 +369,23 @@ def _nobody_reads() -> bool:
     return gone
 
 
+def _of_thread(usual: Callable[[threading.ExceptHookArgs], Any], failed: threading.ExceptHookArgs) -> None:
+    """Print the exception of a thread, unless the thread keeps it, and so will be asked for it.
+
+    TensorBoard's does: of a disk that is full the next value that is logged raises it again, which is then one line.
+    """
+    if failed.exc_value is None or getattr(failed.thread, "exception", None) is not failed.exc_value:
+        usual(failed)
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a command and exit. Errors that users can correct are one line, not a traceback.
 
     The process ends when it is told to (`lr_gym.stopping`).
     """
     stopping.listen()
+    if getattr(threading.excepthook, "func", None) is not _of_thread:
+        threading.excepthook = functools.partial(_of_thread, threading.excepthook)
     try:
         main()
         sys.stdout.flush()
@@ -386,6 +399,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     except OSError as error:
         if error.errno not in _OF_FILES:
             raise
-        words = f"{error.filename or 'a file'} cannot be read or written: {error.strerror}"
+        file = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "a file"
+        words = f"{file} cannot be read or written: {error.strerror}"
     print(f"error: {' '.join(words.split())}", file=sys.stderr)
     sys.exit(FAILED)

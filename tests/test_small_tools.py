@@ -393,6 +393,33 @@ def test_run_exits_with_the_status_and_hides_nothing_but_errors_that_users_can_m
         assert seen.value is error
 
 
+def test_curves_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    """TensorBoard's thread meets the full disk, and the next value that is logged; a thread that is lost is printed."""
+    code = (
+        "import errno, threading, time\n"
+        "from lr_gym import cli\n"
+        "from tensorboard.summary.writer.record_writer import RecordWriter\n"
+        "from torch.utils.tensorboard import SummaryWriter\n"
+        "def full(self, data):\n"
+        "    raise OSError(errno.EROFS, 'Read-only file system', b'events')\n"
+        "RecordWriter.write = full\n"
+        "def main():\n"
+        "    other = threading.Thread(target=lambda: 1 / 0)\n"
+        "    other.start()\n"
+        "    other.join()\n"
+        f"    writer = SummaryWriter({str(tmp_path)!r})\n"
+        "    while True:\n"
+        "        writer.add_scalar('loss', 1.0)\n"
+        "        time.sleep(0.01)\n"
+        "cli.run(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tiny.ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == cli.FAILED
+    assert done.stderr.splitlines()[-1] == "error: events cannot be read or written: Read-only file system"
+    assert done.stderr.count("Traceback") == 1
+    assert "ZeroDivisionError" in done.stderr
+
+
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_whoever_reads_the_output_may_go(lines: int) -> None:
     code = f"from lr_gym import cli\ncli.run(lambda: print('a line\\n' * {lines}))"

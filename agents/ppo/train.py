@@ -280,6 +280,7 @@ def train(
             with cli.notices_on(console):
                 every = config.trainees if config.off_policy else 1  # episodes, or iterations: once per iteration
                 model.learn(remaining, callback, every, reset_num_timesteps=checkpoint is None)
+                model.logger.close()  # what waits to be written is written now
         finally:
             callback.stop_bar()
     return progression
