@@ -48,14 +48,6 @@ class Parser(argparse.ArgumentParser):
         sys.exit(BAD_ARGUMENTS)
 
 
-class _Several(argparse.Action):
-    """An option with several values: given again, it adds to what was given, and nothing is forgotten."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        given = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, values if given is self.default else [*given, *values])
-
-
 def text(word: str) -> str:
     """Take a word as it is, if there is one."""
     if not word.strip():
@@ -170,8 +162,6 @@ def _add(parser: Parser, field: dataclasses.Field[Any]) -> None:
         return
     if field.default not in (None, ()) and "action" not in details:
         details["help"] += f" (default: {_words(field.default)})".replace("%", "%%")
-    if details.get("nargs") == "+":
-        details["action"] = _Several
     parser.add_argument("--" + field.name.replace("_", "-"), default=field.default, **details)
 
 

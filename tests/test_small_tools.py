@@ -282,8 +282,6 @@ def test_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     words = '--path x --some-number 7 --lrs 1e-3 2 --kind hard --set a=1 b=text c={"d":[1]}'
     expected = Arguments("x", 7, [1e-3, 2.0], "hard", "50%", [("a", 1), ("b", "text"), ("c", {"d": [1]})])  # type: ignore[arg-type]
     assert cli.parse(Arguments, "", words.split(" "))[0] == expected
-    again = '--lrs 1e-3 --path x --set a=1 --some-number 7 --set b=text c={"d":[1]} --lrs 2 --kind hard'
-    assert cli.parse(Arguments, "", again.split(" "))[0] == expected  # nothing that was given is forgotten
     monkeypatch.setattr("sys.argv", ["prog.py", "--path", "there"])
     arguments, parser = cli.parse(Arguments, "")
     assert (arguments, parser.prog) == (Arguments("there", 3, (0.1, 0.01), None, "50%", None), "prog.py")

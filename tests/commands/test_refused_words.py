@@ -28,7 +28,6 @@ TRAIN: list[tuple[str, str]] = [
     ("--override batchsize=3", "a task has no field 'batchsize'; it has name, data, model|Did you mean 'batch_size'?"),
     ("--epsiodes 3", "unrecognized arguments: --epsiodes 3. Did you mean '--episodes'?"),
     ("--quux 3", "unrecognized arguments: --quux 3. |--help lists all"),
-    ("--override optimizer=SGD --override optimizer=Adam", "--override gives 'optimizer' twice"),
     ("--override budget=25", "budget must be a multiple of decision_interval and at least twice as large: got budget="),
     ("--override batch_size=100000", "batch_size=100000 is more than the "),
     ("--override initial_lrs=[1]", "--override cannot set name or initial_lrs; use --task or --initial-lrs"),
