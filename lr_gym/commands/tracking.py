@@ -105,6 +105,8 @@ class MLflow:
     """A run of MLflow."""
 
     def __init__(self, name: str, about: Mapping[str, Any], known: Mapping[str, Any] | None) -> None:
+        # MLflow's own seven tries of a server that is not there take four minutes, without a word.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
