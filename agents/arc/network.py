@@ -18,6 +18,7 @@ the second, `bias_hh`, stays zero here, is neither trained nor stored.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -109,7 +110,15 @@ def save_weights(network: ARCNetwork, path: str | Path, metadata: Mapping[str, s
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.weights().items()}
     about = dict(metadata or {})
-    write_bytes(Path(path), safetensors.torch.save(tensors, about | {CHECKSUM: checksum(about, tensors)}))
+    write_bytes(Path(path), _in_order(safetensors.torch.save(tensors, about | {CHECKSUM: checksum(about, tensors)})))
+
+
+def _in_order(file: bytes) -> bytes:
+    """Return a safetensors file with its header in order: the library writes what is said of it in any order."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + file[end:]
 
 
 def load_weights(path: str | Path) -> ARCNetwork:
