@@ -89,6 +89,8 @@ def main() -> None:
     agent, every = arguments.agent, arguments.every_schedule
     values = read_json(arguments.folder / "results.json")
     parts = {"all starts": values["rows"], "without the largest start": without_largest(values["rows"])}
+    if not any(row["agent"] == agent for row in parts["without the largest start"]):  # there is one start
+        parts = {"from one start": values["rows"]}
     for title, rows in parts.items():
         print_intervals(rows, title)
     curves = {title: savings(rows, values["tuned"], agent, every) for title, rows in parts.items()}
@@ -99,7 +101,7 @@ def main() -> None:
     if arguments.picture is not None:
         what = "schedules" if every else "cosines"
         same = len({str(curve) for curve in curves.values()}) == 1  # of an agent that does not look at its start
-        draw({"from any start": curves["all starts"]} if same else curves, agent, what, arguments.picture)
+        draw({"from any start": next(iter(curves.values()))} if same else curves, agent, what, arguments.picture)
 
 
 def draw(curves: dict[str, list[tuple[int, float, float]]], agent: str, what: str, picture: Path) -> None:
