@@ -94,6 +94,8 @@ def _watch(pipe: int) -> None:
     timer: threading.Timer | None = None
     while True:
         for number in os.read(pipe, 16):
+            if number not in _SIGNALS:  # an alarm of somebody else's: Python writes every signal that it handles
+                continue
             _State.signal = number
             _State.heard += 1
             if timer is not None:

@@ -122,3 +122,21 @@ def test_a_program_of_somebody_elses_keeps_its_signals(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(tiny.ROOT)}
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert (done.stdout, done.stderr) == ("SIG_DFL\n", "")
+
+
+def test_signals_of_others_stop_nothing() -> None:
+    """An alarm that a user's network or a time limit sets: Python tells the same pipe of it."""
+    code = (
+        "import signal, time\n"
+        "from lr_gym import cli, stopping\n"
+        "stopping.GRACE = 0.2\n"
+        "def main():\n"
+        "    rung = []\n"
+        "    signal.signal(signal.SIGALRM, lambda *_: rung.append(1))\n"
+        "    signal.setitimer(signal.ITIMER_REAL, 0.05)\n"
+        "    time.sleep(1)\n"
+        "    print('whole', rung)\n"
+        "cli.run(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tiny.ROOT, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "whole [1]\n", "")

@@ -20,8 +20,6 @@ from lr_gym.cluster.stamp import difference, stamp
 from lr_gym.cluster.task import Setup
 from lr_gym.errors import InvalidArgumentError, LRGymError, MissingPackageError
 
-pytestmark = pytest.mark.slow  # a worker's time limit ends its process: not beside other tests
-
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:port", "http://head:80", ""])
 def test_addresses_that_make_no_sense(address: str) -> None:
