@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lr_gym.checks import check_number, check_whole
 from lr_gym.errors import InvalidArgumentError
 
 
@@ -68,20 +69,15 @@ class ScheduleFreePlus(torch.optim.Optimizer):
         Raises:
             InvalidArgumentError: A value is out of range.
         """
-        ranges = {
-            "lr": (lr, lr > 0, "positive"),
-            "betas": (betas, all(0 <= beta < 1 for beta in betas), "in [0, 1)"),
-            "eps": (eps, eps >= 0, "at least 0"),
-            "weight_decay": (weight_decay, weight_decay >= 0, "at least 0"),
-            "interpolation": (interpolation, 0 <= interpolation < 1, "in [0, 1)"),
-            "interpolation_max": (interpolation_max, 0 <= interpolation_max < 1, "in [0, 1)"),
-            "anneal_updates": (anneal_updates, anneal_updates >= 0, "at least 0"),
-            "polyak_beta": (polyak_beta, 0 <= polyak_beta < 1, "in [0, 1)"),
-            "average_from": (average_from, average_from >= 0, "at least 0"),
-        }
-        for name, (value, fits, allowed) in ranges.items():
-            if not fits:
-                raise InvalidArgumentError(f"{name} must be {allowed}, got {value!r}")
+        check_number("lr", lr, 0, low_open=True)
+        shares = {"betas[0]": betas[0], "betas[1]": betas[1], "polyak_beta": polyak_beta}
+        shares |= {"interpolation": interpolation, "interpolation_max": interpolation_max}
+        for name, value in shares.items():
+            check_number(name, value, 0, 1, high_open=True)
+        check_number("eps", eps, 0)
+        check_number("weight_decay", weight_decay, 0)
+        check_whole("anneal_updates", anneal_updates, 0)
+        check_whole("average_from", average_from, 0)
         self._anneal = interpolation, interpolation_max, anneal_updates
         self._polyak_beta, self._average_from, self._r, self._power = polyak_beta, average_from, r, weight_power
         # What changes is in the groups: so it is part of a state_dict.
