@@ -68,19 +68,19 @@ class Meter:
         best: The weights with the lowest validation loss measured so far.
     """
 
-    def __init__(self, untrained: Evaluation, copy_weights: Callable[[], list[Tensor]], best_by: str = "loss") -> None:
+    def __init__(self, untrained: Evaluation, weights: list[Tensor], best_by: str = "loss") -> None:
         """Begin with the untrained network.
 
         Args:
             untrained: Its evaluation on the validation examples.
-            copy_weights: Returns copies of the network's weights and buffers as they are now.
+            weights: Copies of its weights and buffers.
             best_by: What the best weights are chosen by: `"loss"`, the lowest, or `"metric"`, the highest.
         """
-        self._copy_weights, self._best_by = copy_weights, best_by
+        self._best_by = best_by
         self.predictions = untrained.predictions
         val_loss = float(untrained.loss)
         metric = float(untrained.accuracy)
-        self.best = BestWeights(math.inf if math.isnan(val_loss) else val_loss, 0, copy_weights(), metric)
+        self.best = BestWeights(math.inf if math.isnan(val_loss) else val_loss, 0, weights, metric)
 
     def numbers(self, losses: Tensor, evaluation: Evaluation, final_weight: Tensor) -> Tensor:
         """Return what is measured after an interval as one tensor on the device.
@@ -102,6 +102,7 @@ class Meter:
     def measurement(
         self,
         numbers: npt.NDArray[np.float32],
+        copy_weights: Callable[[], list[Tensor]],
         *,
         lr: float,
         updates: int,
@@ -112,6 +113,8 @@ class Meter:
 
         Args:
             numbers: What the method `numbers` returned, on the host.
+            copy_weights: Returns copies of the network's weights and buffers as they are now. It is not kept: a
+                training that held a meter that held the training would stay in memory after it is let go.
             lr: Learning rate in use during the interval.
             updates: Updates done.
             budget: Updates of the whole training.
@@ -121,7 +124,7 @@ class Meter:
         accuracy, val_loss, variance, change, weight_mean, weight_variance = map(float, numbers[-6:])
         train_loss = float(train_losses.mean(dtype=np.float64))
         if self._is_best(val_loss, accuracy):
-            self.best = BestWeights(val_loss, updates, self._copy_weights(), accuracy)
+            self.best = BestWeights(val_loss, updates, copy_weights(), accuracy)
         return Measurement(
             features=Features(
                 train_loss=train_loss,

@@ -71,7 +71,7 @@ class Gauge:
         self.measured: dict[str, float] = {}
         self.start = self.now = start
         loss = torch.tensor(untrained)
-        self._meter = Meter(Evaluation(loss, torch.full_like(loss, math.nan), predictions), self._copy_weights)
+        self._meter = Meter(Evaluation(loss, torch.full_like(loss, math.nan), predictions), self._copy_weights())
 
     def note(self, measurement: Measurement, updates: int) -> None:
         """Take note of a validation loss that was measured earlier, without its weights."""
@@ -123,7 +123,7 @@ class Gauge:
         host = mean_over_processes(torch.cat([numbers, varies[None]])).cpu().numpy()
         self.losses, self.val_loss = [], None
         measurement = self._meter.measurement(
-            host[:-1], lr=lr, updates=updates, budget=budget, loss_ceiling=loss_ceiling
+            host[:-1], self._copy_weights, lr=lr, updates=updates, budget=budget, loss_ceiling=loss_ceiling
         )
         self.measured = {name: getattr(measurement.features, name) for name in seen}
         self._look(measurement, float(host[-1]))

@@ -32,6 +32,47 @@ from lr_gym.loop.weights import Copy, Weights
 ENDLESS = 2**62
 
 
+@dataclass(eq=False)
+class OwnTraining:
+    """A training of your own as the core sees it, a `lr_gym.control.watched.Training`.
+
+    It does not know who controls it, so that a training that is over leaves the memory at once.
+
+    Attributes:
+        optimizer: The first optimizer.
+        groups: The learning rates.
+        bounds: Smallest and largest learning rate.
+        clock: Counts updates.
+        gauge: Measures.
+    """
+
+    optimizer: Optimizer
+    groups: Groups
+    bounds: tuple[float, float]
+    clock: Clock
+    gauge: Gauge
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group."""
+        return self.groups.lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        low, high = self.bounds
+        self.groups.set(min(high, max(low, lr)))
+
+    @property
+    def updates(self) -> int:
+        """Updates that the optimizer has done."""
+        return self.clock.updates
+
+    @property
+    def best(self) -> BestWeights:
+        """The lowest validation loss so far, and the update after which it was measured."""
+        return self.gauge.best
+
+
 @dataclass(kw_only=True, eq=False)
 class ControlledTraining:
     """A training whose learning rate an agent sets. Agents see it through `watched`.
@@ -84,6 +125,7 @@ class ControlledTraining:
     guesses_length: bool
 
     def __post_init__(self) -> None:
+        self._training = OwnTraining(self.optimizer, self.groups, self.bounds, self.clock, self.gauge)
         self._needs_val_loss = looks_at_validation(self.agent)
         self.made_with = None if self.guesses_length else self.clock.total
         self.begin(self.lr)
@@ -103,7 +145,7 @@ class ControlledTraining:
         total = self.clock.total
         epoch = self.clock.length * 5 if total is None else total / 10
         self.watched = Watched(
-            self,
+            self._training,
             self.settings,
             budget=total,
             decision_interval=max(1, round(self.clock.length)),
@@ -112,30 +154,29 @@ class ControlledTraining:
             look_ahead=self.ahead,
             signed=self.gauge.untrained < 0,
         )
-        self.course = Course(self, self.agent, self.watched, Brake(self.brake))
+        self.course = Course(self._training, self.agent, self.watched, Brake(self.brake))
         self.copy: Copy | None = self.weights.copy() if self.restores and self.weights is not None else None
 
-    # -- what is trained, as the core sees it ------------------------------------------------------------------------
+    # -- the learning rate, and how far it is ------------------------------------------------------------------------
 
     @property
     def lr(self) -> float:
         """The learning rate of the first group."""
-        return self.groups.lr
+        return self._training.lr
 
     @lr.setter
     def lr(self, lr: float) -> None:
-        low, high = self.bounds
-        self.groups.set(min(high, max(low, lr)))
+        self._training.lr = lr
 
     @property
     def updates(self) -> int:
         """Updates that the optimizer has done."""
-        return self.clock.updates
+        return self._training.updates
 
     @property
     def best(self) -> BestWeights:
         """The lowest validation loss so far, and the update after which it was measured."""
-        return self.gauge.best
+        return self._training.best
 
     def change_length(self, total: int) -> None:
         """Change the length of the training; it still has as many intervals.

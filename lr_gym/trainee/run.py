@@ -138,7 +138,7 @@ class TrainingRun(EvaluatedRun):
         closure = inspect.signature(self.optimizer.step).parameters.get("closure")
         self._needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         self.updates = 0
-        self._meter = Meter(self._first_evaluation(), self._copy_of_tensors, task.best_by)
+        self._meter = Meter(self._first_evaluation(), self._copy_of_tensors(), task.best_by)
         self._begins_below_zero = self.best.val_loss < 0
 
     def _find(self) -> Findings:
@@ -315,6 +315,7 @@ class TrainingRun(EvaluatedRun):
         task = self.task
         return self._meter.measurement(
             numbers,
+            self._copy_of_tensors,
             lr=self._lr,
             updates=self.updates,
             budget=task.budget,
