@@ -31,6 +31,7 @@ USUAL_LR: Mapping[str, float] = {
     "schedule-free-adamw": 2.5e-3,
     "schedule-free-sgd": 1.0,
     "schedule-free-plus": 1.0,
+    "Adadelta": 1.0,
 }
 
 #: Peaks for Adam and its kin.

@@ -85,7 +85,9 @@ class Checkpoint:
                 header = archive.metadata() or {}
                 if header.get("format") != FORMAT or header.get("version") != str(VERSION):
                     raise FileFormatError(f"{file} is no checkpoint of this version: wanted {FORMAT} {VERSION}")
-                tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+                # Copied: in the file a tensor lies wherever the header ends, and products of small matrices round by
+                # where they lie. A run that goes on would differ in its last digits from one that was never stopped.
+                tensors = {name: archive.get_tensor(name).clone() for name in archive.keys()}  # noqa: SIM118
                 if header.get(CHECKSUM, "") not in ("", checksum(header["values"], tensors)):
                     raise FileFormatError(f"{file} was changed after it was written: its checksum does not fit")
                 values = parse_json(header["values"], allow_nan=True)

@@ -94,7 +94,7 @@ class ActorNetwork:
         Returns:
             Actions, float32 (batch, outputs) in [-1, 1] or int64 (batch,), and the new state.
         """
-        x = torch.as_tensor(observations)
+        x = torch.tensor(observations)  # a copy: a product rounds by where in the memory its factors lie
         if self._squashed is not None:
             return self._squashed_action(self._squashed, x, deterministic), state
         if self._lstm is None:

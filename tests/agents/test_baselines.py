@@ -37,7 +37,7 @@ def test_constants() -> None:
     assert env.max_lr == LARGEST_LR
     assert (len(PEAKS), PEAKS[0], PEAKS[-1]) == (8, 1e-4, 0.3)
     assert all(2.99 < after / before < 3.34 for before, after in itertools.pairwise(PEAKS))
-    names = [*PARAMETER_FREE, "schedule-free-plus"]
+    names = [*PARAMETER_FREE, "schedule-free-plus", "Adadelta"]
     assert dict(USUAL_LR) == dict.fromkeys(names, 1.0) | {"schedule-free-adamw": 2.5e-3}
 
 
@@ -53,6 +53,7 @@ def test_constants() -> None:
         ({"optimizer": "SGD", "optimizer_options": {"momentum": 0, "weight_decay": 0.1}}, 30),
         ({"optimizer": "torch.optim:SGD"}, 30),
         ({"optimizer": "schedule-free-adamw"}, 1),
+        ({"optimizer": "Adadelta"}, 30),
         *(({"optimizer": name}, 30) for name in PARAMETER_FREE if name != "schedule-free-adamw"),
     ],
 )
