@@ -233,11 +233,11 @@ def test_branches_are_what_training_on_gives(case: str, where: str) -> None:
     train(twin, 6)
     starts = [(trainee.snapshot(), factor * trainee.lr) for factor in (0.5, 1.0)]
     with trainee.preserved():
-        grown = [(losses, end.evaluate().loss) for losses, end in trainee.grow(starts, 5)]
-    assert (trainee._branches is None) == (where == "alone")  # dropout is not for stacks: one after another
-    for (start, lr), (losses, val_loss) in zip(starts, grown, strict=True):
+        grown = [(losses, end.evaluate().loss, end is trainee) for losses, end in trainee.grow(starts, 5)]
+    for (start, lr), (losses, val_loss, here) in zip(starts, grown, strict=True):
         twin.restore(start)
         twin.lr = lr
+        assert here == (where == "alone")  # dropout is not for stacks: one after another
         torch.testing.assert_close(losses, twin.train(5), rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(val_loss, twin.evaluate().loss, rtol=1e-3, atol=1e-5)
 
