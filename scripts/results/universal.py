@@ -44,11 +44,19 @@ SEVERAL = (
     ("four", f"universal-v1 {PORTABLE}"),
 )
 
+#: `universal` was trained with four of them.
+OPTIMIZERS = (
+    "adam adamw nadam radam adamax adagrad adadelta adafactor rmsprop rmsprop-momentum sgd momentum nesterov momentum-0.99"
+)
+TWICE = " ".join(f"optimizers/{name} optimizers/{name}-regression" for name in OPTIMIZERS.split())
+
 RECIPE = Recipe(
     about="one controller for a family of tasks: what helped and what did not",
     time="5 to 8 hours of training on one core, from the pace of single runs; the comparison was not measured",
     commands=(
         "scripts/tools/precautions.py OUT/precautions",
+        f"{EVALUATE} --controller universal --agents constant cosine --tune cosine --tuning-runs 8 "
+        f"--plugins scripts/plugins/optimizer_tasks.py --task {TWICE} --runs 5 --out OUT/optimizers",
         *(
             f"{TRAIN} --task {task} --episodes 1280 --settings final_runs=1 {settings} --seed {seed} "
             f"--out OUT/runs/{folder}-{seed}"
