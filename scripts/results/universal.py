@@ -45,9 +45,7 @@ SEVERAL = (
 )
 
 #: `universal` was trained with four of them.
-OPTIMIZERS = (
-    "adam adamw nadam radam adamax adagrad adadelta adafactor rmsprop rmsprop-momentum sgd momentum nesterov momentum-0.99"
-)
+OPTIMIZERS = "adam adamw nadam radam adamax adagrad adadelta adafactor rmsprop rmsprop-momentum sgd momentum nesterov momentum-0.99"
 TWICE = " ".join(f"optimizers/{name} optimizers/{name}-regression" for name in OPTIMIZERS.split())
 
 RECIPE = Recipe(
@@ -75,6 +73,22 @@ RECIPE = Recipe(
             for folder, networks in SEVERAL
         ),
         "scripts/tools/precautions.py OUT/seeds/long-2-free --controller OUT/runs/long-2 --only 'probe, restore'",
+        *(
+            f"{TRAIN} --task universal --episodes 1280 --seed {seed} --settings start=probe restore=true brake=5 "
+            f"final_runs=1 --workers 1 --out OUT/runs/use-{seed}"
+            for seed in (1, 2, 3)
+        ),
+        *(
+            f"{TRAIN} --task universal-wide --plugins scripts/plugins/wide_family.py --validation "
+            f"universal-wide-validation --episodes 1280 --seed {seed} --settings final_runs=1 --workers 1 "
+            f"--out OUT/runs/wide-{seed}"
+            for seed in (1, 2, 3)
+        ),
+        *(
+            f"scripts/tools/precautions.py OUT/second/{run} --controller OUT/runs/{run} "
+            "--only 'probe, restore, brake 5'"
+            for run in ("use-1", "use-2", "use-3", "wide-1", "wide-2", "wide-3")
+        ),
         "scripts/tools/training_curves.py OUT/training "
         + " ".join(f"'{name}=OUT/runs/{folder}'" for name, folder, _ in LONGER),
     ),
