@@ -45,8 +45,11 @@ SEVERAL = (
 )
 
 #: `universal` was trained with four of them.
-OPTIMIZERS = "adam adamw nadam radam adamax adagrad adadelta adafactor rmsprop rmsprop-momentum sgd momentum nesterov momentum-0.99"
-TWICE = " ".join(f"optimizers/{name} optimizers/{name}-regression" for name in OPTIMIZERS.split())
+OPTIMIZERS = (
+    *("adam", "adamw", "nadam", "radam", "adamax", "adagrad", "adadelta", "adafactor"),
+    *("rmsprop", "rmsprop-momentum", "sgd", "momentum", "nesterov", "momentum-0.99"),
+)
+TWICE = " ".join(f"optimizers/{name} optimizers/{name}-regression" for name in OPTIMIZERS)
 
 RECIPE = Recipe(
     about="one controller for a family of tasks: what helped and what did not",
