@@ -1,11 +1,13 @@
 """A family with more kinds of tasks than `universal`, for train_controller.py --plugins: is variety what it lacks?
 
-* `universal-wide`: the tasks of `universal`, and beside them two classes that are easily told apart, regression on a
-  random network, a regression whose loss has a plateau, an autoencoder, and signals in noise for a 1-D convolutional
-  network and a GRU; also 200 training examples, which are learnt by heart, RMSprop, and 100 to 1,600 updates.
+* `universal-wide`: the perceptrons of `universal` on its data, and beside them two classes that are easily told apart,
+  regression on a random network, a regression whose loss has a plateau, an autoencoder, and signals in noise for a 1-D
+  convolutional network and a GRU; also 200 training examples, which are learnt by heart, RMSprop, and 100 to 1,600
+  updates.
 * `universal-wide-validation`: the same kinds in sizes in between.
 
-All data are drawn by a program, or are those of the package. None of them is a task of any results page.
+All data are drawn by a program, or are those of the package. None is of a task on a page of results, but for
+`smooth`, on which `optimizer_tasks.py` trains too.
 """
 
 from __future__ import annotations
@@ -160,8 +162,8 @@ for _name, _load in (
     tasks.register_data(f"wide-{_name}", _load)
 tasks.register_model("wide-convolutional", Convolutional)
 tasks.register_model("wide-recurrent", Recurrent)
-for _family_made in (
+for _made in (
     _family("universal-wide", UNIVERSAL, (32, 64), (200, 1000, 3000, None), (2, 4, 8, 16, 32)),
     _family("universal-wide-validation", UNIVERSAL_VALIDATION, (48,), (400, 2000, 6000), (3, 6, 12, 24)),
 ):
-    tasks.register(_family_made, replace=True)
+    tasks.register(_made, replace=True)
