@@ -172,11 +172,11 @@ tasks.register_model("misbehaving", misbehaving)
 
 
 #: What is done to a worker, or what the network does in it; `--timeout` in seconds, on a busy machine.
-WORKERS = {"killed": 600, "stopped": 90, "dies": 600, "hangs": 60, "loops": 60, "memory": 600}
+WORKERS = {"killed": 600, "stopped": 90, "dies": 600, "hangs": 30, "loops": 30, "memory": 600}
 #: The smallest runs of two commands whose workers can still be met at different moments.
 PROGRAMS = {
     "training": ("train_controller.py", "--episodes", "16", "--runs", "2", "--tuning-runs", "1"),
-    "evaluation": ("eval_transfer.py", "--agents", "constant", "--runs", "4"),
+    "evaluation": ("eval_transfer.py", "--agents", "constant", "--runs", "2"),
 }
 #: Seconds for everything, on a machine that has other things to do.
 _LONGEST = 1_200.0
