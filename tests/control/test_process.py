@@ -174,6 +174,8 @@ def test_settings_are_plain_values() -> None:
     assert [settings.bounded(lr) for lr in (1e-4, 20.0, 0.5)] == [1e-3, 10.0, 0.5]
     with pytest.raises(InvalidArgumentError, match="observation must be"):
         ControlSettings(observation="paper")
+    with pytest.raises(InvalidArgumentError, match=r"max_multiplier=4 has no meaning with action='discrete'"):
+        ControlSettings(action="discrete", max_multiplier=4)
     for end in (1e-3, 10.0):
         settings.check_lr(end, "an end")
 
