@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lr_gym.trainee.stack_check import TOLERANCE, Pass, alike
 
-#: Norms: 2 of the loss, 30 and 40 of two gradients, 0 of a third, so that all gradients together have 50; 7 of a buffer.
+#: Norms: of the loss 2; of three gradients 30, 40 and 0, together 50; of a buffer 7.
 OWN = Pass(
     torch.tensor(2.0),
     {"a": torch.tensor([30.0, 0.0]), "b": torch.tensor([[40.0]]), "zero": torch.zeros(3)},
