@@ -15,6 +15,7 @@ from lr_gym.commands import plugins
 from lr_gym.commands.arguments import List
 from lr_gym.commands.screen import print_table
 from lr_gym.control.controller import CONFIG_FILE, SHIPPED, shipped
+from lr_gym.control.description import LATER
 from lr_gym.control.settings import observation_kind
 from lr_gym.errors import LRGymError
 from lr_gym.files import read_json
@@ -134,6 +135,7 @@ def _card(description: dict[str, Any]) -> dict[str, Any]:
         "episodes": settings.get("episodes"),
         "observation": f"{observation_kind(tuple(description['features']))}, {len(description['features'])} numbers",
         "action": f"{description['action']}, up to x{description['max_multiplier']:g}",
+        "precautions": ", ".join(f"{name}={description[name]}" for name in LATER if name in description) or None,
         "network": f"{description['actor']}, {description['hidden_size']} units",
         "commit": about.get("commit"),
         "command": about.get("command"),

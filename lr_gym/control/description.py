@@ -12,7 +12,7 @@ from lr_gym.control.precautions import Precautions, split
 from lr_gym.control.settings import ControlSettings, observation_kind
 from lr_gym.errors import FileFormatError
 
-#: Fields of a description that came later: files without them mean the defaults.
+#: Fields of a description that came later, the precautions: files without them mean the defaults.
 LATER = ("start", "restore", "brake")
 #: No controller of this kind is larger. A file that claims a larger one is refused before anything is allocated.
 LARGEST_HIDDEN = 4096

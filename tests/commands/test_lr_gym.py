@@ -123,7 +123,8 @@ def test_agents_and_controllers(called: Called) -> None:
     assert {name: row["needs"] for name, row in rows.items() if row["needs"]} == needs
     ahead = [name for name in rows if name not in needs and getattr(agents.make(name), "looks_ahead", "")]
     assert [name for name, row in rows.items() if row["looks_ahead"]] == ahead
-    universal, unvalidated, _ = listed(called, "controllers")["controllers"]
+    universal, unvalidated, first = listed(called, "controllers")["controllers"]
+    assert (universal["precautions"], first["precautions"]) == ("start=probe, restore=True, brake=5.0", None)
     assert unvalidated["observation"] == "training, 10 numbers"
     facts = {"controller": "universal", "trained_on": "universal", "episodes": 4160}
     assert (facts | {"observation": "portable, 12 numbers"}).items() <= universal.items()
