@@ -325,7 +325,7 @@ def test_beside_another_package_called_agents(wheel: Path, other: str, tmp_path:
         uv("pip", what, "--quiet", "--python", str(python), *words)
 
     pip("install", "--no-deps", str(wheel))
-    pip("install", "--no-deps", str(other_agents(tmp_path)) if other == "other-agents" else other)
+    pip("install", str(other_agents(tmp_path)) if other == "other-agents" else other)
     content = theirs.read_bytes()
     assert run(EPISODE, tmp_path, python) == f"{ours} {theirs}"
     pip("uninstall", "lr-gym")
