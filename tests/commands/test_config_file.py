@@ -109,7 +109,7 @@ def test_a_training_is_repeated_by_the_file_that_it_leaves(finished: Path, tmp_p
     assert done.returncode == 0, done.stderr
     assert Controller.load(tmp_path / "again").fingerprint == Controller.load(finished).fingerprint
     assert "lr_gym.LRController(optimizer, 'again'" in done.stdout
-    assert "lr-gym evaluate --controller again --task fashion-mnist-mini/lenet5" in done.stdout
+    assert "uv run eval_transfer.py --controller again --task fashion-mnist-mini/lenet5" in done.stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
