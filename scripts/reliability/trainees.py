@@ -233,7 +233,10 @@ def _with_fault(fault: str, command: str, folder: Path, rng: random.Random) -> s
         return "processes stayed"
     if "Traceback" in text:
         return f"a traceback: {text[text.index('Traceback') :][:150]}"
-    return None if process.returncode in ((0, 1) if own else (0,)) else f"status {process.returncode}: {text[-150:]}"
+    # A worker that is lost before it has begun ends the program: in a line that says how to go on.
+    says_how = "--resume" in text or "run the same command again" in text
+    good = process.returncode == 0 or (process.returncode == 1 and (own or says_how))
+    return None if good else f"status {process.returncode}: {text[-150:]}"
 
 
 def _spawned(leader: int) -> list[int]:
