@@ -10,6 +10,7 @@ from lr_gym.agents.ppo.backend import choose_backend, make_population
 from lr_gym.agents.ppo.config import PROFILES, TrainConfig
 from lr_gym.agents.ppo.options import DEFAULTS, OPTIONS, WITHOUT, WORDS
 from lr_gym.commands.arguments import TRAINED_TASK, Train
+from lr_gym.commands.trial import tried
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import InvalidArgumentError, guess
 
@@ -32,12 +33,14 @@ def configure(arguments: Train) -> TrainConfig:
     config = TrainConfig(task=task, validation=validation, **_settings(arguments, profile))
     for trained in (task, validation):  # what cannot be trained shows here, not in a worker
         if trained is not None:
-            LRTrainingEnv(trained, **config.env_options).reset(seed=0)
+            with tried(trained.name):
+                LRTrainingEnv(trained, **config.env_options).reset(seed=0)
     if arguments.backend in (None, "auto"):
         return dataclasses.replace(config, backend=choose_backend(config))
     config = dataclasses.replace(config, backend=arguments.backend)
     if config.backend == "population":
-        make_population(2, task, config.env_options).reset(seed=0)  # likewise
+        with tried(task.name):
+            make_population(2, task, config.env_options).reset(seed=0)  # likewise
     return config
 
 

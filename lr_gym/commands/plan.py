@@ -14,6 +14,7 @@ from lr_gym.commands import contestants, plugins
 from lr_gym.commands.arguments import Evaluate
 from lr_gym.commands.contestants import Contestants
 from lr_gym.commands.plugins import Plugins
+from lr_gym.commands.trial import tried
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
 from lr_gym.evaluation import Contestant
@@ -107,7 +108,8 @@ def prepare(arguments: Evaluate) -> Plan:
         plugins=loaded,
     )
     for task in chosen:
-        _try_once(plan, task)
+        with tried(task.name):
+            _try_once(plan, task)
     return plan
 
 

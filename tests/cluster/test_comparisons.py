@@ -21,6 +21,7 @@ from lr_gym.cluster import Needs, RayCluster
 from lr_gym.evaluation import Cell, Contestant, Workers
 from lr_gym.evaluation.cells import Failure
 from lr_gym.evaluation.records import RecordNotice
+from lr_gym.files import read_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -129,3 +130,85 @@ def test_a_plugin_that_the_nodes_do_not_have(nodes: Nodes, tmp_path: Path, monke
         (tmp_path / "code").rename(tmp_path / "gone")
         (record,) = there.run([cell(plugin_of_cluster.Steady())])
     assert record.lrs == [pytest.approx(lr) for lr in [1e-2, *[2e-6] * (len(record.lrs) - 1)]]
+
+
+NETWORKS = """
+import os
+import sys
+import time
+
+import torch
+from torch import nn
+
+from lr_gym import tasks
+
+
+class Network(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.layer, self.kind = nn.Linear(784, 10), kind
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x):
+        self.passes += self.training
+        if self.training and self.passes > 15:  # after what is tried before the work
+            getattr(self, self.kind)()
+        return self.layer(x.flatten(1))
+
+    def well(self):
+        pass
+
+    def lost(self):
+        self.layer.weight.data.fill_(float("nan"))
+
+    def refuses(self):
+        raise KeyError("a wish of its own")
+
+    def leaves(self):
+        sys.exit(7)
+
+    def dies(self):
+        os._exit(9)
+
+    def hangs(self):
+        time.sleep(3600)
+
+
+tasks.register_model("network", Network)
+for kind in ("well", "lost", "refuses", "leaves", "dies", "hangs"):
+    fields = SIZES | {"model": "network", "model_options": {"kind": kind}, "initial_lrs": (0.01,)}
+    tasks.register(tasks.get("fashion-mnist-mini/mlp").replace(**fields, name=f"networks/{kind}"), replace=True)
+"""
+
+
+def test_networks_that_misbehave(tmp_path: Path) -> None:
+    """Each fails for itself and in the words of one machine; the others give what they give there."""
+    (tmp_path / "networks.py").write_text(NETWORKS.replace("SIZES", repr(tiny.FIELDS)))
+    kinds = ("well", "lost", "refuses", "leaves", "dies", "hangs")
+    words = ["--agents", "constant", "--runs", "2", "--workers", "2", "--timeout", "30", "--plugins", "networks.py"]
+    words += ["--task", *(f"networks/{kind}" for kind in kinds)]
+    found = {}
+    for out, more in (("here", ()), ("there", ("--cluster", "local"))):
+        done = tiny.run_script("eval_transfer.py", *words, *more, "--out", out, folder=tmp_path)
+        assert done.returncode == 1, done.stderr  # some have failed
+        assert "Traceback" not in done.stdout + done.stderr
+        rows = {
+            row["task"].removeprefix("networks/"): row for row in read_json(tmp_path / out / "results.json")["rows"]
+        }
+        assert tuple(rows) == kinds
+        found[out] = {
+            kind: (
+                row["test_loss"]["mean"],
+                row["diverged"],
+                [text.replace(" 4 times", "") for text in row["failures"]],
+            )
+            for kind, row in rows.items()
+        }
+    assert found["there"] == found["here"]
+    assert [kind for kind, (*_, failures) in found["here"].items() if failures] == [
+        "refuses",
+        "leaves",
+        "dies",
+        "hangs",
+    ]
+    assert found["here"]["lost"][1] == 2
