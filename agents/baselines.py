@@ -42,9 +42,10 @@ LARGEST_LR = 10.0
 def peaks(task: Task) -> list[float]:
     """Return eight learning rates, half a decade apart, around what is usual for the task's optimizer."""
     scale = 1.0
-    if USUAL_LR.get(str(task.optimizer)) == 1.0:
+    name = str(task.optimizer).rpartition(":")[2]
+    if USUAL_LR.get(name) == 1.0:
         scale = 30.0
-    elif str(task.optimizer).rpartition(":")[2] == "SGD":
+    elif name == "SGD":
         scale = 10.0 if task.optimizer_options.get("momentum", 0) > 0 else 30.0
     return [float(f"{min(LARGEST_LR, scale * peak):.3g}") for peak in PEAKS]
 

@@ -1,4 +1,4 @@
-"""One training with every kind of optimizer that PyTorch has, for eval_transfer.py --plugins.
+"""The same training with ten optimizers of PyTorch, in fourteen settings, for eval_transfer.py --plugins.
 
 `optimizers/NAME` is `fashion-mnist-mini/mlp`, and `optimizers/NAME-regression` a perceptron on a random network's
 answers, each with 300 updates in fifty intervals and another optimizer. `universal` was trained with Adam, AdamW and

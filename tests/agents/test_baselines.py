@@ -54,6 +54,7 @@ def test_constants() -> None:
         ({"optimizer": "torch.optim:SGD"}, 30),
         ({"optimizer": "schedule-free-adamw"}, 1),
         ({"optimizer": "Adadelta"}, 30),
+        ({"optimizer": "torch.optim:Adadelta"}, 30),
         *(({"optimizer": name}, 30) for name in PARAMETER_FREE if name != "schedule-free-adamw"),
     ],
 )
