@@ -2,7 +2,7 @@
 
 Order of the search for `NAME`: inside the package (`fashion-mnist-mini`), torchvision's layout under the data root,
 `NAME.npz` under the data root (Keras' convention), Debian's IDX files (`fashion-mnist`), torchvision's download.
-The data root is `LR_GYM_DATA`, or `~/.cache/lr_gym` where that is not set.
+The data root is `LR_GYM_DATA`, or the system's folder for caches where that is not set: on Linux `~/.cache/lr_gym`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import platformdirs
 
 from lr_gym.errors import DataNotFoundError, InvalidArgumentError, reason
 
@@ -56,8 +57,8 @@ class Place:
 
 
 def data_root() -> Path:
-    """Return the folder in which data sets are looked for: `LR_GYM_DATA`, or `~/.cache/lr_gym`."""
-    return Path(os.environ.get("LR_GYM_DATA") or Path.home() / ".cache" / "lr_gym").expanduser()
+    """Return the folder in which data sets are looked for: `LR_GYM_DATA`, or the system's for caches."""
+    return Path(os.environ.get("LR_GYM_DATA") or platformdirs.user_cache_path("lr_gym", appauthor=False)).expanduser()
 
 
 def halved(images: Array) -> npt.NDArray[np.float64]:

@@ -6,6 +6,7 @@ import gzip
 import io
 import pickle
 import struct
+import sys
 import urllib.request
 import zipfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from urllib.error import URLError
 
 import numpy as np
 import numpy.typing as npt
+import platformdirs
 import pytest
 import toys
 
@@ -116,7 +118,12 @@ def test_order_of_the_search(root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (task.budget, task.batch_size) == (300, 64)  # the quick profile
     assert (tasks.load("my-pictures").input_shape, tasks.load("my-pictures").num_outputs) == ((1, 14, 14), 3)
     monkeypatch.delenv("LR_GYM_DATA")
-    assert sources.data_root() == Path.home() / ".cache" / "lr_gym"
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert sources.data_root() == platformdirs.user_cache_path("lr_gym", appauthor=False)
+    if sys.platform == "linux":
+        assert sources.data_root() == Path.home() / ".cache" / "lr_gym"
+        monkeypatch.setenv("XDG_CACHE_HOME", str(other))
+        assert sources.data_root() == other / "lr_gym"
 
 
 DOWNLOAD = "download, which failed"
