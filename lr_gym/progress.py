@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, ProgressColumn, TaskID
 
 #: Seconds between two lines where there is no screen.
@@ -22,6 +25,18 @@ def console() -> Console:
     """
     found = Console()
     return found if found.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)
+
+
+@contextlib.contextmanager
+def waiting(words: str) -> Iterator[None]:
+    """Show at a terminal what a block does, for as long as it does it; elsewhere nothing.
+
+    Args:
+        words: What it does.
+    """
+    screen = Console(stderr=True)
+    with screen.status(escape(words)) if screen.is_terminal else contextlib.nullcontext():
+        yield
 
 
 class Bars(Progress):

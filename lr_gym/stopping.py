@@ -22,12 +22,15 @@ GRACE = 3.0
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
+#: What is said where a program is stopped before its work.
+NOTHING_BEGUN = "Nothing had begun: give the same command again."
+
 
 class _State:
     listening = False
     working = False
     heard = 0
-    words = "Stopped. Nothing had begun: give the same command again."
+    words = f"Stopped. {NOTHING_BEGUN}"
     signal: int = signal.SIGINT
 
 

@@ -262,10 +262,18 @@ def run_script(name: str, *arguments: str, folder: Path) -> subprocess.Completed
     )
 
 
-def run_main(module: ModuleType, *arguments: str, workers: Any = workers_here) -> None:
+def attempt_here(call: Callable[[], Any], name: str, *_: Any) -> Any:
+    """Stand in for `attempt` without a process."""
+    from lr_gym.commands.trial import tried
+
+    with tried(name):
+        return call()
+
+
+def run_main(module: ModuleType, *arguments: str, workers: Any = workers_here, attempt: Any = attempt_here) -> None:
     """Run a command line to its end in this process, without any other."""
     from lr_gym.agents.ppo import train
-    from lr_gym.commands import evaluate
+    from lr_gym.commands import configuration, evaluate, plan
     from lr_gym.commands import train as command
 
     with pytest.MonkeyPatch.context() as patch:
@@ -273,17 +281,21 @@ def run_main(module: ModuleType, *arguments: str, workers: Any = workers_here) -
         patch.setattr(command, "Workers", workers)
         patch.setattr(evaluate, "Workers", workers)
         patch.setattr(train, "WorkerVecEnv", envs_here)
+        patch.setattr(configuration, "attempt", attempt)
+        patch.setattr(plan, "attempt", attempt)
         module.main()
 
 
-def refused(module: ModuleType, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def refused(
+    module: ModuleType, capsys: pytest.CaptureFixture[str], *arguments: str, attempt: Any = attempt_here
+) -> str:
     """Return the one line with which a command line refuses its arguments."""
 
     def start(*_: Any, **__: Any) -> NoReturn:
         pytest.fail("the arguments were not refused")
 
     with pytest.raises(SystemExit) as caught:
-        run_main(module, *arguments, workers=start)
+        run_main(module, *arguments, workers=start, attempt=attempt)
     out, err = capsys.readouterr()
     assert (caught.value.code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"{module.__name__}.py: error: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 from lr_gym import cli, tasks
@@ -10,7 +11,8 @@ from lr_gym.agents.ppo.backend import choose_backend, make_population
 from lr_gym.agents.ppo.config import PROFILES, TrainConfig
 from lr_gym.agents.ppo.options import DEFAULTS, OPTIONS, WITHOUT, WORDS
 from lr_gym.commands.arguments import TRAINED_TASK, Train
-from lr_gym.commands.trial import tried
+from lr_gym.commands.plugins import NO_PLUGINS, Plugins
+from lr_gym.commands.trial import attempt
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import InvalidArgumentError, guess
 
@@ -18,8 +20,12 @@ from lr_gym.errors import InvalidArgumentError, guess
 _ELSEWHERE = ("task", "validation", "backend", "algorithm", "options")
 
 
-def configure(arguments: Train) -> TrainConfig:
+def configure(arguments: Train, loaded: Plugins = NO_PLUGINS) -> TrainConfig:
     """Return the settings of a new run, tried once.
+
+    Args:
+        arguments: What is to be trained, and how.
+        loaded: Code that the task may come from.
 
     Raises:
         LRGymError: The arguments make no sense, or the task cannot be trained.
@@ -31,17 +37,34 @@ def configure(arguments: Train) -> TrainConfig:
     else:
         profile, task = _task(arguments, task)
     config = TrainConfig(task=task, validation=validation, **_settings(arguments, profile))
-    for trained in (task, validation):  # what cannot be trained shows here, not in a worker
-        if trained is not None:
-            with tried(trained.name):
-                LRTrainingEnv(trained, **config.env_options).reset(seed=0)
-    if arguments.backend in (None, "auto"):
-        return dataclasses.replace(config, backend=choose_backend(config))
-    config = dataclasses.replace(config, backend=arguments.backend)
-    if config.backend == "population":
-        with tried(task.name):
-            make_population(2, task, config.env_options).reset(seed=0)  # likewise
-    return config
+    chosen = None if arguments.backend == "auto" else arguments.backend
+    if chosen is not None:
+        config = dataclasses.replace(config, backend=chosen)
+    call = functools.partial(_try_once, config, chosen)
+    trained = [task] if validation is None else [task, validation]
+    return dataclasses.replace(
+        config, backend=attempt(call, task.name, trained, loaded, arguments.timeout or cli.TIMEOUT)
+    )
+
+
+def _try_once(config: TrainConfig, backend: str | None) -> str:
+    """Train for an interval, so that errors come before the work, and return the backend that is to be used.
+
+    Args:
+        config: The settings.
+        backend: Its own, if the user has chosen it; None for the one that is faster.
+
+    Raises:
+        LRGymError: A task cannot be trained.
+    """
+    for task in (config.task, config.validation):
+        if task is not None:
+            LRTrainingEnv(task, **config.env_options).reset(seed=0)
+    if backend is None:
+        return choose_backend(config)
+    if backend == "population":
+        make_population(2, config.task, config.env_options).reset(seed=0)
+    return backend
 
 
 def _settings(arguments: Train, profile: str) -> dict[str, Any]:

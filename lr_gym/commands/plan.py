@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from lr_gym.commands import contestants, plugins
 from lr_gym.commands.arguments import Evaluate
 from lr_gym.commands.contestants import Contestants
 from lr_gym.commands.plugins import Plugins
-from lr_gym.commands.trial import tried
+from lr_gym.commands.trial import attempt
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
 from lr_gym.evaluation import Contestant
@@ -108,8 +109,8 @@ def prepare(arguments: Evaluate) -> Plan:
         plugins=loaded,
     )
     for task in chosen:
-        with tried(task.name):
-            _try_once(plan, task)
+        trained = {task.replace(**contestant.task_fields) for contestant, _ in _pairs(plan, task)}
+        attempt(functools.partial(_try_once, plan, task), task.name, trained, loaded, arguments.timeout)
     return plan
 
 

@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
@@ -30,7 +31,7 @@ from lr_gym.agents.base import AGENTS
 from lr_gym.errors import InvalidArgumentError, reason
 from lr_gym.evaluation import Contestant
 from lr_gym.registry import Registry, register_from
-from lr_gym.tasks import TASKS, Task
+from lr_gym.tasks import TASKS, Task, TaskFamily
 from lr_gym.tasks.data import DATA
 from lr_gym.tasks.losses import LOSSES, OPTIMIZERS
 from lr_gym.tasks.metrics import OWN_METRICS
@@ -38,6 +39,8 @@ from lr_gym.tasks.models import MODELS
 from lr_gym.trust import CODE, trust
 
 GROUP = "lr_gym.plugins"
+#: What the fields of a task are called where they are registered.
+KINDS = {"data": "data set"} | {field: field for field in CODE}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +55,8 @@ class Plugin:
     module: str
     digest: str
 
-    def concerns(self, contestant: Contestant, task: Task) -> bool:
-        """Return whether what an agent does on a task may depend on it."""
+    def concerns(self, task: Task | TaskFamily, agent: str | None = None) -> bool:
+        """Return whether a training of a task, or what an agent does there, may depend on it."""
         return True
 
 
@@ -71,17 +74,10 @@ class InstalledPlugin(Plugin):
     package: str
     registered: frozenset[tuple[str, str]]
 
-    def concerns(self, contestant: Contestant, task: Task) -> bool:
+    def concerns(self, task: Task | TaskFamily, agent: str | None = None) -> bool:
         """Return whether the agent, or a part of the task, comes from it."""
-        trained = task.replace(**contestant.task_fields)
-        parts = {field: str(getattr(trained, field)) for field in CODE}
-        names = {
-            ("agent", contestant.identity.get("agent")),
-            ("task", task.name),
-            ("data set", task.data),
-            *parts.items(),
-        }
-        modules = [part.partition(":")[0] for part in parts.values() if ":" in part]
+        names = {("agent", agent), ("task", task.name), *_parts(task)}
+        modules = [part.partition(":")[0] for _, part in names if part is not None and ":" in part]
         return bool(names & self.registered) or any(f"{module}.".startswith(f"{self.package}.") for module in modules)
 
 
@@ -110,8 +106,25 @@ class Plugins:
 
         So the records of an edited plugin are not taken for those of the old one.
         """
-        code = [plugin.digest for plugin in self.all if plugin.concerns(contestant, task)]
+        trained, agent = task.replace(**contestant.task_fields), contestant.identity.get("agent")
+        code = [plugin.digest for plugin in self.all if plugin.concerns(trained, agent)]
         return dataclasses.replace(contestant, identity=contestant.identity | ({"plugins": code} if code else {}))
+
+    def take_part_in(self, task: Task | TaskFamily) -> bool:
+        """Return whether a training of a task may run code of theirs, or other code that is named by a reference."""
+        return any(plugin.concerns(task) for plugin in self.all) or any(":" in name for _, name in _parts(task))
+
+
+NO_PLUGINS = Plugins()
+
+
+def _parts(task: Task | TaskFamily) -> Iterator[tuple[str, str]]:
+    """Yield kind and name of what a task, or a family's tasks, are made of."""
+    base, entries = (task, ()) if isinstance(task, Task) else (task.base, itertools.chain.from_iterable(task.axes))
+    for fields in (vars(base), *entries):
+        for field, kind in KINDS.items():
+            if field in fields:
+                yield kind, str(fields[field])
 
 
 def load(files: Sequence[str], warn: Callable[[str], None] | None = None) -> Plugins:

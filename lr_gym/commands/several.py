@@ -24,6 +24,7 @@ from lr_gym.cluster import RayCluster
 from lr_gym.cluster.options import cluster_of, entered
 from lr_gym.commands.arguments import Train
 from lr_gym.commands.configuration import configure
+from lr_gym.commands.plugins import Plugins
 from lr_gym.commands.screen import print_table
 from lr_gym.envs.places import Place
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
@@ -38,7 +39,7 @@ FOLDERS = "seed-*"
 _ENDING = 2.0
 
 
-def run(arguments: Train, parser: cli.Parser, load: Callable[[Train], Any], one: Callable[[Train], None]) -> None:
+def run(arguments: Train, parser: cli.Parser, load: Callable[[Train], Plugins], one: Callable[[Train], None]) -> None:
     """Train with every seed, and say how each did.
 
     Args:
@@ -55,8 +56,7 @@ def run(arguments: Train, parser: cli.Parser, load: Callable[[Train], Any], one:
     out = Path(arguments.out or Path("runs") / time.strftime("seeds-%Y%m%d-%H%M%S"))
     try:
         _check(arguments)
-        load(arguments)
-        config = configure(dataclasses.replace(arguments, seeds=None))
+        config = configure(dataclasses.replace(arguments, seeds=None), load(arguments))
         cluster = cluster_of(arguments, config.device)
         cli.make_folder(out)
         missing = [seed for seed in seeds if not _done(_folder(out, seed), dataclasses.replace(config, seed=seed))]

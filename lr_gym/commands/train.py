@@ -102,7 +102,7 @@ def prepare(arguments: Train) -> Job:
         LRGymError: The arguments make no sense.
     """
     loaded = load(arguments)
-    config, out, checkpoint = _continued(arguments) if arguments.resume is not None else _new(arguments)
+    config, out, checkpoint = _continued(arguments) if arguments.resume is not None else _new(arguments, loaded)
     return _job(arguments, loaded, config, out, checkpoint)
 
 
@@ -136,9 +136,9 @@ def _continued(arguments: Train) -> tuple[TrainConfig, Path, checkpoints.Checkpo
     return TrainConfig.from_dict(checkpoint.value("config")), out, checkpoint
 
 
-def _new(arguments: Train) -> tuple[TrainConfig, Path, None]:
+def _new(arguments: Train, loaded: plugins.Plugins) -> tuple[TrainConfig, Path, None]:
     """Return settings and folder of a new run."""
-    config = configure(arguments)
+    config = configure(arguments, loaded)
     name = f"{config.task.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     out = Path(arguments.out) if arguments.out is not None else Path("runs") / name
     if os.path.exists(out / checkpoints.FILE):  # also where the name is too long for a file
@@ -180,7 +180,8 @@ def _one_of_several(arguments: Train) -> None:
     """
     out = Path(str(arguments.out))
     checkpoint = checkpoints.Checkpoint.read(out) if (out / checkpoints.FILE).exists() else None
-    job = _job(arguments, load(arguments), configure(arguments), out, checkpoint)
+    loaded = load(arguments)
+    job = _job(arguments, loaded, configure(arguments, loaded), out, checkpoint)
     config_file.write(out, arguments)
     _do(job, "The command that began this training continues it.")
 

@@ -197,10 +197,16 @@ def workers(count: int, seed: int = 0) -> Outcome:
 def _with_fault(fault: str, command: str, folder: Path, rng: random.Random) -> str | None:
     (folder / "plugin.py").write_text(PLUGIN)
     own = fault not in ("killed", "stopped")  # the network's own doing, in every episode
+    after = rng.choice((2, 15))  # passes: before the first decision, where a command tries it, or later
     program, *options = PROGRAMS[command]
     words = [str(ROOT / program), *options, "--workers", "2", "--timeout", str(WORKERS[fault]), *SMALL]
     if own:
-        words += ["model=misbehaving", f'model_options={{"kind":"{fault}"}}', "--plugins", str(folder / "plugin.py")]
+        words += [
+            "model=misbehaving",
+            f'model_options={{"kind":"{fault}","after":{after}}}',
+            "--plugins",
+            str(folder / "plugin.py"),
+        ]
     log = folder / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
@@ -233,6 +239,9 @@ def _with_fault(fault: str, command: str, folder: Path, rng: random.Random) -> s
         return "processes stayed"
     if "Traceback" in text:
         return f"a traceback: {text[text.index('Traceback') :][:150]}"
+    if own and after < 10:  # the command says so before it begins
+        good = process.returncode == 2 and text.count("\n") == 1 and "cannot be trained: " in text
+        return None if good else f"status {process.returncode}: {text[-150:]}"
     # A worker that is lost before it has begun ends the program: in a line that says how to go on.
     says_how = "--resume" in text or "run the same command again" in text
     good = process.returncode == 0 or (process.returncode == 1 and (own or says_how))

@@ -16,10 +16,16 @@ from command_toys import DATA_PLUGIN, STEADY, Called, Desk, Install
 from lr_gym import cli, tasks
 from lr_gym import registry as registry_module
 from lr_gym.agents.base import AGENTS
-from lr_gym.commands import main, plugins
+from lr_gym.commands import configuration, main, plan, plugins
 from lr_gym.evaluation import Cell
 from lr_gym.tasks import MODELS, TASKS
 from lr_gym.tasks import data as data_module
+
+
+@pytest.fixture(autouse=True)
+def _no_process_to_try_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configuration, "attempt", tiny.attempt_here)
+    monkeypatch.setattr(plan, "attempt", tiny.attempt_here)
 
 
 @pytest.fixture(scope="session")

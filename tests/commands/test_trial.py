@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+import warnings
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +17,9 @@ from torch import nn
 import eval_transfer
 import train_controller
 from lr_gym import tasks
+from lr_gym.commands import plugins
+from lr_gym.commands.trial import attempt
+from lr_gym.errors import LRGymWarning
 
 COMMANDS = {
     train_controller: ("--episodes", "16"),
@@ -52,3 +59,93 @@ def test_in_a_line(command: ModuleType, raised: str, words: str, capsys: Any, tm
     said = tiny.refused(command, capsys, "--task", "refusing", *COMMANDS[command], "--out", str(tmp_path / "out"))
     assert f"the task 'refusing' cannot be trained: {words} (raised in {__file__}, line " in said
     assert not (tmp_path / "out").exists()
+
+
+#: What misbehaves cannot be caught in its own process.
+PLUGIN = f"""
+import sys
+sys.path.append({str(Path(__file__).parent)!r})
+from lr_gym import tasks
+from test_trial import Ending
+tasks.register_model("ending", Ending)
+"""
+
+
+class Ending(nn.Linear):
+    """Ends its process, or does not end, or takes itself for Ctrl-C."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__(784, 10)
+        self.way, self.passes = way, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += self.training
+        if self.passes > 5:
+            if self.way == "dies":
+                os._exit(9)
+            if self.way == "hangs":
+                time.sleep(600)
+            raise KeyboardInterrupt
+        return super().forward(x.flatten(1))
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize(
+    ("command", "way", "words"),
+    [
+        (train_controller, "dies", "the process that tried it ended, with exit status 9"),
+        (eval_transfer, "hangs", "its first updates took longer than 15 s, and were ended; --timeout gives them"),
+        (eval_transfer, "interrupts", "KeyboardInterrupt (raised in"),
+    ],
+)
+def test_what_ends_or_hangs_does_so_alone(
+    command: ModuleType, way: str, words: str, capsys: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "ending_plugin.py").write_text(PLUGIN)
+    fields = ("model=ending", f'model_options={{"way":"{way}"}}', "budget=20", "batch_size=8", "train_size=100")
+    said = tiny.refused(
+        command,
+        capsys,
+        *("--task", "fashion-mnist-mini/mlp", *COMMANDS[command], "--out", str(tmp_path / "out")),
+        *("--plugins", str(tmp_path / "ending_plugin.py"), "--override", *fields, "--timeout", "15"),
+        attempt=attempt,
+    )
+    assert f"the task 'fashion-mnist-mini/mlp' cannot be trained: {words}" in said
+    assert not (tmp_path / "out").exists()
+
+
+def notice() -> int:
+    """Return a process, after a notice and a warning of somebody else's."""
+    warnings.warn("nothing to do with it", DeprecationWarning, stacklevel=1)
+    warnings.warn("it freezes its weights", LRGymWarning, stacklevel=1)
+    return os.getpid()
+
+
+def test_notices_of_another_process_are_given_here() -> None:
+    task = tiny.task(model="torch.nn:Linear", model_options={"in_features": 784, "out_features": 10})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        process = attempt(notice, "it", [task], plugins.NO_PLUGINS, 60)
+    assert process != os.getpid()
+    assert [(w.category, str(w.message)) for w in caught] == [(LRGymWarning, "it freezes its weights")]
+
+
+def test_what_is_ours_is_tried_here() -> None:
+    with pytest.warns(LRGymWarning, match="freezes"), pytest.warns(DeprecationWarning, match="nothing"):
+        assert attempt(notice, "it", [tiny.task(), tiny.family()], plugins.NO_PLUGINS, 60) == os.getpid()
+
+
+def test_where_code_of_somebody_else_s_takes_part() -> None:
+    of_a_file = plugins.Plugins((plugins.Plugin("some_file", ""),))
+    mine = plugins.InstalledPlugin("mine", "", "mine", "my_package", frozenset({("model", "my-net"), ("task", "mine")}))
+    installed, none = plugins.Plugins((mine,)), plugins.NO_PLUGINS
+    theirs = tiny.task(model="torch.nn:Linear")
+    family = tiny.family(axes=([{"model": "torch.nn:Linear"}, {"budget": 20}],))
+    assert [of.take_part_in(tiny.task()) for of in (none, installed, of_a_file)] == [False, False, True]
+    assert [of.take_part_in(tiny.family()) for of in (none, installed, of_a_file)] == [False, False, True]
+    assert none.take_part_in(theirs)
+    assert none.take_part_in(family)
+    assert installed.take_part_in(tiny.task(name="mine"))
+    assert installed.take_part_in(tiny.family(name="mine"))
+    assert plugins.InstalledPlugin("t", "", "t", "torch", frozenset()).concerns(theirs)
+    assert not plugins.InstalledPlugin("t", "", "t", "tor", frozenset()).concerns(theirs)
