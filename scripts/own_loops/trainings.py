@@ -200,6 +200,40 @@ def cifar_convolutions() -> nn.Module:
     return nn.Sequential(*[layer for pair in layers for layer in pair], *pooled)
 
 
+def moved(batches: Iterator[Examples], seed: int, by: int = 4) -> Iterator[Examples]:
+    """Return batches of images, half of them mirrored, all shifted by up to some pixels, with zeros at the edges."""
+    generator = torch.Generator().manual_seed(seed)
+    for x, y in batches:
+        mirrored = torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5
+        padded = functional.pad(torch.where(mirrored, x.flip(3), x), (by, by, by, by))
+        side = torch.arange(x.shape[-1])
+        rows, columns = (torch.randint(2 * by + 1, (len(x), 1), generator=generator) + side for _ in range(2))
+        at = torch.arange(len(x))[:, None, None], rows[:, :, None], columns[:, None, :]
+        yield padded.movedim(1, 3)[at].movedim(3, 1), y  # in the layout channels_last
+
+
+def cifar_lenet(seed: int, updates: int) -> Training:
+    """LeNet-5 on 15,000 images of CIFAR-10, moved and mirrored; momentum, weight decay, batch 64, channels last."""
+    arrays = sources.find("cifar10-20k", sources.data_root())
+    x, x_test = (torch.tensor(arrays[part]).permute(0, 3, 1, 2).float() / 128 - 1 for part in ("x_train", "x_test"))
+    y, y_test = (torch.tensor(arrays[part]).long() for part in ("y_train", "y_test"))
+    cut = len(y) - 1000
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    ).to(memory_format=torch.channels_last)  # fmt: skip
+
+    def optimizer(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+        return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=5e-4)
+
+    batches = moved(shuffled(x[:cut], y[:cut], 64, seed), seed)
+    validation, test = (
+        (part.contiguous(memory_format=torch.channels_last), of) for part, of in ((x[cut:], y[cut:]), (x_test, y_test))
+    )
+    return Training(model, functional.cross_entropy, batches, validation, test, optimizer, updates)
+
+
 class Block(nn.Module):
     """A layer of GPT-2: attention to what came before, then a perceptron, each after a normalisation."""
 
@@ -338,6 +372,9 @@ TRAININGS: dict[str, Callable[[int], Training]] = {
     **{f"mnist-{updates}": lambda seed, updates=updates: mnist(seed, updates) for updates in (500, 1000, 2000, 5000)},
     "cifar-mlp-1000": lambda seed: cifar(seed, 1000, cifar_perceptron),
     "cifar-conv-500": lambda seed: cifar(seed, 500, cifar_convolutions),
+    **{
+        f"cifar-lenet-{updates}": lambda seed, updates=updates: cifar_lenet(seed, updates) for updates in (5000, 20_000)
+    },
     "shakespeare": shakespeare,
     "lightning-autoencoder": lightning_autoencoder,
     "trainer-finetuning": trainer_finetuning,
