@@ -16,10 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import quadratics
 import tiny
 from PIL import Image
+from scipy import stats
 
 from lr_gym import LRTrainingEnv, agents, cli, rollout, tasks
 from lr_gym.agents.ppo.checkpoint import Checkpoint
@@ -162,6 +164,29 @@ def test_the_p_values_of_the_page_of_arc(monkeypatch: pytest.MonkeyPatch, capsys
             for _, *row in page
             if len(row) == len(numbers) and "of 65" in row[1]
         )
+
+
+def test_how_many_trainings_keep_a_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Of three the first is lower from both starts, the second from one; the third is as clearly higher."""
+    near, far = [0.0, 0.1, 0.2], [5.0, 5.1, 5.2]
+    for seed, (baseline, first, second) in enumerate([(far, near, near), (far, near, far), (near, far, far)]):
+        sides = [("best step decay", 0.01, baseline), ("controller", 0.01, first), ("controller", 0.001, second)]
+        rows = [{"agent": a, "initial_lr": lr, "results": [{"test_loss": x} for x in xs]} for a, lr, xs in sides]
+        results = {"training_seconds": 9.6, "comparison": {"best_step_decay": {"every": 40}, "rows": rows}}
+        (tmp_path / f"seed-{seed}").mkdir()
+        (tmp_path / f"seed-{seed}" / "results.json").write_text(json.dumps(results))
+    tool, file = "scripts/tools/training_seeds.py", tmp_path / "seeds.json"
+    assert run(monkeypatch, tool, str(tmp_path), "--write", str(file)) == 0
+    said = capsys.readouterr().out
+    p = 2 * stats.t.sf(5 / np.sqrt(2 * 0.01 / 3), df=4)  # two samples of three, both with a variance of 0.01
+    assert f"| 0 | 5.1000 | 0.020, {p:.2g} | 0.020, {p:.2g} |\n| 1 | 5.1000 | 0.020, {p:.2g} | 1.000, 1 |" in said
+    assert said.count("1 of 3 trainings keep the claim") == 3
+    assert run(monkeypatch, tool, str(file)) == 0
+    assert capsys.readouterr().out == said
+    assert run(monkeypatch, tool, str(file), "--runs", "2") == 0
+    assert "| 0 | 5.0500 | 0.010," in capsys.readouterr().out
+    (tmp_path / "few.json").write_text("{}")
+    assert run(monkeypatch, tool, str(tmp_path / "few.json")) == cli.BAD_ARGUMENTS
 
 
 def test_training_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
