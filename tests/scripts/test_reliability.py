@@ -11,7 +11,10 @@ import tiny
 from scripts.reliability.__main__ import KINDS
 
 
-@pytest.mark.parametrize(("kind", "count"), [("arguments", 25), ("keywords", 120), ("files", 120), ("data", 34)])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("arguments", 25), ("keywords", 120), ("files", 120), ("data", 34), ("randomness", 36), ("growth", 60)],
+)
 def test_faults_are_survived(kind: str, count: int) -> None:
     """In a process of its own: messages list what is registered, and other tests register much."""
     code = (
@@ -35,7 +38,6 @@ def test_faults_are_survived(kind: str, count: int) -> None:
         ("disk", 21),
         ("trainees", 40),
         ("growth", 400),
-        ("randomness", 99),
     ],
 )
 def test_what_takes_minutes(kind: str, count: int) -> None:
