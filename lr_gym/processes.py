@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import multiprocessing.resource_tracker
 import os
@@ -44,6 +45,16 @@ class WorkerDiedError(LRGymError):
         super().__init__(
             f"a worker process died ({why_died() or 'out of memory, or killed'}); free some memory or use fewer "
             "workers, then run the same command again: what is finished is kept"
+        )
+
+
+class TookTooLongError(LRGymError):
+    """A call took longer than it may."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"something took longer than {seconds:g} s, and its worker process was ended; the same command with a "
+            "larger --timeout goes on"
         )
 
 
@@ -314,16 +325,19 @@ def unreadable(error: Exception) -> NotSendableError:
     )
 
 
-def as_they_come(pool: Pool, calls: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
+def as_they_come(pool: Pool, calls: Sequence[Callable[[], T]], timeout: float | None = None) -> Iterator[tuple[int, T]]:
     """Call functions in a pool like `finished`, and yield the place and the value of each; raise the first error.
 
     Raises:
         WorkerDiedError: A process died.
         NotSendableError: A call cannot be pickled.
+        TookTooLongError: A call took longer than the limit.
     """
-    for place, future in pool.finished(calls):
+    for place, future in pool.finished(calls, timeout):
         try:
             value = future.result()
         except ProcessExpired as error:
             raise WorkerDiedError from error
+        except TimeoutError as error:
+            raise TookTooLongError(timeout or math.inf) from error
         yield place, value

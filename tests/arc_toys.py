@@ -73,7 +73,7 @@ def problem(name: str = "toy", **fields: Any) -> Problem:
     return Problem(quadratics.task(3, **({"name": name, "batch_size": 4} | fields)), lrs=(1e-3, 1e-2))
 
 
-def calls_here(pool: None, calls: Sequence[Callable[[], Any]]) -> Iterator[tuple[int, Any]]:
+def calls_here(pool: None, calls: Sequence[Callable[[], Any]], timeout: float) -> Iterator[tuple[int, Any]]:
     """Stand in for `as_they_come` without processes."""
     return ((place, call()) for place, call in enumerate(calls))
 

@@ -20,6 +20,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from lr_gym.processes import (
     NotSendableError,
+    TookTooLongError,
     WorkerDiedError,
     as_they_come,
     available_cores,
@@ -116,6 +117,16 @@ def test_calls_that_end_badly_stop_nobody(pool: ProcessPool, tmp_path: Path) -> 
     (file,) = tmp_path.iterdir()
     assert not alive(int(file.name))
     assert list(as_they_come(pool, [functools.partial(square, 3)])) == [(0, 9)]  # and the pool is still good
+
+
+def test_a_call_that_takes_too_long_is_said(pool: ProcessPool, tmp_path: Path) -> None:
+    calls = [functools.partial(square, 3), functools.partial(hang, tmp_path)]
+    values = as_they_come(pool, calls, timeout=5)
+    assert next(values) == (0, 9)
+    with pytest.raises(TookTooLongError, match=r"took longer than 5 s, .*; the same command with a larger --timeout"):
+        next(values)
+    (file,) = tmp_path.iterdir()
+    assert not alive(int(file.name))
 
 
 def test_an_error_of_a_call_passes_through_and_ends_all_processes(pool: ProcessPool, tmp_path: Path) -> None:

@@ -262,9 +262,9 @@ def run_script(name: str, *arguments: str, folder: Path) -> subprocess.Completed
     )
 
 
-def attempt_here(call: Callable[[], Any], name: str, *_: Any) -> Any:
+def attempt_here(call: Callable[[], Any], name: str, **_: Any) -> Any:
     """Stand in for `attempt` without a process."""
-    from lr_gym.commands.trial import tried
+    from lr_gym.trial import tried
 
     with tried(name):
         return call()

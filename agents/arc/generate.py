@@ -21,6 +21,7 @@ larger `--runs` adds to what is there.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -40,6 +41,7 @@ from lr_gym.processes import as_they_come
 from lr_gym.provenance import provenance
 from lr_gym.tasks import Task
 from lr_gym.trainee import Trainee
+from lr_gym.trial import attempt
 
 #: Part of every training's key. It goes up when trainings come out differently: old ones are then not taken for new.
 VERSION = 1
@@ -158,6 +160,12 @@ class Arguments:
     )
     data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
     workers: int | None = cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
+    timeout: float = cli.option(
+        "time limit of a training; one that takes longer ends the command (default: a day)",
+        cli.TIMEOUT,
+        type=cli.seconds,
+        metavar="SECONDS",
+    )
     cluster: str | None = places.address()
     cell_cpus: float | None = places.cpus()
     cell_memory: float | None = places.memory()
@@ -178,9 +186,24 @@ def prepare(arguments: Arguments) -> list[Training]:
     if len(set(names)) < len(names):
         raise InvalidArgumentError(f"--problems must differ from each other, got {names}")
     problems = [PROBLEMS[name] for name in names]
-    for problem in problems:
-        Trainee(problem.task, 0)  # an error shows here, not in a worker
+    for problem in problems:  # an error shows here, not in a worker
+        attempt(
+            functools.partial(_try_once, problem.task),
+            problem.task.name,
+            apart=bool(arguments.plugins),
+            modules=_modules(arguments),
+            timeout=arguments.timeout,
+        )
     return [Training.draw(problems[number % len(problems)], arguments.seed, number) for number in range(arguments.runs)]
+
+
+def _try_once(task: Task) -> None:
+    Trainee(task, 0)
+
+
+def _modules(arguments: Arguments) -> list[str]:
+    """Return what worker processes load."""
+    return [Path(file).stem for file in arguments.plugins]
 
 
 def _known(file: Path) -> list[Point] | None:
@@ -209,16 +232,15 @@ def main() -> None:
     found = {training.key: _known(folder / f"{training.key}.json") for training in trainings}
     done = {key: points for key, points in found.items() if points is not None}
     missing = [training for training in trainings if training.key not in done]
-    modules = [Path(file).stem for file in arguments.plugins]
     console.print(f"{len(missing)} trainings to run. Results go to {out}")
     with (
         stopping.work(f"The same command with --out {out} continues."),
         places.entered(cluster) as where,
-        pool_at(where, arguments.workers, modules) as pool,
+        pool_at(where, arguments.workers, _modules(arguments)) as pool,
         progress.Bars(console=console) as bars,
     ):
         bar = bars.add_task("trainings", total=len(trainings), completed=len(done))
-        for place, points in as_they_come(pool, [training.run for training in missing]):
+        for place, points in as_they_come(pool, [training.run for training in missing], arguments.timeout):
             training = missing[place]
             record: dict[str, Any] = dataclasses.asdict(training) | {"task": training.task.to_dict()}
             record |= {"provenance": about, "points": [point.to_dict() for point in points]}

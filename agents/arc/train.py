@@ -238,6 +238,12 @@ class Arguments:
     out: str = cli.option("folder of the results; what is there is not computed again", "runs/arc", metavar="DIR")
     data: str | None = cli.option("folder with data sets (default: LR_GYM_DATA)", metavar="DIR")
     workers: int | None = cli.option("worker processes (default: one per core)", type=cli.whole_number(1), metavar="N")
+    timeout: float = cli.option(
+        "time limit of a network's training; one that takes longer ends the command (default: a day)",
+        cli.TIMEOUT,
+        type=cli.seconds,
+        metavar="SECONDS",
+    )
     cluster: str | None = places.address()
     cell_cpus: float | None = places.cpus()
     cell_memory: float | None = places.memory()
@@ -308,12 +314,13 @@ def main() -> None:
         trained = bars.add_task("candidates trained", total=len(candidates), completed=len(records))
         points = read_points(Path(arguments.points))[0]
         with pool_at(where, arguments.workers) as pool:
-            for place, learned in as_they_come(pool, [Learning(candidate, points) for candidate in missing]):
+            learning = [Learning(candidate, points) for candidate in missing]
+            for place, learned in as_they_come(pool, learning, arguments.timeout):
                 records[missing[place].key] = missing[place].keep(learned, folder)
                 bars.advance(trained)
         episodes = cells(files, arguments.runs, arguments.seed, arguments.preprocessing)
         tried = bars.add_task("episodes of the proxy task", total=len(episodes))
-        with Workers(arguments.workers or where.calls, place=where) as runners:
+        with Workers(arguments.workers or where.calls, timeout=arguments.timeout, place=where) as runners:
             outcomes = runners.run(episodes, out / "episodes", lambda *_: bars.advance(tried))
     results = scores(files, outcomes)
     chosen = int(np.argmax([result.mean for result in results]))

@@ -12,9 +12,9 @@ from lr_gym.agents.ppo.config import PROFILES, TrainConfig
 from lr_gym.agents.ppo.options import DEFAULTS, OPTIONS, WITHOUT, WORDS
 from lr_gym.commands.arguments import TRAINED_TASK, Train
 from lr_gym.commands.plugins import NO_PLUGINS, Plugins
-from lr_gym.commands.trial import attempt
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import InvalidArgumentError, guess
+from lr_gym.trial import attempt
 
 #: Settings that have an option of their own, or none.
 _ELSEWHERE = ("task", "validation", "backend", "algorithm", "options")
@@ -40,11 +40,14 @@ def configure(arguments: Train, loaded: Plugins = NO_PLUGINS) -> TrainConfig:
     chosen = None if arguments.backend == "auto" else arguments.backend
     if chosen is not None:
         config = dataclasses.replace(config, backend=chosen)
-    call = functools.partial(_try_once, config, chosen)
-    trained = [task] if validation is None else [task, validation]
-    return dataclasses.replace(
-        config, backend=attempt(call, task.name, trained, loaded, arguments.timeout or cli.TIMEOUT)
+    backend = attempt(
+        functools.partial(_try_once, config, chosen),
+        task.name,
+        apart=loaded.take_part_in(task) or (validation is not None and loaded.take_part_in(validation)),
+        modules=loaded.modules,
+        timeout=arguments.timeout or cli.TIMEOUT,
     )
+    return dataclasses.replace(config, backend=backend)
 
 
 def _try_once(config: TrainConfig, backend: str | None) -> str:

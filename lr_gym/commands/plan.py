@@ -15,13 +15,13 @@ from lr_gym.commands import contestants, plugins
 from lr_gym.commands.arguments import Evaluate
 from lr_gym.commands.contestants import Contestants
 from lr_gym.commands.plugins import Plugins
-from lr_gym.commands.trial import attempt
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import InvalidArgumentError, UnknownNameError
 from lr_gym.evaluation import Contestant
 from lr_gym.evaluation.transfer import Entry, Matrix
 from lr_gym.evaluation.tuning import Candidate, Tuned, spread
 from lr_gym.tasks import Task
+from lr_gym.trial import attempt
 
 #: Candidates by task and by name of what is tuned.
 ToTune = dict[str, dict[str, list[Candidate]]]
@@ -110,7 +110,13 @@ def prepare(arguments: Evaluate) -> Plan:
     )
     for task in chosen:
         trained = {task.replace(**contestant.task_fields) for contestant, _ in _pairs(plan, task)}
-        attempt(functools.partial(_try_once, plan, task), task.name, trained, loaded, arguments.timeout)
+        attempt(
+            functools.partial(_try_once, plan, task),
+            task.name,
+            apart=any(map(loaded.take_part_in, trained)),
+            modules=loaded.modules,
+            timeout=arguments.timeout,
+        )
     return plan
 
 

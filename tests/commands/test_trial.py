@@ -18,8 +18,8 @@ import eval_transfer
 import train_controller
 from lr_gym import tasks
 from lr_gym.commands import plugins
-from lr_gym.commands.trial import attempt
 from lr_gym.errors import LRGymWarning
+from lr_gym.trial import attempt
 
 COMMANDS = {
     train_controller: ("--episodes", "16"),
@@ -122,17 +122,16 @@ def notice() -> int:
 
 
 def test_notices_of_another_process_are_given_here() -> None:
-    task = tiny.task(model="torch.nn:Linear", model_options={"in_features": 784, "out_features": 10})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        process = attempt(notice, "it", [task], plugins.NO_PLUGINS, 60)
+        process = attempt(notice, "it", apart=True, modules=(), timeout=60)
     assert process != os.getpid()
     assert [(w.category, str(w.message)) for w in caught] == [(LRGymWarning, "it freezes its weights")]
 
 
-def test_what_is_ours_is_tried_here() -> None:
+def test_in_this_process() -> None:
     with pytest.warns(LRGymWarning, match="freezes"), pytest.warns(DeprecationWarning, match="nothing"):
-        assert attempt(notice, "it", [tiny.task(), tiny.family()], plugins.NO_PLUGINS, 60) == os.getpid()
+        assert attempt(notice, "it", apart=False, modules=(), timeout=60) == os.getpid()
 
 
 def test_where_code_of_somebody_else_s_takes_part() -> None:

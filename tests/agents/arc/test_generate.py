@@ -242,7 +242,7 @@ def test_nothing_is_computed_twice(problem: str, tmp_path: Path, monkeypatch: py
     """
     words = ("--problems", problem, "--runs")
 
-    def backwards(pool: Any, calls: list[Callable[[], Any]]) -> Iterator[tuple[int, Any]]:
+    def backwards(pool: Any, calls: list[Callable[[], Any]], timeout: float) -> Iterator[tuple[int, Any]]:
         for place in reversed(range(len(calls))):
             yield place, calls[place]()
 
@@ -281,7 +281,7 @@ def test_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     """What is done is kept, and the same command continues."""
     monkeypatch.setenv("COLUMNS", "300")
 
-    def interrupted(pool: Any, calls: list[Callable[[], Any]]) -> Iterator[tuple[int, Any]]:
+    def interrupted(pool: Any, calls: list[Callable[[], Any]], timeout: float) -> Iterator[tuple[int, Any]]:
         yield 1, calls[1]()
         raise KeyboardInterrupt
 

@@ -397,7 +397,7 @@ def test_candidates_that_are_trained_are_not_trained_again(
 def test_ctrl_c(file: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, invented: None, stage: str) -> None:
     monkeypatch.setenv("COLUMNS", "300")
 
-    def interrupted(pool: Any, calls: list[Callable[[], Any]]) -> Iterator[tuple[int, Any]]:
+    def interrupted(pool: Any, calls: list[Callable[[], Any]], timeout: float) -> Iterator[tuple[int, Any]]:
         yield 1, calls[1]()
         raise KeyboardInterrupt
 

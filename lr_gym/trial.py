@@ -8,50 +8,44 @@ import multiprocessing
 import signal
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from pebble import ProcessExpired
 
 from lr_gym import stopping
-from lr_gym.commands.plugins import Plugins
 from lr_gym.errors import InvalidArgumentError, LRGymError, LRGymWarning, described
 from lr_gym.processes import worker_pool
 from lr_gym.progress import waiting
-from lr_gym.tasks import Task, TaskFamily
 
 T = TypeVar("T")
 
 
-def attempt(
-    call: Callable[[], T], name: str, trained: Iterable[Task | TaskFamily], plugins: Plugins, timeout: float
-) -> T:
+def attempt(call: Callable[[], T], name: str, *, apart: bool, modules: Sequence[str], timeout: float) -> T:
     """Call a function that trains something for an interval, and return what it returns.
-
-    Where code of somebody else's takes part it is called in a process of its own: what hangs or ends there hangs or
-    ends alone. Else it is called here, which saves the seconds that a process takes to start.
 
     Args:
         call: The function; it can be pickled.
         name: Of the task or the family, for messages.
-        trained: What it trains.
-        plugins: Code that may take part.
-        timeout: Seconds that it may take in a process of its own, the start of the process included.
+        apart: Whether it is called in a process of its own, which takes seconds to start: where code of somebody
+            else's takes part, so that what hangs or ends there hangs or ends alone.
+        modules: Modules and files that register what it needs there (`lr_gym.registry.register_from`).
+        timeout: Seconds that it may take there, the start of the process included.
 
     Raises:
         LRGymError: The task cannot be trained.
     """
-    if any(plugins.take_part_in(task) for task in trained):
-        return _apart(call, name, plugins, timeout)
+    if apart:
+        return _apart(call, name, modules, timeout)
     with tried(name):
         return call()
 
 
-def _apart(call: Callable[[], T], name: str, plugins: Plugins, timeout: float) -> T:
+def _apart(call: Callable[[], T], name: str, modules: Sequence[str], timeout: float) -> T:
     with (
         stopping.work(stopping.NOTHING_BEGUN),
         waiting(f"Trying the task {name}"),
-        worker_pool(1, plugins.modules) as pool,
+        worker_pool(1, modules) as pool,
     ):
         try:
             (_, future), *_ = pool.finished([functools.partial(_with_notices, name, call)], timeout)
