@@ -66,6 +66,7 @@ def run(arguments: Evaluate, parser: cli.Parser) -> None:
     print_results(results, console)
     console.print(f"Results, figures and a page that shows them (report.html) are in {out}", markup=False)
     if results.failures:
+        console.print(f"The same command with --out {out} tries again what failed", markup=False)
         sys.exit(cli.FAILED)
 
 

@@ -26,7 +26,8 @@ def print_results(results: Results, console: Console) -> None:
         console.print(screen(lines, f"All tasks: test loss over that of {unit}"))
     console.print(f"Reference: {results.reference}. {LEGEND}")
     if results.failures:
-        text = f"{len(results.failures)} episodes failed, the first: {results.failures[0]}"
+        count = len(results.failures)
+        text = f"{count} episode{'s' * (count > 1)} failed, the first: {results.failures[0]}"
         console.print(text, markup=False, style="red")
 
 

@@ -243,7 +243,7 @@ def _with_fault(fault: str, command: str, folder: Path, rng: random.Random) -> s
         good = process.returncode == 2 and text.count("\n") == 1 and "cannot be trained: " in text
         return None if good else f"status {process.returncode}: {text[-150:]}"
     # A worker that is lost before it has begun ends the program: in a line that says how to go on.
-    says_how = "--resume" in text or "run the same command again" in text
+    says_how = "--resume" in text or "he same command" in text
     good = process.returncode == 0 or (process.returncode == 1 and (own or says_how))
     return None if good else f"status {process.returncode}: {text[-150:]}"
 

@@ -212,6 +212,7 @@ def test_tuning_that_fails(desk: Desk) -> None:
     assert (tuned["failures"], failure in (desk.out / "table.md").read_text()) == ([failure], True)
     assert tuned["best"]["initial_lr"] != 0.1
     assert [entry["initial_lr"] for entry in tuned["tried"] if entry["mean_best_val_loss"] is None] == [0.1]
+    assert f"1 episode failed, the first: {failure}" in desk.text
     desk.cells, desk.invent = [], failing_if(lambda cell: False)
     assert (desk(*words), len(desk.cells)) == (0, 1)
     assert not list((desk.out / "episodes").glob("*.failed.json"))
@@ -227,6 +228,7 @@ def test_an_agent_that_fails_and_is_mended(order: tuple[str, str], desk: Desk) -
         assert (desk(*words), len(desk.cells), cli.FAILED) == (1, begun, 1)
         assert f"2 episodes failed, the first: {told[0]}" in desk.text
         assert f"(report.html) are in {desk.out}" in desk.text
+        assert f"The same command with --out {desk.out} tries again what failed" in desk.text
         found = {row["agent"]: (row["failures"], len(row["results"]), row["test_loss"]["n"]) for row in desk.rows}
         assert found == {"constant": ([], 2, 2), "step": (told, 0, 0)}
         page = (desk.out / "report.html").read_text().replace("<wbr>", "")  # where lines may be broken
