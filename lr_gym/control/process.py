@@ -136,6 +136,15 @@ class DecisionProcess:
             self._training.lr = self.settings.bounded(lr / BACK_OFF)
             self.brake.breaks(lr)
 
+    def raise_to(self, lr: float) -> None:
+        """Go on at a learning rate from earlier, if it is larger, and as far as it is allowed.
+
+        Args:
+            lr: The learning rate.
+        """
+        if self._training is not None:
+            self._training.lr = max(self._training.lr, min(self.settings.bounded(lr), self.brake.limit))
+
     def conclude(self, current: Measurement) -> Conclusion:
         """Return observation, reward and end after an interval.
 

@@ -24,6 +24,8 @@ from lr_gym.tasks.parameter_free import has_direction
 
 #: Intervals of a training, unless its owner says otherwise: what the package's controllers were trained with.
 DECISIONS = 50
+#: Updates of an interval, if nobody knows the length of the training nor says this.
+FIRST_INTERVAL = 20
 
 
 def as_optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
@@ -64,7 +66,10 @@ def check_sight(agent: Agent, validate: Any) -> None:
 
 
 def first_guess(decisions: int | None, interval: int | None) -> int:
-    """Return how long a training is taken to be at first, if nobody knows: fifty intervals, or a hundred updates.
+    """Return how long a training is taken to be at first, if nobody knows: fifty intervals, or a thousand updates.
+
+    A smaller guess costs more: within a hundred updates a controller goes up to learning rates that a longer training
+    does not bear, or comes down before it has come far (`docs/results/own-loops.md`).
 
     Args:
         decisions: Intervals; None for the default.
@@ -73,7 +78,7 @@ def first_guess(decisions: int | None, interval: int | None) -> int:
     for name, value in (("decisions", decisions), ("decision_interval", interval)):
         if value is not None:
             check_whole(name, value)
-    return 2 * (decisions or DECISIONS) if interval is None else DECISIONS * interval
+    return FIRST_INTERVAL * (decisions or DECISIONS) if interval is None else DECISIONS * interval
 
 
 def intervals(agent: Agent, total: int | None, decisions: int | None, interval: int | None) -> tuple[int | None, float]:

@@ -92,7 +92,8 @@ class LRController(LRScheduler):
             agent: The name of an agent or of a controller in the package, the folder of a saved controller, or an
                 agent: anything with `predict`, or a function of the observation.
             total_updates: Updates of the whole training; None if nobody knows. A saved controller is then told of a
-                hundred updates, and of twice as many whenever they are done. Agents that do not look at the length
+                thousand updates (50 intervals), and of twice as many whenever they are done: it then goes on at the
+                learning rate that it had halfway, and comes down again. Agents that do not look at the length
                 need `decision_interval`; schedules cannot do without.
             validate: Returns the mean loss on validation examples and the network's outputs; `lr_gym.validation` makes
                 one. Called once now and once per decision. Without it, agents that look at a validation loss wait for

@@ -24,12 +24,14 @@ class Interval(NamedTuple):
         measurement: What was measured.
         restored: Whether the training was broken and has gone back to where the interval began.
         last: Whether nothing was decided at its end, because the training was over.
+        longer: Whether the training was expected to end with it, and goes on for as long again.
     """
 
     updates: int
     measurement: Measurement
     restored: bool = False
     last: bool = False
+    longer: bool = False
 
     def entry(self) -> dict[str, Any]:
         """Return what a history says of it: updates, lr, train_loss, val_loss, restored."""
@@ -89,4 +91,16 @@ class Course:
             begin(self._agent, self._watched)
         action, self._state = self._agent.predict(observation, self._state, np.array([first]), True)
         self._process.decide(action)
+        if interval.longer:
+            self._process.raise_to(self._halfway(interval.updates))
         return True
+
+    def _halfway(self, updates: int) -> float:
+        """Return the learning rate just after the middle of a training that was expected to end now.
+
+        Told the truth, the agent would be halfway now: there it has not come down yet. Warm restarts, each after twice
+        the updates of the one before, are from Loshchilov and Hutter (2017), section 4; there to the first learning
+        rate, here to what the agent had come to.
+        """
+        later = (one for one in self.intervals if one.updates > updates / 2 and not one.restored)
+        return next(later).measurement.features.lr

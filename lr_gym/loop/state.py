@@ -120,13 +120,16 @@ def _of_interval(interval: Interval) -> dict[str, Any]:
         "diverged": measured.diverged,
         "restored": interval.restored,
         "last": interval.last,
+        "longer": interval.longer,
     }
 
 
 def _interval(entry: dict[str, Any]) -> Interval:
     features = Features(**{name: float(value) for name, value in entry["features"].items()})
     measured = Measurement(features, entry["train_losses"].cpu().numpy(), None, bool(entry["diverged"]))
-    return Interval(int(entry["updates"]), measured, bool(entry["restored"]), bool(entry["last"]))
+    restored, last = bool(entry["restored"]), bool(entry["last"])
+    # States from before trainings of unknown length went back up have no "longer": there they did not.
+    return Interval(int(entry["updates"]), measured, restored, last, bool(entry.get("longer", False)))
 
 
 def _of_copy(copy: Copy) -> dict[str, Any]:

@@ -225,9 +225,6 @@ class ControlledTraining:
             self.gauge.losses += self.losses.take(self.updates)
         if not self.clock.due():
             return False
-        if self.clock.over and self.guesses_length:
-            assert self.clock.total is not None
-            self.change_length(2 * self.clock.total)
         if self.clock.over and self.course.ended:
             self.notices.too_long(self.clock.total, self.lr)
             return False
@@ -261,7 +258,11 @@ class ControlledTraining:
         """Measure, mend what is broken, and decide."""
         if not self.gauge.losses and isinstance(self.agent, Controller):
             raise InvalidArgumentError("the controller looks at training losses: call step(loss) after every update")
-        interval = self._measure()
+        longer = self.guesses_length and self.clock.over
+        while self.guesses_length and self.clock.over:
+            assert self.clock.total is not None
+            self.change_length(2 * self.clock.total)
+        interval = self._measure(longer)
         if self.copy is not None and self.weights is not None:
             if interval.restored:
                 self.weights.write(self.copy)
@@ -275,8 +276,12 @@ class ControlledTraining:
         self.losses.updates = self.updates
         return decided
 
-    def _measure(self) -> Interval:
-        """Measure the interval, and say what is wrong with it."""
+    def _measure(self, longer: bool) -> Interval:
+        """Measure the interval, and say what is wrong with it.
+
+        Args:
+            longer: Whether the training was expected to end with it.
+        """
         predictions = self.gauge.predictions
         measurement = self.gauge.measure(
             lr=self.lr,
@@ -296,4 +301,4 @@ class ControlledTraining:
             self.notices.restored(self.updates, wrong, self.lr, max(self.bounds[0], self.lr / BACK_OFF))
         if (found := self.groups.found()) is not None:
             self.notices.somebody_else(found, self.lr)
-        return Interval(self.updates, measurement, restored, self.clock.over)
+        return Interval(self.updates, measurement, restored, self.clock.over, longer)

@@ -70,6 +70,7 @@ class Way:
         brake: Whether it has one.
         told: Which share of the updates it is told that there are; None if it is told nothing.
         validates: Whether it sees validation losses.
+        interval: Updates between its decisions; None for a fiftieth of what it is told, or the default.
     """
 
     controller: str
@@ -77,11 +78,12 @@ class Way:
     brake: bool = True
     told: float | None = 1.0
     validates: bool = True
+    interval: int | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """Arguments of `LRController`."""
-        return {"restore": self.restore, "brake": self.brake}
+        return {"restore": self.restore, "brake": self.brake, "decision_interval": self.interval}
 
 
 def _cosine(optimizer: Optimizer, updates: int) -> lr_scheduler.LRScheduler:
@@ -124,10 +126,12 @@ CONTROLLERS = {
     "told-half": Way("universal", restore=True, told=0.5),
     "told-double": Way("universal", restore=True, told=2.0),
     "unknown": Way("universal", restore=True, told=None),
+    # Told of 700 updates first, of 1,400, 2,800, ...: no training here ends where it expects an end.
+    "unknown-700": Way("universal", restore=True, told=None, interval=14),
     "training-losses": Way("universal-training-losses", restore=True, validates=False),
 }
 #: Rules of plain loops alone, about the length and about validation data.
-PLAIN = ("told-half", "told-double", "unknown", "training-losses")
+PLAIN = ("told-half", "told-double", "unknown", "unknown-700", "training-losses")
 
 
 class Measured:

@@ -1,6 +1,6 @@
-"""Tables and the figure of docs/results/own-loops.md, from the runs that are there.
+"""Tables and the figure of docs/results/own-loops.md, from the runs that are there; all scores into one file.
 
-uv run python -m scripts.own_loops.tables OUT
+uv run python -m scripts.own_loops.tables OUT                       a folder of results, or of runs.json
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from lr_gym import cli
 from lr_gym.evaluation.plots import new_figure, save_figure
-from lr_gym.files import read_json, write_bytes
+from lr_gym.files import read_json, write_bytes, write_json
 from scripts.own_loops.run import STARTS, TUNING_SEED, kind
 from scripts.own_loops.trainings import TRAININGS
 
@@ -27,6 +27,7 @@ TOLD = {
     "told half of it": "told-half",
     "told twice as much": "told-double",
     "told nothing": "unknown",
+    "told nothing, 700 first": "unknown-700",
     "no validation data": "training-losses",
 }
 #: Rules of which the summary shows the range over the starts.
@@ -34,16 +35,23 @@ RANGES = ("cosine", "universal-alone")
 
 
 def results(out: Path, name: str) -> list[dict[str, Any]]:
-    """Return the results of a training, without those that only chose a peak."""
-    found = [read_json(file) for file in sorted((out / name).glob("*.json"))]
-    return [result for result in found if result["seed"] != TUNING_SEED]
+    """Return the results of a training."""
+    return [read_json(file) for file in sorted((out / name).glob("*.json"))]
+
+
+def scores(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return results without what was measured on the way."""
+    return [{name: value for name, value in result.items() if name not in ("lrs", "val_losses")} for result in found]
 
 
 def groups(found: list[dict[str, Any]], score: str) -> dict[tuple[str, float], list[float]]:
-    """Return the scores by rule and start, in the order of the seeds."""
+    """Return the scores by rule and start, in the order of the seeds; not of runs that only chose a peak."""
     grouped: dict[tuple[str, float], list[float]] = defaultdict(list)
     for result in sorted(found, key=lambda result: int(result["seed"])):
-        grouped[result["rule"], result["lr"]].append(float(result[score]))
+        if result["seed"] == TUNING_SEED:
+            continue
+        value = result[score]
+        grouped[result["rule"], result["lr"]].append(math.nan if value is None else float(value))
     return dict(grouped)
 
 
@@ -145,14 +153,18 @@ def draw(by_name: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 
 def main() -> None:
-    """Write the tables and the figure."""
+    """Write the scores, the tables and the figure."""
     parser = cli.Parser(prog="python -m scripts.own_loops.tables", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("out", type=Path, help="folder of the results")
     out: Path = parser.parse_args().out
-    by_name = {name: found for name in TRAININGS if (found := results(out, name))}
-    if not by_name:
+    by_name = {name: scores(found) for name in TRAININGS if (found := results(out, name))}
+    if by_name:
+        write_json(out / "runs.json", by_name, indent=None)
+    elif (out / "runs.json").exists():
+        by_name = read_json(out / "runs.json")
+    else:
         parser.error(f"{out} holds no results; python -m scripts.own_loops.run NAME --out {out} makes some")
-    scores = {
+    titles = {
         "test loss of the best weights by validation loss": "best_test_loss",
         "test loss of the last weights": "last_test_loss",
         "training loss (mean that forgets a twentieth per update)": "train_loss",
@@ -162,7 +174,7 @@ def main() -> None:
         lines += [f"**Lengths, and no validation data**: test loss of the {title} weights", ""]
         lines += [*told(by_name, f"{title}_test_loss"), ""]
     for name, found in by_name.items():
-        for title, score in scores.items():
+        for title, score in titles.items():
             lines += [f"**{name}**: {title}", "", *table(found, score), ""]
     write_bytes(out / "tables.md", "\n".join(lines).encode())
     draw(by_name, out / "losses.png")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import tiny
 import torch
 from loops import Loop, taken_up
 
 from lr_gym import agents
+from lr_gym.control.controller import Controller
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.loop import LRController, LRControllerWarning
 from lr_gym.loop.clock import Clock
@@ -88,8 +90,8 @@ def test_agents_that_do_not_look_at_the_length(agent: object) -> None:
 @pytest.mark.parametrize(
     ("options", "first", "ends"),
     [
-        # A decision per 2 updates of 20, per 4 of 40, per 8 of 80: told twice as many whenever they are done.
-        ({"decisions": 10}, 20, [*range(2, 22, 2), *range(24, 44, 4), *range(48, 88, 8), 96]),
+        # A decision per 20 updates of 40, per 40 of 80, per 80 of 160: told twice as many whenever they are done.
+        ({"decisions": 2}, 40, [20, 40, 80]),
         ({"decision_interval": 1, "decisions": None}, 50, list(range(1, 101))),  # 50 intervals, 100, 200
     ],
 )
@@ -114,6 +116,45 @@ def test_a_length_that_nobody_knows(options: dict[str, int | None], first: int, 
     assert controller.total_updates is None
     progress = [entry["features"]["progress"] for entry in controller.state_dict()["intervals"]]
     assert progress == [end / told(end) for end in ends]
+
+
+def test_where_a_training_was_expected_to_end_it_goes_back_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the learning rate of just after the middle; a training that was left before that does the same."""
+
+    def begin() -> tuple[Loop, LRController]:
+        loop = Loop(lr=0.01)
+        return loop, loop.controller(
+            "universal", total_updates=None, validate=loop.validation(), decisions=None, decision_interval=1
+        )
+
+    monkeypatch.setattr(Controller, "predict", lambda *_: (np.array([-0.05]), None))
+    loop, controller = begin()
+    loop.run(controller, 60)
+    again, resumed = taken_up(begin, loop, controller)
+    assert loop.run(controller, 50) == again.run(resumed, 50)
+    lrs = [entry["lr"] for entry in controller.history]
+    falls = [lrs[k] < lrs[k - 1] for k in range(1, 110)]
+    assert [k for k in range(1, 110) if not falls[k - 1]] == [50, 100]
+    assert lrs[50] == lrs[25]
+    assert lrs[100] == lrs[50]
+
+
+def test_it_does_not_go_back_up_to_what_has_broken_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = Loop(lr=0.01)
+    options = {"validate": loop.validation(), "restore": True, "start": "given", "brake": False, "decisions": None}
+    controller = loop.controller("universal", total_updates=None, decision_interval=2, **options)
+    monkeypatch.setattr(Controller, "predict", lambda *_: (np.array([-0.05]), None))
+    loop.run(controller, 50)
+    controller.lr = 1e5  # the 26th interval, the first after the middle of a hundred updates
+    with pytest.warns(LRControllerWarning, match="back to where this interval began"):
+        loop.run(controller, 52)
+    history = controller.history
+    restored = [entry["restored"] for entry in history]
+    broken = [entry["lr"] for entry in history if entry["restored"]]
+    assert restored.index(True) == 25
+    # It had 1.0 there, an update after it was brought back to that; and 0.93 has broken the training in its turn.
+    assert history[restored.index(False, 25)]["lr"] > min(broken) > history[50]["lr"] > history[49]["lr"]
+    assert history[50]["lr"] == pytest.approx(min(broken) / 3)
 
 
 def test_a_length_that_is_known_after_all() -> None:
