@@ -1,7 +1,7 @@
-"""The final and the unseen tasks again, with one weight of the untrained network moved by one unit in its last place.
+"""The tasks of the results' pages again, with one weight of the untrained network moved by one unit in its last place.
 
 What differs between a task and its copy is chaos alone: as much as another processor's rounding changes. The plugin
-`final_tasks.py` or `unseen_tasks.py` is given before this one.
+that has the tasks (`final_tasks.py`, `unseen_tasks.py`, `paper_tasks.py` or `arc_unseen.py`) is given before this one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def nudged(input_shape: tuple[int, ...], num_outputs: int, of: str, options: dic
 
 for _name in tasks.names():
     _folder, _, _rest = _name.partition("/")
-    if _folder in ("final", "unseen"):
+    if _folder in ("final", "unseen", "paper", "fashion-mnist-mini"):
         _task = tasks.get(_name)
         _options = {"of": _task.model, "options": dict(_task.model_options)}
         tasks.register(_task.replace(name=f"nudged/{_rest}", model=nudged, model_options=_options), replace=True)
