@@ -11,7 +11,8 @@ The environment and a user's own training loop both stand on it; agents see what
 | `watched` | a training as agents see it |
 | `process` | one interval after another: decide, conclude |
 | `agent` | the protocol of an agent |
-| `precautions`, `edge`, `trouble`, `brake` | what keeps a training from harm: its start, a way back, an upper bound |
+| `precautions`, `edge`, `brake` | what keeps a training from harm: its start, an upper bound |
+| `trouble`, `way_back` | what tells a broken training, and where it goes back to |
 | `final_layer`, `scale` | which layer makes the outputs; losses on a logarithmic scale |
 | `description`, `controller`, `networks` | a trained controller: what it is, its files, its networks' forward pass |
 """

@@ -55,12 +55,22 @@ def trouble(start: Vital, now: Vital, losses: Mapping[str, float], ceiling: floa
         return f"a loss is not finite or above {ceiling:g}"
     if not now.loss >= times(start.loss, LEARNED):  # something was learned, or it is not known
         return None
-    allowed = times(start.loss, TOO_HIGH if "val_loss" in losses else TOO_HIGH_FOR_BATCHES)
-    if losses.get("train_loss", 0.0) > allowed:
+    if "train_loss" in losses and too_high(start, losses["train_loss"], losses):
         return f"the training loss went up from {start.loss:.3g} to {losses['train_loss']:.3g}"
     if now.variation < DEAD * start.variation:
         return "the network's outputs no longer depend on its input"
     return None
+
+
+def too_high(start: Vital, loss: float, losses: Mapping[str, float]) -> bool:
+    """Return whether a loss is so high that updates must have been too large.
+
+    Args:
+        start: Of the untrained network.
+        loss: The loss.
+        losses: Those that were measured, by the names of the features.
+    """
+    return loss > times(start.loss, TOO_HIGH if "val_loss" in losses else TOO_HIGH_FOR_BATCHES)
 
 
 def times(loss: float, share: float) -> float:

@@ -7,6 +7,7 @@ from lr_gym.control.measuring import Measurement
 from lr_gym.control.precautions import Precautions
 from lr_gym.control.process import DecisionProcess
 from lr_gym.control.trouble import Vital, trouble, variation
+from lr_gym.control.way_back import WayBack, began_broken, doubtful
 from lr_gym.tasks.parameter_free import has_direction
 from lr_gym.trainee import Trainee
 from lr_gym.trainee.records import Snapshot
@@ -29,12 +30,12 @@ class Care:
         """
         self.restored = 0
         self._trainee, self._process = trainee, process
-        self._snapshot: Snapshot | None = None
+        self._way: WayBack[Snapshot] | None = None
         if precautions.start == "probe" and has_direction(trainee.optimizer):
             self._probe()
         if precautions.restore:
             self._untrained = Vital(trainee.best.val_loss, float(variation(trainee.predictions)))
-            self._snapshot = trainee.snapshot()
+            self._way = WayBack(trainee.snapshot())
 
     def _probe(self) -> None:
         """Start at a hundredth of the edge, which is also the upper bound; where there is none, as low as allowed."""
@@ -52,7 +53,7 @@ class Care:
         trainee.lr = start_of(edge, settings.min_lr, settings.max_lr)
 
     def mended(self, measurement: Measurement) -> Measurement:
-        """Train an interval again, from its beginning, while it breaks the training and there are updates left.
+        """Train an interval again, while it breaks the training and there are updates left.
 
         Args:
             measurement: What was measured after the interval.
@@ -60,21 +61,27 @@ class Care:
         Returns:
             What was measured after the last try. Where that was undone too, what was measured before it, if anything.
         """
-        trainee, process = self._trainee, self._process
-        while self._snapshot is not None and self._broken(measurement):
-            trainee.revert(self._snapshot)
-            trainee.predictions = self._snapshot.predictions
+        trainee, process, way = self._trainee, self._process, self._way
+        if way is None:
+            return measurement
+        while self._broken(measurement):
+            sound, _ = way.go_back(began_broken=began_broken(self._untrained, measurement, _losses(measurement)))
+            trainee.revert(sound)
+            trainee.predictions = sound.predictions
             process.take_back(measurement)
             self.restored += 1
             if trainee.updates >= trainee.task.budget:
                 return process.watched.measurement if process.running else measurement
             measurement = trainee.train_interval()
-        if self._snapshot is not None:
-            self._snapshot = trainee.snapshot()
+        way.go_on(trainee.snapshot(), doubtful=doubtful(self._untrained, _losses(measurement)))
         return measurement
 
     def _broken(self, measurement: Measurement) -> bool:
-        features = measurement.features
-        now = Vital(features.val_loss, float(variation(self._trainee.predictions)))
-        losses = {"train_loss": features.train_loss, "val_loss": features.val_loss}
-        return trouble(self._untrained, now, losses, self._trainee.task.loss_ceiling) is not None
+        now = Vital(measurement.features.val_loss, float(variation(self._trainee.predictions)))
+        ceiling = self._trainee.task.loss_ceiling
+        return trouble(self._untrained, now, _losses(measurement), ceiling) is not None
+
+
+def _losses(measurement: Measurement) -> dict[str, float]:
+    """Return the losses that were measured, by the names of the features."""
+    return {name: getattr(measurement.features, name) for name in ("train_loss", "val_loss")}

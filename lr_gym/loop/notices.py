@@ -25,15 +25,23 @@ class Notices:
             "pass restore=True",
         )
 
-    def restored(self, updates: int, wrong: str, lr: float, next_lr: float) -> None:
-        """Say that a training was broken at a learning rate, and goes on from where the interval began."""
+    def restored(self, updates: int, wrong: str, lr: float, next_lr: float, further: bool) -> None:
+        """Say that a training was broken at a learning rate, and goes on from where the interval began.
+
+        Args:
+            updates: Updates done.
+            wrong: What is wrong.
+            lr: The learning rate of the interval.
+            next_lr: The learning rate from now on.
+            further: Whether it goes on from where the interval before began.
+        """
         if next_lr >= lr:
             self._say("at the bottom", f"after {updates} updates, at the smallest learning rate {lr:g}: {wrong}")
             return
         self._say(
             f"restored {updates}",
-            f"after {updates} updates at a learning rate of {lr:g}: {wrong}; back to where this interval began, with "
-            f"{next_lr:g}",
+            f"after {updates} updates at a learning rate of {lr:g}: {wrong}; back to where "
+            f"{'the interval before' if further else 'this interval'} began, with {next_lr:g}",
         )
 
     def start_unknown(self, updates: int, lr: float) -> None:

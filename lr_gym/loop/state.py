@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lr_gym.control.features import Features
 from lr_gym.control.measuring import BestWeights, Measurement
@@ -43,7 +44,8 @@ def of_training(training: ControlledTraining) -> dict[str, Any]:
         "pending": [loss.clone() for loss in training.losses.pending],
         "gauge": _of_gauge(training.gauge),
         "intervals": [_of_interval(interval) for interval in training.course.intervals],
-        "copy": None if training.copy is None else _of_copy(training.copy),
+        "copy": None if training.way is None else _of_copy(training.way.latest),
+        "copy_before": None if training.way is None or training.way.before is None else _of_copy(training.way.before),
     }
 
 
@@ -103,8 +105,8 @@ def _replay(training: ControlledTraining, saved: dict[str, Any]) -> None:
     clock.go_to(saved["updates"])
     training.losses.updates = saved["seen"]
     training.losses.pending = [loss.to(gauge.predictions.device) for loss in saved["pending"]]
-    if saved["copy"] is not None and training.copy is not None:
-        training.copy = saved["copy"]
+    if saved["copy"] is not None and training.way is not None:
+        training.way.latest, training.way.before = saved["copy"], saved["copy_before"]
     if training.lr != saved["lr"]:
         training.notices.decides_otherwise(training.lr, saved["lr"])
         training.lr = saved["lr"]
@@ -134,7 +136,15 @@ def _interval(entry: dict[str, Any]) -> Interval:
 
 def _of_copy(copy: Copy) -> dict[str, Any]:
     """Return a copy of a network and its optimizers as values."""
-    return {"tensors": [tensor.clone() for tensor in copy.tensors], "optimizers": copy.optimizers}
+    tensors = [tensor.clone() for tensor in copy.tensors]
+    return {"tensors": tensors, "optimizers": copy.optimizers, "predictions": copy.predictions.clone()}
+
+
+def _copy(kept: dict[str, Any] | None, predictions: Tensor) -> Copy | None:
+    """Return a copy from its values; states from before copies had predictions have those of the last measurement."""
+    if kept is None:
+        return None
+    return Copy(list(kept["tensors"]), list(kept["optimizers"]), kept.get("predictions", predictions))
 
 
 def _of_gauge(gauge: Gauge) -> dict[str, Any]:
@@ -177,11 +187,12 @@ def _checked(state: Any) -> dict[str, Any]:
     try:
         if (state["format"], state["version"]) != (FORMAT, VERSION):
             raise KeyError("format")
-        kept = state["copy"]
+        seen = state["gauge"]["predictions"]
         read = {
             "intervals": [_interval(entry) for entry in state["intervals"]],
             "gauge": {name: state["gauge"][name] for name in _GAUGE},
-            "copy": None if kept is None else Copy(list(kept["tensors"]), list(kept["optimizers"])),
+            "copy": _copy(state["copy"], seen),
+            "copy_before": _copy(state.get("copy_before"), seen),
         }
         needed = (
             "total_updates",

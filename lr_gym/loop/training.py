@@ -8,13 +8,14 @@ from typing import Any
 from torch.optim import Optimizer
 
 from lr_gym.checks import check_whole
-from lr_gym.control import ControlSettings, Watched
+from lr_gym.control import ControlSettings, Measurement, Watched
 from lr_gym.control.agent import Agent
 from lr_gym.control.brake import Brake
 from lr_gym.control.controller import Controller
 from lr_gym.control.measuring import BestWeights
 from lr_gym.control.process import BACK_OFF
 from lr_gym.control.trouble import trouble
+from lr_gym.control.way_back import WayBack, began_broken, doubtful
 from lr_gym.errors import InvalidArgumentError
 from lr_gym.loop.agents import is_laid_out, looks_at_validation
 from lr_gym.loop.ahead import LoopTrainee
@@ -102,7 +103,7 @@ class ControlledTraining:
         start_lr: Where the training starts.
         edge: The largest learning rate at which the first update did no harm; None where it is not known.
         has_start: Whether the start is known.
-        copy: Weights at the beginning of the interval; None where nothing is restored.
+        way: The way back from an interval that breaks the training; None where nothing is restored.
     """
 
     optimizer: Optimizer
@@ -155,7 +156,9 @@ class ControlledTraining:
             signed=self.gauge.untrained < 0,
         )
         self.course = Course(self._training, self.agent, self.watched, Brake(self.brake))
-        self.copy: Copy | None = self.weights.copy() if self.restores and self.weights is not None else None
+        self.way: WayBack[Copy] | None = None
+        if self.restores and self.weights is not None:
+            self.way = WayBack(self.weights.copy(self.gauge.predictions))
 
     # -- the learning rate, and how far it is ------------------------------------------------------------------------
 
@@ -235,10 +238,10 @@ class ControlledTraining:
     def _look_for_start(self) -> None:
         """Do the first update over from a better start."""
         assert self.weights is not None  # start="probe" needs restore
-        assert self.copy is not None
+        assert self.way is not None
         assert self.gauge.validate is not None
         model = self.weights.model
-        untrained = self.copy.tensors[: len(list(model.parameters()))]
+        untrained = self.way.latest.tensors[: len(list(model.parameters()))]
         if not has_moved(model, untrained):
             return  # the update was left out
         self.has_start = True
@@ -262,12 +265,7 @@ class ControlledTraining:
         while self.guesses_length and self.clock.over:
             assert self.clock.total is not None
             self.change_length(2 * self.clock.total)
-        interval = self._measure(longer)
-        if self.copy is not None and self.weights is not None:
-            if interval.restored:
-                self.weights.write(self.copy)
-            elif not interval.last:
-                self.copy = self.weights.copy()
+        interval = self._measured(longer)
         if self.ahead is not None:
             before = self.course.intervals[-1].updates if self.course.intervals else 0
             self.ahead.move_on(self.updates - before)
@@ -276,8 +274,8 @@ class ControlledTraining:
         self.losses.updates = self.updates
         return decided
 
-    def _measure(self, longer: bool) -> Interval:
-        """Measure the interval, and say what is wrong with it.
+    def _measured(self, longer: bool) -> Interval:
+        """Return the interval as it was measured, and mend what it has broken.
 
         Args:
             longer: Whether the training was expected to end with it.
@@ -291,14 +289,30 @@ class ControlledTraining:
         )
         if self.checks is not None and self.checks.look_at_outputs(predictions, self.gauge, self.lr):
             self.notices.found(self.checks.findings)
-        wrong = trouble(self.gauge.start, self.gauge.now, self.gauge.measured, self.loss_ceiling)
-        restored = wrong is not None and self.copy is not None
-        if restored:
-            self.gauge.predictions = predictions
-        if wrong is not None and self.copy is None:
-            self.notices.diverged(self.updates, wrong)
-        elif wrong is not None:
-            self.notices.restored(self.updates, wrong, self.lr, max(self.bounds[0], self.lr / BACK_OFF))
-        if (found := self.groups.found()) is not None:
+        if (found := self.groups.found()) is not None:  # an optimizer that goes back has another one
             self.notices.somebody_else(found, self.lr)
+        wrong = trouble(self.gauge.start, self.gauge.now, self.gauge.measured, self.loss_ceiling)
+        if self.way is None:
+            if wrong is not None:
+                self.notices.diverged(self.updates, wrong)
+        elif wrong is not None:
+            self._go_back(self.way, measurement, wrong)
+        elif not self.clock.over and self.weights is not None:
+            after = self.weights.copy(self.gauge.predictions)
+            self.way.go_on(after, doubtful=doubtful(self.gauge.start, self.gauge.measured))
+        restored = wrong is not None and self.way is not None
         return Interval(self.updates, measurement, restored, self.clock.over, longer)
+
+    def _go_back(self, way: WayBack[Copy], broken: Measurement, wrong: str) -> None:
+        """Go back from an interval that has broken the training.
+
+        Args:
+            way: The way back.
+            broken: What was measured after it.
+            wrong: What is wrong.
+        """
+        assert self.weights is not None  # whose copies are kept
+        sound, further = way.go_back(began_broken=began_broken(self.gauge.start, broken, self.gauge.measured))
+        self.weights.write(sound)
+        self.gauge.predictions = sound.predictions
+        self.notices.restored(self.updates, wrong, self.lr, max(self.bounds[0], self.lr / BACK_OFF), further)

@@ -14,10 +14,11 @@ from lr_gym.trainee.optimizer_state import copy_state, write_state
 
 
 class Copy(NamedTuple):
-    """Weights and buffers of a network, and the state of each optimizer."""
+    """Weights and buffers of a network, the state of each optimizer, and the outputs that were measured then."""
 
     tensors: list[Tensor]
     optimizers: list[dict[str, Any]]
+    predictions: Tensor
     #: What the optimizers keep where no `state_dict` knows it; None in a checkpoint, which holds no such things.
     hidden: list[dict[str, Any]] | None = None
 
@@ -34,10 +35,14 @@ class Weights:
         self.model, self._optimizers = model, optimizers
         self.hidden = Hidden(nn.Module(), optimizers, deep=False)
 
-    def copy(self) -> Copy:
-        """Return copies of all, on their device."""
+    def copy(self, predictions: Tensor) -> Copy:
+        """Return copies of all, on their device.
+
+        Args:
+            predictions: The network's outputs, (examples, ...).
+        """
         tensors = [tensor.detach().clone() for tensor in self._tensors()]
-        return Copy(tensors, [copy_state(o) for o in self._optimizers], self.hidden.copy())
+        return Copy(tensors, [copy_state(o) for o in self._optimizers], predictions, self.hidden.copy())
 
     def write(self, copy: Copy) -> None:
         """Go back to copies; they stay valid."""

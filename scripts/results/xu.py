@@ -8,7 +8,7 @@ CIFAR_MLP = f"{TRAIN} --task cifar10-20k/lenet5 --actor mlp {SETTINGS} --out OUT
 
 RECIPE = Recipe(
     about="Xu et al. (2019), Table 1: a learned schedule against 48 step decays",
-    time="about 2.5 hours on one core: 20 minutes for each training, an hour for the residual network",
+    time="about 4 hours on one core: 20 minutes for each training, an hour for the residual network",
     commands=(
         f"{TRAIN} --task fashion-mnist/lenet5 --actor mlp {SETTINGS} --out OUT/fashion-mnist-mlp",
         f"{TRAIN} --task fashion-mnist/lenet5 --actor lstm {SETTINGS} --out OUT/fashion-mnist-lstm",
@@ -16,6 +16,14 @@ RECIPE = Recipe(
         f"{TRAIN} --task cifar10-20k/lenet5 --actor lstm {SETTINGS} --out OUT/cifar10-20k-lstm",
         f"{TRAIN} --task fashion-mnist/small-resnet --plugins scripts/plugins/paper_tasks.py --actor mlp "
         f"{SETTINGS} --out OUT/fashion-mnist-resnet-mlp",
+        *(
+            command
+            for actor in ("mlp", "lstm")
+            for command in (
+                f"{TRAIN} --task cifar10-20k/lenet5 --actor {actor} {SETTINGS} --seeds 0 1 2 --out OUT/seeds-{actor}",
+                f"scripts/tools/training_seeds.py OUT/seeds-{actor} --write OUT/cifar10-20k-{actor}/seeds.json",
+            )
+        ),
     ),
     data=("fashion-mnist", "cifar10-20k"),
 )

@@ -101,6 +101,14 @@ def test_a_start_that_breaks_the_network_is_undone_and_costs_its_updates() -> No
     assert episode(10.0, fields={**ADAM, "budget": 80}).result["best_val_loss"] > 2.2
 
 
+def test_what_the_last_update_of_an_interval_breaks_is_undone_too() -> None:
+    """The next one begins broken, and no smaller learning rate would mend it: back to where the one before it began."""
+    record = episode(10.0, restore=True, fields={**ADAM, "budget": 80, "decision_interval": 1})
+    assert min(record.lrs) >= 1e-3
+    assert record.result["best_val_loss"] < 2.2
+    assert not record.result["diverged"]
+
+
 def test_what_was_trained_before_is_left_where_the_last_interval_breaks() -> None:
     env = LRTrainingEnv(tiny.task(), restore=True, max_multiplier=1e4)
     env.reset(seed=0, options={"initial_lr": 1e-2})

@@ -47,6 +47,36 @@ def test_a_start_that_breaks_the_network_is_undone(optimizer: str, share: float)
     assert max(entry["lr"] for entry in controller.history[1:]) <= 10 / 3  # never that far again
 
 
+@pytest.mark.parametrize("validates", [True, False])
+@pytest.mark.parametrize("stop", [1, 2, 20])
+def test_what_the_last_update_of_an_interval_breaks_is_undone_too(validates: bool, stop: int) -> None:
+    """Its training losses were well. The next interval begins broken: back to where the one before it began."""
+
+    def begin() -> tuple[Loop, LRController]:
+        loop = Loop(lr=10.0, optimizer="Adam")
+        seen = {"validate": loop.validation()} if validates else {"model": loop.model}
+        return loop, loop.controller("constant", decision_interval=1, decisions=None, restore=True, **seen)
+
+    whole, controller = begin()
+    untrained = weights(whole)
+    whole.run(controller, 1)
+    assert not same(weights(whole), untrained)
+    with pytest.warns(LRControllerWarning, match=r"after 2 .* back to where the interval before began, with 1$"):
+        whole.run(controller, 1)
+    assert same(weights(whole), untrained)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRControllerWarning)
+        whole.run(controller, 38)
+        first, stopped = begin()
+        first.run(stopped, stop)
+        again, resumed = taken_up(begin, first, stopped)
+        again.run(resumed, 40 - stop)
+    assert str(resumed.history) == str(controller.history)  # equal, where validation losses are not numbers too
+    assert same_weights(again.model, whole.model)
+    assert controller.lr >= 1e-3  # broken for good, it would be 1e-7
+    assert not validates or controller.best.val_loss < 2  # 4 untrained
+
+
 def test_without_it_the_weights_are_left_alone() -> None:
     loop = Loop(lr=10.0, optimizer="Adam")
     controller = loop.controller("constant", validate=loop.validation())
