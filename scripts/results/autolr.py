@@ -14,6 +14,9 @@ RECIPE = Recipe(
         f"{PLUGIN} --task {TASKS} --agents constant autolr:explore=0.2,every=25,superbatch=10 --runs 7 "
         "--out OUT/tables-8-9",
         "scripts/tools/score_tables.py OUT/tables-8-9 > OUT/tables-8-9/scores.md",
+        f"{PLUGIN} scripts/plugins/nudged_tasks.py --task {TASKS.replace('paper/', 'nudged/')} "
+        "--agents constant autolr:explore=0.2,every=25,superbatch=10 --runs 7 --out OUT/nudged",
+        "scripts/tools/rounding.py OUT/tables-8-9/results.json OUT/nudged/results.json",
         f"{PLUGIN} --task paper/cifar-lenet5 --agents {STEPS} {AUTOLR} --runs 5 --out OUT/tables-1-2",
         "scripts/tools/score_tables.py OUT/tables-1-2 > OUT/tables-1-2/scores.md",
         "scripts/tools/autolr_measurements.py OUT",

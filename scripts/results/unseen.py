@@ -20,6 +20,10 @@ RECIPE = Recipe(
         f"--plugins {PLUGIN} {TASKS} --runs 10 --out OUT",
         f"{EVALUATE} --agents hindsight:results=OUT/results.json --plugins {PLUGIN} scripts/plugins/hindsight.py "
         f"{TASKS} --runs 10 --out OUT/hindsight",
+        f"{EVALUATE} --controller universal-v1 --agents constant cosine --tune cosine --tuning-runs 8 "
+        f"--plugins {PLUGIN} scripts/plugins/nudged_tasks.py {TASKS.replace('unseen/', 'nudged/')} --runs 3 "
+        "--out OUT/nudged",
+        "scripts/tools/rounding.py OUT/results.json OUT/nudged/results.json",
         f"{EVALUATE} --controller universal-v1 --agents {EVERYBODY} --tune cosine one-cycle --tuning-runs 8 "
         f"--optimizers prodigy schedule-free-adamw --plugins {PLUGIN} {TASKS} --runs 3 --out OUT/all",
     ),
