@@ -13,7 +13,8 @@ RECIPE = Recipe(
         "python -m lr_gym.agents.arc.generate --runs 108 --seed 0 --out OUT/points",
         "python -m lr_gym.agents.arc.train --seed 0 --points OUT/points/points.jsonl.xz --out OUT/training",
         f"{PLUGIN} {AGENTS} --task unseen/digits-mlp unseen/cifar-resnet --initial-lrs 1e-2 1e-3 1e-4 --out OUT/adam",
-        f"{PLUGIN} scripts/plugins/nudged_tasks.py --agents constant arc cosine line-search "
+        f"{EVALUATE} --plugins scripts/plugins/arc_unseen.py scripts/plugins/nudged_tasks.py --runs 5 "
+        "--agents constant arc cosine line-search "
         "--task nudged/digits-mlp nudged/cifar-resnet --initial-lrs 1e-2 1e-3 1e-4 --out OUT/nudged",
         "scripts/tools/rounding.py OUT/adam/results.json OUT/nudged/results.json",
         f"{PLUGIN} {AGENTS} --task unseen/cifar-lenet5 --initial-lrs 1e-1 1e-2 1e-3 1e-4 --out OUT/lenet5",
