@@ -30,12 +30,13 @@ class Care:
         """
         self.restored = 0
         self._trainee, self._process = trainee, process
-        self._way: WayBack[Snapshot] | None = None
+        # Copies, and what was measured then; nothing was of the untrained network.
+        self._way: WayBack[tuple[Snapshot, Measurement | None]] | None = None
         if precautions.start == "probe" and has_direction(trainee.optimizer):
             self._probe()
         if precautions.restore:
             self._untrained = Vital(trainee.best.val_loss, float(variation(trainee.predictions)))
-            self._way = WayBack(trainee.snapshot())
+            self._way = WayBack((trainee.snapshot(), None))
 
     def _probe(self) -> None:
         """Start at a hundredth of the edge, which is also the upper bound; where there is none, as low as allowed."""
@@ -59,21 +60,24 @@ class Care:
             measurement: What was measured after the interval.
 
         Returns:
-            What was measured after the last try. Where that was undone too, what was measured before it, if anything.
+            What was measured after the last try. Where that was undone too, what was measured of what is left, if
+            anything.
         """
         trainee, process, way = self._trainee, self._process, self._way
         if way is None:
             return measurement
         while self._broken(measurement):
-            sound, _ = way.go_back(began_broken=began_broken(self._untrained, measurement, _losses(measurement)))
+            (sound, known), _ = way.go_back(
+                began_broken=began_broken(self._untrained, measurement, _losses(measurement))
+            )
             trainee.revert(sound)
             trainee.predictions = sound.predictions
             process.take_back(measurement)
             self.restored += 1
             if trainee.updates >= trainee.task.budget:
-                return process.watched.measurement if process.running else measurement
+                return measurement if known is None else known
             measurement = trainee.train_interval()
-        way.go_on(trainee.snapshot(), doubtful=doubtful(self._untrained, _losses(measurement)))
+        way.go_on((trainee.snapshot(), measurement), doubtful=doubtful(self._untrained, _losses(measurement)))
         return measurement
 
     def _broken(self, measurement: Measurement) -> bool:

@@ -106,7 +106,9 @@ def _replay(training: ControlledTraining, saved: dict[str, Any]) -> None:
     training.losses.updates = saved["seen"]
     training.losses.pending = [loss.to(gauge.predictions.device) for loss in saved["pending"]]
     if saved["copy"] is not None and training.way is not None:
-        training.way.latest, training.way.before = saved["copy"], saved["copy_before"]
+        before = saved["copy_before"]
+        training.way.latest = _on(saved["copy"], gauge)
+        training.way.before = None if before is None else _on(before, gauge)
     if training.lr != saved["lr"]:
         training.notices.decides_otherwise(training.lr, saved["lr"])
         training.lr = saved["lr"]
@@ -145,6 +147,11 @@ def _copy(kept: dict[str, Any] | None, predictions: Tensor) -> Copy | None:
     if kept is None:
         return None
     return Copy(list(kept["tensors"]), list(kept["optimizers"]), kept.get("predictions", predictions))
+
+
+def _on(copy: Copy, gauge: Gauge) -> Copy:
+    """Return a copy whose outputs are where a gauge measures: the state may have been loaded onto another device."""
+    return copy._replace(predictions=copy.predictions.to(gauge.predictions.device))
 
 
 def _of_gauge(gauge: Gauge) -> dict[str, Any]:

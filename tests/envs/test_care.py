@@ -122,6 +122,18 @@ def test_what_was_trained_before_is_left_where_the_last_interval_breaks() -> Non
     assert reward == 0.0
 
 
+def test_what_is_left_is_what_is_said_where_the_last_interval_began_broken() -> None:
+    env = LRTrainingEnv(tiny.task(**ADAM, budget=3, decision_interval=1), restore=True, max_multiplier=30.0)
+    _, healthy = env.reset(seed=0, options={"initial_lr": 1e-2})
+    weights = [p.detach().clone() for p in env.trainee.parameters]
+    _, _, _, _, doubtful = env.step([1.0])  # an update at a learning rate of 0.3
+    assert doubtful["val_loss"] > 3 * healthy["val_loss"]
+    _, _, terminated, _, info = env.step([0.0])
+    assert terminated
+    assert all(torch.equal(p, kept) for p, kept in zip(env.trainee.parameters, weights, strict=True))
+    assert info["result"]["final_val_loss"] == info["val_loss"] == healthy["val_loss"]
+
+
 def test_a_budget_that_is_used_up_by_broken_intervals_ends_at_the_first_decision() -> None:
     env = LRTrainingEnv(tiny.task(budget=20, initial_lrs=(10.0,)), restore=True)
     env.reset(seed=0)
