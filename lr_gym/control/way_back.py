@@ -53,10 +53,10 @@ class WayBack(Generic[C]):
         Returns:
             A copy of the training, and whether it is of the beginning of the interval before.
         """
-        further = began_broken and self.before is not None
-        if began_broken and self.before is not None:
-            self.latest, self.before = self.before, None
-        return self.latest, further
+        if not began_broken or self.before is None:
+            return self.latest, False
+        self.latest, self.before = self.before, None
+        return self.latest, True
 
 
 def doubtful(start: Vital, losses: Mapping[str, float]) -> bool:

@@ -111,8 +111,9 @@ class LRController(LRScheduler):
                 brake.
             restore: Whether to go back if an interval breaks the training (a loss is not finite or above the ceiling;
                 the training loss goes up and nothing is learned; the outputs no longer depend on the input). Weights
-                and the optimizer's state are then those of the interval's beginning, and the learning rate is a tenth
-                of the interval's. This keeps copies.
+                and the optimizer's state are then those of the interval's beginning, or of the one before where it
+                began broken, and the learning rate is a tenth of the interval's. This keeps a copy, two where the
+                validation loss is high or there is none.
             start: `"given"`: from the optimizer's learning rate. `"probe"`: after the first update, try it at other
                 learning rates; do it over at a hundredth of the largest that does no harm, and never go above that one
                 (`lr_gym.control.edge`). So the optimizer's learning rate does not matter. Needs `restore` and

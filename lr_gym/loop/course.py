@@ -22,7 +22,7 @@ class Interval(NamedTuple):
     Attributes:
         updates: Updates done then.
         measurement: What was measured.
-        restored: Whether the training was broken and has gone back to where the interval began.
+        restored: Whether the training was broken and has gone back.
         last: Whether nothing was decided at its end, because the training was over.
         longer: Whether the training was expected to end with it, and goes on for as long again.
     """
