@@ -23,8 +23,9 @@ class Precautions:
         start: `"given"`: at the initial learning rate; `"probe"`: at a hundredth of the edge
             (`lr_gym.control.edge`), whatever the initial learning rate is, and never above the edge. Where the
             optimizer's updates are no multiples of the learning rate, the start is the given one.
-        restore: Take back an interval that has broken the training (`lr_gym.control.trouble`), with the one before where
-            it began broken (`lr_gym.control.way_back`), and train on at a tenth of its learning rate. The updates that were taken back count as done.
+        restore: Take back an interval that has broken the training (`lr_gym.control.trouble`), with the one before
+            where it began broken (`lr_gym.control.way_back`), and train on at a tenth of its learning rate. The
+            updates that were taken back count as done.
         brake: How many times the learning rate of the largest fall of the loss's root is allowed
             (`lr_gym.control.brake`); None for no bound.
 
