@@ -57,6 +57,7 @@ class TrainConfig:
         actor: `"mlp"` or `"lstm"`, both with `hidden_size` units. `"lstm"` is for PPO.
         algorithm: `"ppo"`, `"a2c"`, `"sac"` or `"td3"`.
         options: Options that only it has (`lr_gym.agents.ppo.options`).
+        controller: Fingerprint of the controller whose networks it begins with; None for new ones.
         reward: Name of the env's reward.
         observation: `"absolute"`, `"portable"`, or `"training"` (training losses only).
         observe_progress: Observe the fraction of the budget used.
@@ -124,6 +125,7 @@ class TrainConfig:
     final_runs: int = 10
     algorithm: str = "ppo"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    controller: str | None = None
 
     #: Observations are standardised with running statistics and clipped to +-CLIP, rewards scaled likewise.
     CLIP: ClassVar[float] = 10.0
@@ -133,6 +135,10 @@ class TrainConfig:
         if self.actor not in ("mlp", "lstm"):
             raise InvalidArgumentError(f"actor must be 'mlp' or 'lstm', got {self.actor!r}")
         self._check_algorithm()
+        if not (self.controller is None or isinstance(self.controller, str)):
+            raise InvalidArgumentError(f"controller must be a fingerprint or None, got {self.controller!r}")
+        if self.controller is not None and self.off_policy:
+            raise InvalidArgumentError(f"{self.algorithm} cannot begin with a controller; ppo and a2c can")
         check_choice("backend", self.backend, BACKENDS)
         check_choice("precision", self.precision, PRECISIONS)
         for name, most in _LARGEST.items():
@@ -265,7 +271,7 @@ class TrainConfig:
 
 
 #: Defaults of the settings that came later: those of earlier runs have none.
-_LATER: dict[str, Any] = {"algorithm": "ppo", "options": {}}
+_LATER: dict[str, Any] = {"algorithm": "ppo", "options": {}, "controller": None}
 
 #: What `--profile` sets beyond the task's own profile (`lr_gym.tasks.PROFILES`).
 PROFILES: dict[str, dict[str, Any]] = {

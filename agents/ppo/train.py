@@ -27,6 +27,7 @@ from lr_gym.agents.ppo.algorithm import (
     policy_kwargs,
 )
 from lr_gym.agents.ppo.backend import env_makers
+from lr_gym.agents.ppo.beginning import begin_with
 from lr_gym.agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, running_statistics
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.agents.ppo.off_policy import make_off_policy, networks
@@ -236,6 +237,7 @@ def train(
     provenance: dict[str, Any],
     console: Console,
     checkpoint: Checkpoint | None = None,
+    beginning: Controller | None = None,
     modules: Sequence[str] = (),
     timeout: float = ANSWER_LIMIT,
     place: Place | None = None,
@@ -251,6 +253,7 @@ def train(
         provenance: Written into the controller.
         console: Where progress is shown.
         checkpoint: Where to continue.
+        beginning: The controller whose networks a new run begins with; None for new ones.
         modules: Modules and files that register what the task needs; the workers load them
             (`lr_gym.registry.register_from`).
         timeout: Seconds that a process may take for an answer (`WorkerVecEnv`).
@@ -269,6 +272,8 @@ def train(
         if checkpoint is None:
             seed = config.seeds("training", 1)[0]
             cast(WorkerVecEnv, venv.venv).seed_each([seed + i // config.replicas for i in range(config.trainees)])
+            if beginning is not None:
+                begin_with(beginning, model, venv, config.log_std)
         else:
             reinstate(checkpoint, model, venv)
         model.set_logger(configure(str(out / "tensorboard"), ["tensorboard"]))

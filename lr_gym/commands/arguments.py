@@ -80,6 +80,11 @@ class Train:
         choices=ALGORITHMS,
     )
     actor: str | None = cli.option("network of the actor of ppo (default: mlp)", choices=("mlp", "lstm"))
+    controller: str | None = cli.option(
+        "begin with the networks of this controller, in place of new ones: a folder, that of a training run, or the "
+        "name of one in the package, as universal",
+        metavar="DIR",
+    )
     profile: str | None = cli.option(
         "size of task and training: quick fits two cores, paper is that of Xu et al. (default: paper on the full data "
         "sets, else quick); family for families",

@@ -8,16 +8,18 @@ from typing import Any
 
 from lr_gym import cli, tasks
 from lr_gym.agents.ppo.backend import choose_backend, make_population
+from lr_gym.agents.ppo.beginning import settings
 from lr_gym.agents.ppo.config import PROFILES, TrainConfig
 from lr_gym.agents.ppo.options import DEFAULTS, OPTIONS, WITHOUT, WORDS
 from lr_gym.commands.arguments import TRAINED_TASK, Train
 from lr_gym.commands.plugins import NO_PLUGINS, Plugins
+from lr_gym.control.controller import Controller
 from lr_gym.envs import LRTrainingEnv
 from lr_gym.errors import InvalidArgumentError, guess
 from lr_gym.trial import attempt
 
 #: Settings that have an option of their own, or none.
-_ELSEWHERE = ("task", "validation", "backend", "algorithm", "options")
+_ELSEWHERE = ("task", "validation", "backend", "algorithm", "options", "controller")
 
 
 def configure(arguments: Train, loaded: Plugins = NO_PLUGINS) -> TrainConfig:
@@ -36,7 +38,7 @@ def configure(arguments: Train, loaded: Plugins = NO_PLUGINS) -> TrainConfig:
         profile, validation = _family(arguments, task)
     else:
         profile, task = _task(arguments, task)
-    config = TrainConfig(task=task, validation=validation, **_settings(arguments, profile))
+    config = TrainConfig(task=task, validation=validation, **_settings(arguments, profile, beginning(arguments)))
     chosen = None if arguments.backend == "auto" else arguments.backend
     if chosen is not None:
         config = dataclasses.replace(config, backend=chosen)
@@ -48,6 +50,15 @@ def configure(arguments: Train, loaded: Plugins = NO_PLUGINS) -> TrainConfig:
         timeout=arguments.timeout or cli.TIMEOUT,
     )
     return dataclasses.replace(config, backend=backend)
+
+
+def beginning(arguments: Train) -> Controller | None:
+    """Return the controller that a new run begins with, if there is one.
+
+    Raises:
+        LRGymError: It cannot be read.
+    """
+    return None if arguments.controller is None else Controller.load(arguments.controller)
 
 
 def _try_once(config: TrainConfig, backend: str | None) -> str:
@@ -70,8 +81,8 @@ def _try_once(config: TrainConfig, backend: str | None) -> str:
     return backend
 
 
-def _settings(arguments: Train, profile: str) -> dict[str, Any]:
-    """Return all settings beyond the tasks and the backend: the profile's, then those that are given."""
+def _settings(arguments: Train, profile: str, controller: Controller | None) -> dict[str, Any]:
+    """Return all settings beyond tasks and backend: the profile's, a controller's, then those that are given."""
     options = {
         "episodes": arguments.episodes,
         "actor": arguments.actor,
@@ -97,7 +108,18 @@ def _settings(arguments: Train, profile: str) -> dict[str, Any]:
     if twice := sorted(further.keys() & given.keys()):
         raise InvalidArgumentError(f"--settings repeats another option: {', '.join(twice)}")
     usual = {name: value for name, value in PROFILES[profile].items() if name not in WITHOUT[algorithm]}
-    return usual | dict(DEFAULTS.get(algorithm, {})) | given | further | {"options": own}
+    usual |= dict(DEFAULTS.get(algorithm, {}))
+    if controller is not None:
+        fixed, kept = settings(controller)
+        usual |= kept if algorithm in ("ppo", "a2c") else {}
+        for name, value in fixed.items():
+            if (given | further).get(name, value) != value:
+                raise InvalidArgumentError(
+                    f"a training that begins with --controller {arguments.controller} has {name}={value!r}, as its "
+                    f"networks have; got {(given | further)[name]!r}"
+                )
+        given |= fixed | {"controller": controller.fingerprint}
+    return usual | given | further | {"options": own}
 
 
 def _task(arguments: Train, task: tasks.Task) -> tuple[str, tasks.Task]:

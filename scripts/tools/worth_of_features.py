@@ -1,0 +1,177 @@
+"""How well can the right learning rate be told from what a controller sees, and from what it might see?
+
+uv run python -m scripts.tools.worth_of_features OUT --plugins scripts/plugins/wide_family.py --task universal-wide --draws 300
+
+After `behaviour_cloning.py` with the same OUT, whose teachers know what is right. Episodes of every draw, driven by the
+teacher with a wandering error; networks are fitted to what the teacher would do, on three quarters of the draws, and
+their error is measured on the rest: without reinforcement learning and its noise. What is compared is a list of
+entries, of the last interval alone (a perceptron) or of all intervals so far (an LSTM).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from lr_gym import cli, tasks
+from lr_gym.control.observations import PORTABLE
+from lr_gym.files import write_json
+from lr_gym.tasks import Task
+from scripts.tools.behaviour_cloning import (
+    MULTIPLIER,
+    PEAKS,
+    TEACHER,
+    Array,
+    Student,
+    action,
+    cosine,
+    load_plugins,
+    make_env,
+    write_arrays,
+)
+
+EPISODES = 4
+#: What a controller might see beside the portable observation, of the interval's way through the weights.
+WAY = ("way_over_weights", "cosine_of_ways", "way_over_lr", "gradient_over_first")
+PORTABLE_NAMES = tuple(PORTABLE)
+LOSSES = tuple(name for name in PORTABLE_NAMES if "loss" in name)
+SETS: dict[str, tuple[tuple[str, ...], str]] = {
+    "nothing but progress": (("progress",), "mlp"),
+    "lr, last multiplier, progress": (("lr", "last_multiplier", "progress"), "mlp"),
+    "the same and losses": ((*LOSSES, "lr", "last_multiplier", "progress"), "mlp"),
+    "all of the observation": (PORTABLE_NAMES, "mlp"),
+    "and the way through the weights": ((*PORTABLE_NAMES, *WAY), "mlp"),
+    "all of the observation, with memory": (PORTABLE_NAMES, "lstm"),
+    "all and the way, with memory": ((*PORTABLE_NAMES, *WAY), "lstm"),
+}
+
+
+def weights_of(model: nn.Module) -> torch.Tensor:
+    """Return a copy of all weights, (weights,)."""
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).clone()
+
+
+def collect(task: Task, seed: int, peak: float) -> tuple[Array, Array]:
+    """Return entries (episodes, decisions, 16) and the teacher's actions (episodes, decisions) of a draw."""
+    rng = np.random.default_rng(seed)
+    env = make_env(task, EPISODES)
+    ends = np.log(PEAKS[task.optimizer == "SGD"][[0, -1]])
+    starts = np.exp(rng.uniform(*ends, size=EPISODES))
+    observations, infos = env.reset(seed=[seed + n for n in range(EPISODES)], options={"initial_lr": starts.tolist()})
+    before = [weights_of(member.trainee.model) for member in env.envs]
+    way, first = [None] * EPISODES, np.full(EPISODES, np.nan)
+    wrong, ended = rng.normal(scale=1.0, size=EPISODES), np.zeros(EPISODES, dtype=bool)
+    seen, wanted = [], []
+    for decision in range(task.decisions):
+        lr = np.asarray(infos["lr"], dtype=np.float64)
+        target = peak * np.full(EPISODES, cosine(decision, task.decisions))
+        wrong = 0.9 * wrong + rng.normal(scale=0.5, size=EPISODES)
+        extra = np.zeros((EPISODES, len(WAY)))
+        for number, member in enumerate(env.envs):
+            if ended[number]:
+                continue
+            now = weights_of(member.trainee.model)
+            step = now - before[number]
+            length = float(step.norm())
+            last = way[number]
+            straight = 0.0 if last is None else float(step @ last) / max(length * float(last.norm()), 1e-30)
+            extra[number, :3] = (
+                math.log10(max(length, 1e-12) / max(float(now.norm()), 1e-12)),
+                straight,
+                math.log10(max(length, 1e-12) / lr[number]),
+            )
+            first[number] = extra[number, 2] if math.isnan(first[number]) else first[number]
+            extra[number, 3] = extra[number, 2] - first[number]
+            before[number], way[number] = now, step
+        seen.append(np.concatenate([observations, np.nan_to_num(extra, posinf=12, neginf=-12)], 1))
+        wanted.append(np.where(ended, np.nan, action(lr, target)))
+        acts = action(lr, target * np.exp(wrong))[:, None].astype(np.float32)
+        observations, _, terminated, _, infos = env.step(acts)
+        ended |= terminated
+    env.close()
+    return np.stack(seen, 1), np.stack(wanted, 1)
+
+
+def error(x: Array, y: Array, test: Array, actor: str, seed: int, hidden: int = 64, epochs: int = 40) -> float:
+    """Return the root mean square error on the draws that are kept aside, of a network fitted to the others."""
+    torch.manual_seed(seed)
+    known = ~np.isnan(y)
+    mean, deviation = x[~test].mean((0, 1)), x[~test].std((0, 1)) + 1e-8
+    inputs = torch.tensor(np.clip((x - mean) / deviation, -10, 10), dtype=torch.float32)
+    wanted, mask, kept = torch.tensor(np.nan_to_num(y), dtype=torch.float32), torch.tensor(known), torch.tensor(~test)
+    student = Student(actor, x.shape[-1], hidden)
+    optimizer = torch.optim.AdamW(student.parameters(), 2e-3, weight_decay=1e-3)
+    rows = torch.nonzero(kept)[:, 0]
+    steps = epochs * math.ceil(len(rows) / 64)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    for _ in range(epochs):
+        for batch in rows[torch.randperm(len(rows))].split(64):
+            loss = ((student(inputs[batch]) - wanted[batch])[mask[batch]] ** 2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+    with torch.no_grad():
+        return float(((student(inputs) - wanted)[~kept][mask[~kept]] ** 2).mean().sqrt())
+
+
+def _work(task: Task, seed: int, teacher: Path, file: Path) -> None:
+    torch.set_num_threads(1)
+    entries, actions = collect(task, seed, float(np.load(teacher)["teacher"][0]))
+    write_arrays(file, entries=entries, actions=actions)
+
+
+def main() -> None:
+    """Collect what is missing, fit, print and write."""
+    parser = cli.Parser(prog="worth_of_features.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("out", type=Path, help="folder that behaviour_cloning.py has written its teachers to")
+    parser.add_argument("--task", default="universal", help="family (default: universal)")
+    parser.add_argument("--plugins", nargs="*", default=[], help="files that register it")
+    parser.add_argument("--draws", type=int, default=400, help="draws of the family (default: 400)")
+    parser.add_argument("--seed", type=int, default=1, help="that the teachers were made with (default: 1)")
+    parser.add_argument("--fits", type=int, default=3, help="fits of each, on other splits of the draws (default: 3)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    given: argparse.Namespace = parser.parse_args()
+    load_plugins(given.plugins)
+    draws = tasks.find(given.task).draws(given.draws, given.seed)  # type: ignore[union-attr]
+    torch.set_num_threads(1)
+    files = [given.out / "way" / f"{number:05}.npz" for number in range(len(draws))]
+    with ProcessPoolExecutor(
+        given.workers, multiprocessing.get_context("spawn"), load_plugins, (given.plugins,)
+    ) as pool:
+        jobs = [
+            pool.submit(_work, task, 900_000_000 + 1_000 * k, given.out / TEACHER / file.name, file)
+            for k, (task, file) in enumerate(zip(draws, files, strict=True))
+            if not file.exists()
+        ]
+        for job in jobs:
+            job.result()
+    found = [np.load(file) for file in files]
+    entries = np.concatenate([one["entries"] for one in found])
+    actions = np.concatenate([one["actions"] for one in found])
+    draw = np.repeat(np.arange(len(draws)), EPISODES)
+    names = (*PORTABLE_NAMES, *WAY)
+    table = {}
+    for title, (chosen, actor) in SETS.items():
+        columns = [names.index(name) for name in chosen]
+        errors = []
+        for fit in range(given.fits):
+            aside = np.random.default_rng(fit).permutation(len(draws))[: len(draws) // 4]
+            errors.append(error(entries[..., columns], actions, np.isin(draw, aside), actor, fit))
+        table[title] = errors
+        shown = f"{np.mean(errors):.3f} ({np.std(errors, ddof=1):.3f})" if given.fits > 1 else f"{errors[0]:.3f}"
+        print(f"{title:<40} {shown}", flush=True)
+    scale = f"an action of 1 multiplies by {MULTIPLIER:g}"
+    write_json(given.out / "worth.json", {"error of an action": scale, "draws": len(draws), "errors": table})
+
+
+if __name__ == "__main__":
+    cli.run(main)
