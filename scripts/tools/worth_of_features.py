@@ -1,6 +1,6 @@
 """How well can the right learning rate be told from what a controller sees, and from what it might see?
 
-uv run python -m scripts.tools.worth_of_features OUT --plugins scripts/plugins/wide_family.py --task universal-wide --draws 300
+uv run python -m scripts.tools.worth_of_features OUT --plugins scripts/plugins/wide_family.py --task universal-wide
 
 After `behaviour_cloning.py` with the same OUT, whose teachers know what is right. Episodes of every draw, driven by the
 teacher with a wandering error; networks are fitted to what the teacher would do, on three quarters of the draws, and
