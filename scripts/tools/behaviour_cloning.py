@@ -50,6 +50,8 @@ CAREFUL, GIVEN = 2, 1
 #: Largest multiplier, its logarithm is an action of 1.
 MULTIPLIER = 4.0
 CLIP, EPSILON = 10.0, 1e-8
+#: Episodes of a mini-batch of the fit.
+BATCH = 64
 
 
 def cosine(decision: int, decisions: int) -> float:
@@ -145,30 +147,46 @@ class Student(nn.Module):
         return named | {f"action_net.{name}": value for name, value in self.head.state_dict().items()}
 
 
-def fit(observations: Array, actions: Array, actor: str, hidden: int, seed: int, epochs: int) -> Controller:
-    """Return a controller with the least squared error of its actions."""
-    torch.manual_seed(seed)
-    flat = observations.reshape(-1, observations.shape[-1])
-    mean, variance = flat.mean(0, dtype=np.float64), flat.var(0, dtype=np.float64)
-    x = torch.tensor(np.clip((observations - mean) / np.sqrt(variance + EPSILON), -CLIP, CLIP), dtype=torch.float32)
+def standardised(observations: Array, mean: Array, variance: Array) -> torch.Tensor:
+    """Return observations as a controller's networks see them."""
+    scaled = (observations - mean) / np.sqrt(variance + EPSILON)
+    return torch.tensor(np.clip(scaled, -CLIP, CLIP), dtype=torch.float32)
+
+
+def fitted(x: torch.Tensor, actions: Array, student: Student, epochs: int) -> Student:
+    """Fit a student to actions (episodes, decisions), of which some are not a number, by their squared error."""
     known = torch.tensor(~np.isnan(actions))
     y = torch.tensor(np.nan_to_num(actions), dtype=torch.float32)
-    student = Student(actor, x.shape[-1], hidden)
-    optimizer = torch.optim.AdamW(student.parameters(), 2e-3, weight_decay=1e-4)
-    size = 64
-    steps = epochs * math.ceil(len(x) / size)
+    optimizer = torch.optim.AdamW(student.parameters(), weight_decay=1e-4)
+    steps = epochs * math.ceil(len(x) / BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for _ in range(epochs):
-        for batch in torch.randperm(len(x)).split(size):
+        for batch in torch.randperm(len(x)).split(BATCH):
             error = ((student(x[batch]) - y[batch])[known[batch]] ** 2).mean()
             optimizer.zero_grad()
             error.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(student.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-    with torch.no_grad():
-        error = ((student(x) - y)[known] ** 2).mean().sqrt()
-    print(f"{len(x)} episodes; the error of an action has a root mean square of {float(error):.3f}", flush=True)
+    return student
+
+
+@torch.no_grad()
+def root_mean_square(student: Student, x: torch.Tensor, actions: Array) -> float:
+    """Return the error of a student's actions."""
+    wrong: Array = student(x).numpy() - actions
+    return float(np.sqrt(np.nanmean(wrong**2)))
+
+
+def fit(observations: Array, actions: Array, actor: str, hidden: int, seed: int, epochs: int) -> Controller:
+    """Return a controller with the least squared error of its actions."""
+    torch.manual_seed(seed)
+    flat = observations.reshape(-1, observations.shape[-1])
+    mean, variance = flat.mean(0, dtype=np.float64), flat.var(0, dtype=np.float64)
+    x = standardised(observations, mean, variance)
+    student = fitted(x, actions, Student(actor, x.shape[-1], hidden), epochs)
+    error = root_mean_square(student, x, actions)
+    print(f"{len(x)} episodes; the error of an action has a root mean square of {error:.3f}", flush=True)
     base = Controller.load("universal").description
     description = dataclasses.replace(
         base,

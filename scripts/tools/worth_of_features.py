@@ -32,8 +32,11 @@ from scripts.tools.behaviour_cloning import (
     Student,
     action,
     cosine,
+    fitted,
     load_plugins,
     make_env,
+    root_mean_square,
+    standardised,
     write_arrays,
 )
 
@@ -99,28 +102,13 @@ def collect(task: Task, seed: int, peak: float) -> tuple[Array, Array]:
     return np.stack(seen, 1), np.stack(wanted, 1)
 
 
-def error(x: Array, y: Array, test: Array, actor: str, seed: int, hidden: int = 64, epochs: int = 40) -> float:
-    """Return the root mean square error on the draws that are kept aside, of a network fitted to the others."""
+def error(x: Array, y: Array, aside: Array, actor: str, seed: int) -> float:
+    """Return the error on the episodes that are kept aside, of a network fitted to the others."""
     torch.manual_seed(seed)
-    known = ~np.isnan(y)
-    mean, deviation = x[~test].mean((0, 1)), x[~test].std((0, 1)) + 1e-8
-    inputs = torch.tensor(np.clip((x - mean) / deviation, -10, 10), dtype=torch.float32)
-    wanted, mask, kept = torch.tensor(np.nan_to_num(y), dtype=torch.float32), torch.tensor(known), torch.tensor(~test)
-    student = Student(actor, x.shape[-1], hidden)
-    optimizer = torch.optim.AdamW(student.parameters(), 2e-3, weight_decay=1e-3)
-    rows = torch.nonzero(kept)[:, 0]
-    steps = epochs * math.ceil(len(rows) / 64)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    for _ in range(epochs):
-        for batch in rows[torch.randperm(len(rows))].split(64):
-            loss = ((student(inputs[batch]) - wanted[batch])[mask[batch]] ** 2).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-    with torch.no_grad():
-        return float(((student(inputs) - wanted)[~kept][mask[~kept]] ** 2).mean().sqrt())
+    mean, variance = x[~aside].mean((0, 1)), x[~aside].var((0, 1))
+    inputs = standardised(x, mean, variance)
+    student = fitted(inputs[torch.tensor(~aside)], y[~aside], Student(actor, x.shape[-1], hidden=64), epochs=30)
+    return root_mean_square(student, inputs[torch.tensor(aside)], y[aside])
 
 
 def _work(task: Task, seed: int, teacher: Path, file: Path) -> None:

@@ -25,10 +25,12 @@ from scipy import stats
 
 from lr_gym import LRTrainingEnv, agents, cli, rollout, tasks
 from lr_gym.agents.ppo.checkpoint import Checkpoint
+from lr_gym.control import Controller
 from lr_gym.errors import InvalidArgumentError, LRGymError
 from scripts import recipes
 from scripts.recipes import Recipe
 from scripts.results import __main__ as program
+from scripts.tools import behaviour_cloning, worth_of_features
 
 ROOT = tiny.ROOT
 Capture = pytest.CaptureFixture[str]
@@ -360,3 +362,66 @@ def test_films(tmp_path: Path) -> None:
             picture.seek(number)
             times.append(picture.info["duration"])
     assert times == [250, 250, 250, 3000]
+
+
+def test_a_cosine_is_imitated(capsys: Capture) -> None:
+    """The teacher's peak is that of the best cosines; the student comes nearer to it than one answer to everything."""
+    task = tiny.task(budget=40, decision_interval=5)
+    peak, *losses = behaviour_cloning.teach(task, seed=0)
+    peaks = behaviour_cloning.PEAKS[False]
+    assert losses == [
+        pytest.approx(
+            rollout(
+                LRTrainingEnv(task, observation="portable", max_multiplier=4.0),
+                cosine_of(lr, task.decisions),
+                seed=0,
+                initial_lr=lr,
+            ).result["best_val_loss"],
+            rel=1e-4,  # in a stack
+        )
+        for lr in peaks
+    ]
+    assert 0.5 < peak / peaks[int(np.argmin(losses))] < 2
+    parts = [behaviour_cloning.collect(task, 10 * seed, peak, None) for seed in range(1, 13)]
+    seen, wanted = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    assert (seen.shape, wanted.shape) == ((36, 7, 12), (36, 7))
+    # What is wanted leads to the teacher's learning rate, or as far as one decision goes.
+    reached = 10 ** seen[..., 9] * 4.0**wanted
+    aim = peak * np.array([behaviour_cloning.cosine(decision, 7) for decision in range(7)])
+    np.testing.assert_allclose(reached[abs(wanted) < 1], np.broadcast_to(aim, (36, 7))[abs(wanted) < 1], rtol=1e-5)
+    student = behaviour_cloning.fit(seen, wanted, "mlp", 16, 0, 60)
+    (error,) = re.findall(
+        r"36 episodes; the error of an action has a root mean square of (\S+)", capsys.readouterr().out
+    )
+    assert float(error) < 0.5 * wanted.std()
+    assert student.env_options == Controller.load("universal").env_options
+    again, _ = behaviour_cloning.collect(task, 0, peak, student)
+    assert again.shape == (3, 7, 12)
+
+
+def cosine_of(peak: float, decisions: int) -> Any:
+    """Return a policy that follows a cosine, whatever it has come to."""
+    places = itertools.count()
+
+    def policy(observation: Any) -> Any:
+        lr = 10 ** np.float64(observation[9])
+        wanted = peak * behaviour_cloning.cosine(next(places), decisions)
+        return [float(behaviour_cloning.action(lr, wanted))]
+
+    return policy
+
+
+def test_what_is_told_by_features_and_by_memory() -> None:
+    """An answer that can be read from the observation is found in it, and not where it is left out."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6, 3))
+    y = np.tanh(x[..., 1])
+    y[:, -1] = np.nan  # of episodes that have ended
+    aside = np.arange(400) % 4 == 0
+    with_it, without = (worth_of_features.error(x[..., columns], y, aside, "mlp", 0) for columns in ([0, 1], [0, 2]))
+    assert with_it < 0.3 * np.nanstd(y)
+    assert without > 0.9 * np.nanstd(y)
+    y = np.roll(x[..., 1], 1, axis=1)  # what was seen an interval ago
+    y[:, 0] = np.nan
+    remembered, forgotten = (worth_of_features.error(x, y, aside, actor, 0) for actor in ("lstm", "mlp"))
+    assert remembered < 0.5 * forgotten
