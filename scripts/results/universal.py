@@ -44,6 +44,9 @@ SEVERAL = (
     ("four", f"universal-v1 {PORTABLE}"),
 )
 
+#: The family with more kinds of tasks.
+WIDE = "--plugins scripts/plugins/wide_family.py --task universal-wide"
+
 #: `universal` was trained with four of them.
 OPTIMIZERS = (
     *("adam", "adamw", "nadam", "radam", "adamax", "adagrad", "adadelta", "adafactor"),
@@ -82,9 +85,8 @@ RECIPE = Recipe(
             for seed in (1, 2, 3)
         ),
         *(
-            f"{TRAIN} --task universal-wide --plugins scripts/plugins/wide_family.py --validation "
-            f"universal-wide-validation --episodes 1280 --seed {seed} --settings final_runs=1 --workers 1 "
-            f"--out OUT/runs/wide-{seed}"
+            f"{TRAIN} {WIDE} --validation universal-wide-validation --episodes 1280 --seed {seed} "
+            f"--settings final_runs=1 --workers 1 --out OUT/runs/wide-{seed}"
             for seed in (1, 2, 3)
         ),
         *(
@@ -92,6 +94,23 @@ RECIPE = Recipe(
             "--only 'probe, restore, brake 5'"
             for run in ("use-1", "use-2", "use-3", "wide-1", "wide-2", "wide-3")
         ),
+        *(
+            f"scripts/tools/behaviour_cloning.py OUT/imitation {WIDE} --draws 300 --rounds 2 --actor {actor}"
+            for actor in ("mlp", "lstm")
+        ),
+        f"{TRAIN} --controller OUT/imitation/mlp-2 --task universal --episodes 1280 --seed 1 "
+        "--settings final_runs=2 log_std=-1.0 --workers 1 --out OUT/runs/imitation",
+        *(
+            f"scripts/tools/precautions.py OUT/imitated/{folder} --controller {networks} "
+            "--only 'probe, restore, brake 5'"
+            for folder, networks in (
+                ("mlp", "OUT/imitation/mlp-2"),
+                ("lstm", "OUT/imitation/lstm-2"),
+                ("ppo", "OUT/runs/imitation"),
+                ("mean", "universal OUT/imitation/lstm-2"),
+            )
+        ),
+        f"python -m scripts.tools.worth_of_features OUT/imitation {WIDE} --draws 300",
         "scripts/tools/training_curves.py OUT/training "
         + " ".join(f"'{name}=OUT/runs/{folder}'" for name, folder, _ in LONGER),
     ),
