@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from lr_gym import cli, tasks
+from lr_gym.control import features
 from lr_gym.control.observations import PORTABLE
 from lr_gym.files import write_json
 from lr_gym.tasks import Task
@@ -41,6 +42,7 @@ from scripts.tools.behaviour_cloning import (
 )
 
 EPISODES = 4
+TINY = 1e-30
 #: What a controller might see beside the portable observation, of the interval's way through the weights.
 WAY = ("way_over_weights", "cosine_of_ways", "way_over_lr", "gradient_over_first")
 PORTABLE_NAMES = tuple(PORTABLE)
@@ -50,10 +52,18 @@ SETS: dict[str, tuple[tuple[str, ...], str]] = {
     "lr, last multiplier, progress": (("lr", "last_multiplier", "progress"), "mlp"),
     "the same and losses": ((*LOSSES, "lr", "last_multiplier", "progress"), "mlp"),
     "all of the observation": (PORTABLE_NAMES, "mlp"),
-    "and the way through the weights": ((*PORTABLE_NAMES, *WAY), "mlp"),
+    "and how long the way is beside the weights": ((*PORTABLE_NAMES, WAY[0]), "mlp"),
+    "and whether it goes straight on": ((*PORTABLE_NAMES, WAY[1]), "mlp"),
+    "and how long it is beside the lr": ((*PORTABLE_NAMES, *WAY[2:]), "mlp"),
+    "and all three": ((*PORTABLE_NAMES, *WAY), "mlp"),
     "all of the observation, with memory": (PORTABLE_NAMES, "lstm"),
-    "all and the way, with memory": ((*PORTABLE_NAMES, *WAY), "lstm"),
+    "all and all three, with memory": ((*PORTABLE_NAMES, *WAY), "lstm"),
 }
+
+
+def _log10(ratio: float) -> float:
+    """Return a logarithm within the bounds of the observation's, also of a training that has blown up."""
+    return float(np.clip(features.log10(ratio), *features.LOG10_VARIANCE_BOUNDS))
 
 
 def weights_of(model: nn.Module) -> torch.Tensor:
@@ -84,16 +94,12 @@ def collect(task: Task, seed: int, peak: float) -> tuple[Array, Array]:
             step = now - before[number]
             length = float(step.norm())
             last = way[number]
-            straight = 0.0 if last is None else float(step @ last) / max(length * float(last.norm()), 1e-30)
-            extra[number, :3] = (
-                math.log10(max(length, 1e-12) / max(float(now.norm()), 1e-12)),
-                straight,
-                math.log10(max(length, 1e-12) / lr[number]),
-            )
+            straight = 0.0 if last is None else float(step @ last) / max(length * float(last.norm()), TINY)
+            extra[number, :3] = (_log10(length / max(float(now.norm()), TINY)), straight, _log10(length / lr[number]))
             first[number] = extra[number, 2] if math.isnan(first[number]) else first[number]
             extra[number, 3] = extra[number, 2] - first[number]
             before[number], way[number] = now, step
-        seen.append(np.concatenate([observations, np.nan_to_num(extra, posinf=12, neginf=-12)], 1))
+        seen.append(np.concatenate([observations, np.nan_to_num(extra)], 1))
         wanted.append(np.where(ended, np.nan, action(lr, target)))
         acts = action(lr, target * np.exp(wrong))[:, None].astype(np.float32)
         observations, _, terminated, _, infos = env.step(acts)
@@ -156,7 +162,7 @@ def main() -> None:
             errors.append(error(entries[..., columns], actions, np.isin(draw, aside), actor, fit))
         table[title] = errors
         shown = f"{np.mean(errors):.3f} ({np.std(errors, ddof=1):.3f})" if given.fits > 1 else f"{errors[0]:.3f}"
-        print(f"{title:<40} {shown}", flush=True)
+        print(f"{title:<44} {shown}", flush=True)
     scale = f"an action of 1 multiplies by {MULTIPLIER:g}"
     write_json(given.out / "worth.json", {"error of an action": scale, "draws": len(draws), "errors": table})
 
