@@ -91,7 +91,7 @@ def compare(
     Raises:
         LRGymError: An episode failed.
     """
-    task, env = _task(config), config.env_options
+    task, env = _task(config), config.comparison_options
 
     candidates = [Candidate(step_decay(decay, str(decay)), decay.initial_lr) for decay in STEP_DECAY_GRID]
     tuned = tune(

@@ -222,6 +222,12 @@ class TrainConfig:
         } | Precautions(self.start, self.restore, self.brake).to_dict()
 
     @property
+    def comparison_options(self) -> dict[str, Any]:
+        """The same for a comparison: precautions are the controller's, which brings them; schedules have none."""
+        care = {field.name for field in dataclasses.fields(Precautions)}
+        return {name: value for name, value in self.env_options.items() if name not in care}
+
+    @property
     def training_options(self) -> dict[str, Any]:
         """The same for training and selecting the controller, where test data must not be used."""
         return self.env_options | {"score_test": False}

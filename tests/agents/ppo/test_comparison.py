@@ -73,6 +73,23 @@ def test_the_lowest_mean_validation_loss_is_the_best() -> None:
         assert [(c.contestant.name, c.initial_lr) for c in pool.calls[1][:4]] == [("best step decay", 0.001)] * 4
 
 
+def test_precautions_are_the_controllers_alone() -> None:
+    """A step decay that began elsewhere, or was bounded, would be another rival."""
+    pool = tiny.StubPool(invented(noisy))
+    config = tiny.config(start="probe", restore=True, brake=5.0, observe_progress=False, tuning_runs=1, final_runs=2)
+    careful = tiny.controller(start="probe", restore=True, brake=5.0)
+    compare(config, careful, Path("never written"), pool, lambda *_: None)
+    cells = [cell for call in pool.calls for cell in call]
+    schedules = [cell for cell in cells if cell.contestant.name != "controller"]
+    assert len(schedules) == len(GRID) + 2
+    for cell in schedules:
+        assert cell.env_options.keys().isdisjoint({"start", "restore", "brake"})
+        assert cell.env_options["observe_progress"] is False
+    for cell in cells[-6:]:
+        assert (cell.contestant.name, cell.env_options["start"], cell.env_options["brake"]) == ("controller", "probe", 5)
+        assert cell.env_options["restore"] is True
+
+
 def test_seeds_have_nothing_in_common() -> None:
     config = tiny.config()
     purposes = [set(config.seeds(purpose, 200)) for purpose in ("training", "selection", "tuning", "final")]  # type: ignore[arg-type]
