@@ -100,6 +100,8 @@ RECIPE = Recipe(
         ),
         f"{TRAIN} --controller OUT/imitation/mlp-2 --task universal --episodes 1280 --seed 1 "
         "--settings final_runs=2 log_std=-1.0 --workers 1 --out OUT/runs/imitation",
+        f"{TRAIN} --controller OUT/imitation/lstm-2 --task universal --episodes 1280 --seed 1 "
+        "--settings final_runs=2 log_std=-1.0 actor_lr=0.0005 --workers 1 --out OUT/runs/imitation-lstm",
         *(
             f"scripts/tools/precautions.py OUT/imitated/{folder} --controller {networks} "
             "--only 'probe, restore, brake 5'"
@@ -107,6 +109,7 @@ RECIPE = Recipe(
                 ("mlp", "OUT/imitation/mlp-2"),
                 ("lstm", "OUT/imitation/lstm-2"),
                 ("ppo", "OUT/runs/imitation"),
+                ("lstm-ppo", "OUT/runs/imitation-lstm"),
                 ("mean", "universal OUT/imitation/lstm-2"),
             )
         ),
