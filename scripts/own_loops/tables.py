@@ -137,7 +137,8 @@ def draw(by_name: dict[str, list[dict[str, Any]]], path: Path) -> None:
     for place, (name, found) in zip(axes, by_name.items(), strict=False):
         grouped = groups(found, "best_test_loss")
         for rule in RULES:
-            starts = sorted(lr for who, lr in grouped if who == rule)
+            if not (starts := sorted(lr for who, lr in grouped if who == rule)):
+                continue
             place.plot(starts, [np.mean(grouped[rule, lr]) for lr in starts], "o-", ms=3, label=rule)
         for rule, style in zip(FIXED, ("-", "--", "-.", ":"), strict=True):
             for lr in (lr for who, lr in grouped if who == rule):
@@ -145,7 +146,8 @@ def draw(by_name: dict[str, list[dict[str, Any]]], path: Path) -> None:
                 place.axhline(float(np.mean(grouped[rule, lr])), color=color, ls=style, lw=width, label=rule)
         starts = STARTS[kind(name)]
         place.set(xlim=(starts[0] / 2, 2 * starts[-1]))
-        place.set(xscale="log", yscale="log", title=name, xlabel="initial learning rate", ylabel="test loss")
+        scale = "log" if place.lines else "linear"  # of some trainings there may be runs of other rules alone
+        place.set(xscale="log", yscale=scale, title=name, xlabel="initial learning rate", ylabel="test loss")
     for place in axes[len(by_name) :]:
         place.set_axis_off()
     axes[0].legend(fontsize="x-small")
