@@ -2,8 +2,9 @@
 
 uv run python -m scripts.tools.worth_of_features OUT --plugins scripts/plugins/wide_family.py --task universal-wide
 
-After `behaviour_cloning.py` with the same OUT, whose teachers know what is right. Episodes of every draw, driven by the
-teacher with a wandering error; networks are fitted to what the teacher would do, on three quarters of the draws, and
+After `behaviour_cloning.py` with the same OUT, whose teachers know what is right. Episodes of every draw follow cosines
+from peaks drawn by chance, wrong by a factor that wanders: were they driven by the teacher, the learning rates so far
+would tell where it wants to go. Networks are fitted to what the teacher would do, on three quarters of the draws, and
 their error is measured on the rest: without reinforcement learning and its noise. What is compared is a list of
 entries, of the last interval alone (a perceptron) or of all intervals so far (an LSTM).
 """
@@ -56,6 +57,7 @@ SETS: dict[str, tuple[tuple[str, ...], str]] = {
     "and whether it goes straight on": ((*PORTABLE_NAMES, WAY[1]), "mlp"),
     "and how long it is beside the lr": ((*PORTABLE_NAMES, *WAY[2:]), "mlp"),
     "and all three": ((*PORTABLE_NAMES, *WAY), "mlp"),
+    "lr, last multiplier, progress, with memory": (("lr", "last_multiplier", "progress"), "lstm"),
     "all of the observation, with memory": (PORTABLE_NAMES, "lstm"),
     "all and all three, with memory": ((*PORTABLE_NAMES, *WAY), "lstm"),
 }
@@ -84,7 +86,7 @@ def collect(task: Task, seed: int, peak: float) -> tuple[Array, Array]:
     seen, wanted = [], []
     for decision in range(task.decisions):
         lr = np.asarray(infos["lr"], dtype=np.float64)
-        target = peak * np.full(EPISODES, cosine(decision, task.decisions))
+        shape = cosine(decision, task.decisions)
         wrong = 0.9 * wrong + rng.normal(scale=0.5, size=EPISODES)
         extra = np.zeros((EPISODES, len(WAY)))
         for number, member in enumerate(env.envs):
@@ -100,8 +102,8 @@ def collect(task: Task, seed: int, peak: float) -> tuple[Array, Array]:
             extra[number, 3] = extra[number, 2] - first[number]
             before[number], way[number] = now, step
         seen.append(np.concatenate([observations, np.nan_to_num(extra)], 1))
-        wanted.append(np.where(ended, np.nan, action(lr, target)))
-        acts = action(lr, target * np.exp(wrong))[:, None].astype(np.float32)
+        wanted.append(np.where(ended, np.nan, action(lr, np.full(EPISODES, peak * shape))))
+        acts = action(lr, starts * shape * np.exp(wrong))[:, None].astype(np.float32)
         observations, _, terminated, _, infos = env.step(acts)
         ended |= terminated
     env.close()
