@@ -411,6 +411,21 @@ def cosine_of(peak: float, decisions: int) -> Any:
     return policy
 
 
+def test_episodes_do_not_tell_what_the_teacher_wants() -> None:
+    """Driven by the teacher, they would: by the learning rates so far."""
+    task = tiny.task(budget=40, decision_interval=5)
+    (seen, low), (same, high) = (worth_of_features.collect(task, 0, peak) for peak in (1e-3, 1e-1))
+    np.testing.assert_array_equal(seen, same)
+    assert seen.shape == (4, 7, 16)
+    assert (low <= high).all()
+    assert (low < high).any()
+    length, straight, beside_lr, beside_first = np.moveaxis(seen[..., 12:], -1, 0)
+    np.testing.assert_array_equal(straight[:, 0], 0)  # there is no way before the first interval's
+    assert (abs(straight) <= 1 + 1e-6).all()
+    np.testing.assert_allclose(beside_first, beside_lr - beside_lr[:, :1], atol=1e-12)
+    assert (length < 3).all()
+
+
 def test_what_is_told_by_features_and_by_memory() -> None:
     """An answer that can be read from the observation is found in it, and not where it is left out."""
     rng = np.random.default_rng(0)
