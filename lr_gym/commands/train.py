@@ -267,10 +267,11 @@ def how_to_use(out: Path, config: TrainConfig, evaluate: str) -> list[str]:
         evaluate: The words that start a comparison.
     """
     other = next((name for name in EVALUATED_TASKS if name != config.task.name), EVALUATED_TASKS[0])
+    care = ", restore=True" * config.restore  # in a loop it costs a copy of the weights: only who asks for it has it
     return [
         "Use it in your own training loop:",
         "  validate = lr_gym.validation(model, loss_fn, x_validation, y_validation)",
-        f"  controller = lr_gym.LRController(optimizer, {str(out)!r}, total_updates=1000, validate=validate)",
+        f"  controller = lr_gym.LRController(optimizer, {str(out)!r}, total_updates=1000, validate=validate{care})",
         "and after each optimizer.step():",
         "  controller.step(loss)",
         "Compare it on another task:",

@@ -147,6 +147,11 @@ def test_what_is_printed_at_the_end_works_when_typed(finished: Path) -> None:
     arguments, _ = cli.parse(COMMANDS["evaluate"].arguments, "", words[2:])
     assert arguments.controller == [str(out)]
     prepare(arguments)
+    # A controller that goes back, and looks for its start, does so in a loop if it is asked to.
+    careful = train.how_to_use(out, configured("--settings", "restore=true", "start=probe"), "lr-gym evaluate")
+    assert [line for line in careful if "restore" in line] == [
+        code[1].replace("=validate)", "=validate, restore=True)")
+    ]
 
 
 def test_what_a_run_leaves(finished: Path) -> None:
