@@ -12,12 +12,11 @@ three count alike. Every draw's file is kept in OUT: what is there is not run ag
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-import importlib
 import io
 import math
 import multiprocessing
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -224,32 +223,49 @@ def write_arrays(file: Path, **arrays: Array) -> None:
 
 def load_plugins(plugins: list[str]) -> None:
     """Load files that register something."""
-    for plugin in map(Path, plugins):
-        sys.path.insert(0, str(plugin.parent))
-        importlib.import_module(plugin.stem)
+    for plugin in plugins:
+        cli.load_plugin(plugin)
 
 
-def main() -> None:
-    """Teach, collect, fit, round after round."""
-    parser = cli.Parser(prog="behaviour_cloning.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("out", type=Path, help="folder of the draws and of the controllers of all rounds")
+def make_parser(prog: str, about: str) -> cli.Parser:
+    """Return a parser of what says which draws of which family are to be done, and where."""
+    parser = cli.Parser(prog=prog, description=about.split("\n\n")[0])
+    parser.add_argument("out", type=Path, help="folder of the draws' files and of what is made of them")
     parser.add_argument("--task", default="universal", help="family (default: universal)")
     parser.add_argument("--plugins", nargs="*", default=[], help="files that register it")
     parser.add_argument("--draws", type=int, default=400, help="draws of the family (default: 400)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds after the teacher's own (default: 3)")
-    parser.add_argument("--actor", choices=("mlp", "lstm"), default="mlp", help="network (default: mlp)")
-    parser.add_argument("--hidden", type=int, default=64, help="its width (default: 64)")
-    parser.add_argument("--epochs", type=int, default=30, help="passes over the data of a fit (default: 30)")
     parser.add_argument("--seed", type=int, default=1, help="of draws, episodes and fits (default: 1)")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    return parser
+
+
+def parse(parser: cli.Parser, *counts: str) -> tuple[argparse.Namespace, list[Task]]:
+    """Return the options, of which some are numbers of at least 1, and the draws of the family.
+
+    Raises:
+        InvalidArgumentError: A number is below 1.
+        UnknownNameError: There is no such family.
+        SystemExit: It is one task.
+    """
     given = parser.parse_args()
-    for name in ("draws", "rounds", "hidden", "epochs", "workers"):
+    for name in ("draws", "workers", *counts):
         check_whole(f"--{name}", getattr(given, name))
+    check_whole("--seed", given.seed, 0)
     load_plugins(given.plugins)
     family = tasks.find(given.task)
     if not isinstance(family, TaskFamily):
         parser.error(f"--task must be a family of tasks, got {given.task!r}, which is one task")
-    draws = family.draws(given.draws, given.seed)
+    return given, family.draws(given.draws, given.seed)
+
+
+def main() -> None:
+    """Teach, collect, fit, round after round."""
+    parser = make_parser("behaviour_cloning.py", __doc__ or "")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds after the teacher's own (default: 3)")
+    parser.add_argument("--actor", choices=("mlp", "lstm"), default="mlp", help="network (default: mlp)")
+    parser.add_argument("--hidden", type=int, default=64, help="its width (default: 64)")
+    parser.add_argument("--epochs", type=int, default=30, help="passes over the data of a fit (default: 30)")
+    given, draws = parse(parser, "rounds", "hidden", "epochs")
     torch.set_num_threads(1)
     with ProcessPoolExecutor(
         given.workers,

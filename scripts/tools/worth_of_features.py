@@ -11,7 +11,6 @@ entries, of the last interval alone (a perceptron) or of all intervals so far (a
 
 from __future__ import annotations
 
-import argparse
 import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lr_gym import cli, tasks
+from lr_gym import cli
 from lr_gym.control import features
 from lr_gym.control.observations import PORTABLE
 from lr_gym.files import write_json
@@ -37,6 +36,8 @@ from scripts.tools.behaviour_cloning import (
     fitted,
     load_plugins,
     make_env,
+    make_parser,
+    parse,
     root_mean_square,
     standardised,
     write_arrays,
@@ -127,17 +128,13 @@ def _work(task: Task, seed: int, teacher: Path, file: Path) -> None:
 
 def main() -> None:
     """Collect what is missing, fit, print and write."""
-    parser = cli.Parser(prog="worth_of_features.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("out", type=Path, help="folder that behaviour_cloning.py has written its teachers to")
-    parser.add_argument("--task", default="universal", help="family (default: universal)")
-    parser.add_argument("--plugins", nargs="*", default=[], help="files that register it")
-    parser.add_argument("--draws", type=int, default=400, help="draws of the family (default: 400)")
-    parser.add_argument("--seed", type=int, default=1, help="that the teachers were made with (default: 1)")
+    parser = make_parser("worth_of_features.py", __doc__ or "")
     parser.add_argument("--fits", type=int, default=3, help="fits of each, on other splits of the draws (default: 3)")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
-    given: argparse.Namespace = parser.parse_args()
-    load_plugins(given.plugins)
-    draws = tasks.find(given.task).draws(given.draws, given.seed)  # type: ignore[union-attr]
+    given, draws = parse(parser, "fits")
+    if not all((given.out / TEACHER / f"{number:05}.npz").exists() for number in range(len(draws))):
+        parser.error(
+            f"{given.out / TEACHER} lacks teachers: run behaviour_cloning.py {given.out} with the same options"
+        )
     torch.set_num_threads(1)
     files = [given.out / "way" / f"{number:05}.npz" for number in range(len(draws))]
     with ProcessPoolExecutor(
