@@ -32,7 +32,7 @@ from lr_gym.checks import check_whole
 from lr_gym.control import Controller
 from lr_gym.control.networks import tensor_shapes
 from lr_gym.envs import LRTrainingVectorEnv
-from lr_gym.files import write_bytes
+from lr_gym.files import read_json, write_bytes, write_json
 from lr_gym.tasks import Task, TaskFamily
 
 Array = npt.NDArray[Any]
@@ -255,6 +255,10 @@ def parse(parser: cli.Parser, *counts: str) -> tuple[argparse.Namespace, list[Ta
     family = tasks.find(given.task)
     if not isinstance(family, TaskFamily):
         parser.error(f"--task must be a family of tasks, got {given.task!r}, which is one task")
+    about = {"task": given.task, "seed": given.seed}  # more draws begin with the same ones
+    if (given.out / "draws.json").exists() and (there := read_json(given.out / "draws.json")) != about:
+        parser.error(f"{given.out} holds draws of {there}, got {about}; choose another folder")
+    write_json(given.out / "draws.json", about)
     return given, family.draws(given.draws, given.seed)
 
 

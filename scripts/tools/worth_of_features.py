@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from lr_gym import cli
+from lr_gym.checks import check_whole
 from lr_gym.control import features
 from lr_gym.control.observations import PORTABLE
 from lr_gym.files import write_json
@@ -131,6 +132,7 @@ def main() -> None:
     parser = make_parser("worth_of_features.py", __doc__ or "")
     parser.add_argument("--fits", type=int, default=3, help="fits of each, on other splits of the draws (default: 3)")
     given, draws = parse(parser, "fits")
+    check_whole("--draws", given.draws, 4)  # a quarter is kept aside
     if not all((given.out / TEACHER / f"{number:05}.npz").exists() for number in range(len(draws))):
         parser.error(
             f"{given.out / TEACHER} lacks teachers: run behaviour_cloning.py {given.out} with the same options"
