@@ -27,13 +27,13 @@ from lr_gym.agents.ppo.algorithm import (
     policy_kwargs,
 )
 from lr_gym.agents.ppo.backend import env_makers
-from lr_gym.agents.ppo.beginning import begin_with
 from lr_gym.agents.ppo.checkpoint import Algorithm, Checkpoint, capture, reinstate, running_statistics
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.agents.ppo.off_policy import make_off_policy, networks
 from lr_gym.agents.ppo.options import full
 from lr_gym.agents.ppo.progression import Progression, load_progression, save
 from lr_gym.agents.ppo.selection import mean_loss, selection_cells
+from lr_gym.agents.ppo.warm_start import warm_start
 from lr_gym.control.controller import Controller
 from lr_gym.control.description import Description
 from lr_gym.envs.places import Place
@@ -237,7 +237,7 @@ def train(
     provenance: dict[str, Any],
     console: Console,
     checkpoint: Checkpoint | None = None,
-    beginning: Controller | None = None,
+    initial: Controller | None = None,
     modules: Sequence[str] = (),
     timeout: float = ANSWER_LIMIT,
     place: Place | None = None,
@@ -253,7 +253,7 @@ def train(
         provenance: Written into the controller.
         console: Where progress is shown.
         checkpoint: Where to continue.
-        beginning: The controller whose networks a new run begins with; None for new ones.
+        initial: The controller whose networks a new run begins with; None for new ones.
         modules: Modules and files that register what the task needs; the workers load them
             (`lr_gym.registry.register_from`).
         timeout: Seconds that a process may take for an answer (`WorkerVecEnv`).
@@ -272,8 +272,8 @@ def train(
         if checkpoint is None:
             seed = config.seeds("training", 1)[0]
             cast(WorkerVecEnv, venv.venv).seed_each([seed + i // config.replicas for i in range(config.trainees)])
-            if beginning is not None:
-                begin_with(beginning, model, venv, config.log_std)
+            if initial is not None:
+                warm_start(initial, model, venv, config.log_std)
         else:
             reinstate(checkpoint, model, venv)
         model.set_logger(configure(str(out / "tensorboard"), ["tensorboard"]))

@@ -8,9 +8,9 @@ from typing import Any
 
 from lr_gym import cli, tasks
 from lr_gym.agents.ppo.backend import choose_backend, make_population
-from lr_gym.agents.ppo.beginning import settings
 from lr_gym.agents.ppo.config import PROFILES, TrainConfig
 from lr_gym.agents.ppo.options import DEFAULTS, OPTIONS, WITHOUT, WORDS
+from lr_gym.agents.ppo.warm_start import settings
 from lr_gym.commands.arguments import TRAINED_TASK, Train
 from lr_gym.commands.plugins import NO_PLUGINS, Plugins
 from lr_gym.control.controller import Controller
@@ -38,7 +38,9 @@ def configure(arguments: Train, loaded: Plugins = NO_PLUGINS) -> TrainConfig:
         profile, validation = _family(arguments, task)
     else:
         profile, task = _task(arguments, task)
-    config = TrainConfig(task=task, validation=validation, **_settings(arguments, profile, beginning(arguments)))
+    config = TrainConfig(
+        task=task, validation=validation, **_settings(arguments, profile, initial_controller(arguments))
+    )
     chosen = None if arguments.backend == "auto" else arguments.backend
     if chosen is not None:
         config = dataclasses.replace(config, backend=chosen)
@@ -52,7 +54,7 @@ def configure(arguments: Train, loaded: Plugins = NO_PLUGINS) -> TrainConfig:
     return dataclasses.replace(config, backend=backend)
 
 
-def beginning(arguments: Train) -> Controller | None:
+def initial_controller(arguments: Train) -> Controller | None:
     """Return the controller that a new run begins with, if there is one.
 
     Raises:

@@ -33,7 +33,7 @@ from lr_gym.cluster import RayCluster
 from lr_gym.cluster.options import NEEDS, cluster_of, entered
 from lr_gym.commands import plugins, several, tracking
 from lr_gym.commands.arguments import EVALUATED_TASKS, Train
-from lr_gym.commands.configuration import beginning, configure
+from lr_gym.commands.configuration import configure, initial_controller
 from lr_gym.control.controller import Controller
 from lr_gym.envs.places import Place
 from lr_gym.errors import InvalidArgumentError, LRGymError
@@ -57,7 +57,7 @@ class Job:
         timeout: Seconds for an episode of an evaluation, and for an answer of a process that trains.
         cluster: Where to work, if not on this machine.
         track: Who is told of the run, a key of `lr_gym.commands.tracking.CLIENTS`; None for nobody.
-        beginning: The controller that a new run begins with; None for new networks.
+        initial: The controller that a new run begins with; None for new networks.
     """
 
     config: TrainConfig
@@ -68,7 +68,7 @@ class Job:
     timeout: float
     cluster: RayCluster | None
     track: str | None
-    beginning: Controller | None
+    initial: Controller | None
 
     def workers_at(self, place: Place) -> int:
         """Return how many processes train there."""
@@ -119,9 +119,9 @@ def _job(
     cluster = cluster_of(arguments, config.device)
     track = arguments.track if checkpoint is None else (tracking.known(out) or {}).get("track")
     tracking.check(track)
-    first = beginning(arguments) if checkpoint is None else None
+    initial = initial_controller(arguments) if checkpoint is None else None
     return Job(
-        config, out, checkpoint, arguments.workers, loaded, arguments.timeout or cli.TIMEOUT, cluster, track, first
+        config, out, checkpoint, arguments.workers, loaded, arguments.timeout or cli.TIMEOUT, cluster, track, initial
     )
 
 
@@ -233,7 +233,7 @@ def _work(job: Job, place: Place, console: Console) -> None:
             provenance=about,
             console=console,
             checkpoint=checkpoint,
-            beginning=job.beginning,
+            initial=job.initial,
             modules=job.plugins.modules,
             timeout=job.timeout,
             place=place,

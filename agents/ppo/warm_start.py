@@ -1,4 +1,4 @@
-"""Where a training begins: with new networks, or with those of a controller that was trained before."""
+"""Warm start: a training that begins with the networks of a controller, in place of new ones (fine-tuning)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def settings(controller: Controller) -> tuple[dict[str, Any], dict[str, Any]]:
     return fixed, kept | {"log_std": float(controller.weights["log_std"][0])}
 
 
-def begin_with(controller: Controller, model: Algorithm, venv: VecNormalize, log_std: float) -> None:
+def warm_start(controller: Controller, model: Algorithm, venv: VecNormalize, log_std: float) -> None:
     """Give an algorithm the networks of a controller, actor and critic, and the statistics of its observations.
 
     Args:

@@ -17,10 +17,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 import train_controller
 from lr_gym import LRTrainingEnv, cli, rollout
-from lr_gym.agents.ppo.beginning import COUNT, begin_with, settings
 from lr_gym.agents.ppo.checkpoint import Checkpoint
 from lr_gym.agents.ppo.config import TrainConfig
 from lr_gym.agents.ppo.train import current_controller, make_algorithm, training_envs
+from lr_gym.agents.ppo.warm_start import COUNT, settings, warm_start
 from lr_gym.commands.configuration import configure
 from lr_gym.control.controller import Controller
 from lr_gym.errors import FileFormatError, InvalidArgumentError
@@ -38,7 +38,7 @@ def test_it_begins_where_the_controller_is(actor: str, train_here: Train, tmp_pa
     """The first evaluation is the controller's own, and the training learns from there on."""
     given = tiny.controller(actor, seed=3)
     config = config_for(given, episodes=4, evaluate_every=1)
-    begun = train_here(config, tmp_path, beginning=given)
+    begun = train_here(config, tmp_path, initial=given)
     env = LRTrainingEnv(config.task, **config.env_options)
     losses = [
         rollout(env, given, seed=seed, initial_lr=lr).result["best_val_loss"]
@@ -58,7 +58,7 @@ def test_networks_statistics_and_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_for(given, log_std=-2.0)
     with training_envs(config, 0) as venv:
         model = make_algorithm(config, venv)
-        begin_with(given, model, venv, config.log_std)
+        warm_start(given, model, venv, config.log_std)
         now = current_controller(config, model, venv, given.description.provenance)
         for name, tensor in given.weights.items():
             wanted = torch.full_like(tensor, -2.0) if name == "log_std" else tensor
@@ -79,7 +79,7 @@ def test_a_run_goes_on_without_the_controller(
     given = tiny.controller(seed=3)
     config = config_for(given, episodes=6)
     with keeping_checkpoints(tmp_path / "whole", tmp_path) as stops:
-        train_here(config, tmp_path / "whole", beginning=given)
+        train_here(config, tmp_path / "whole", initial=given)
     cut = tmp_path / "cut"
     shutil.copytree(stops[1], cut)
     saved = Checkpoint.read(cut)
