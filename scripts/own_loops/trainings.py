@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn import datasets
 from torch import Tensor, nn
@@ -129,6 +130,66 @@ def blobs(seed: int) -> Training:
     train, validation, test = parts(torch.randn(2400, 2, generator=generator) + 6 * y[:, None], y, 400, 1600)
     model = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
     return Training(model, functional.cross_entropy, shuffled(*train, 32, seed), validation, test, sgd, 500)
+
+
+def rotation(rng: np.random.RandomState, size: int) -> npt.NDArray[np.float64]:
+    """Return a rotation drawn uniformly, by the subgroup algorithm (Diaconis and Shahshahani, 1987), (size, size).
+
+    From a rotation of the plane on, each further axis is sent to a direction drawn on the sphere by a reflection.
+    """
+    angle = 2 * np.pi * rng.uniform()
+    found = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    for axes in range(3, size + 1):
+        direction = rng.normal(size=axes)
+        mirror = np.eye(axes)[0] - direction / np.linalg.norm(direction)
+        mirror /= np.linalg.norm(mirror)
+        larger = np.eye(axes)
+        larger[1:, 1:] = found
+        found = larger - 2 * np.outer(mirror, mirror @ larger)
+    return -found
+
+
+class Quadratic(nn.Module):
+    """What DeepOBS minimises in `quadratic_deep`: (theta - x)^T Q (theta - x) / 2 for each example x, from theta = 1.
+
+    Of the eigenvalues of Q, 90 lie between 0 and 1 and ten between 30 and 60, as those of networks do.
+    """
+
+    hessian: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        rng = np.random.RandomState(42)  # as DeepOBS draws them: the figures that it published are of this matrix
+        eigenvalues = np.concatenate([rng.uniform(0, 1, 90), rng.uniform(30, 60, 10)])
+        turned = rotation(rng, 100)
+        self.register_buffer("hessian", torch.tensor(turned.T * eigenvalues @ turned, dtype=torch.float32))
+        self.theta = nn.Parameter(torch.ones(100))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the losses, (examples,), of examples (examples, 100)."""
+        away = self.theta - x
+        return ((away @ self.hessian) * away).sum(1) / 2
+
+
+def quadratic(seed: int) -> Training:
+    """DeepOBS's quadratic_deep: noise around a bowl in 100 dimensions, 100 epochs of 7 batches of 128, Adam."""
+
+    def noise(drawn_with: int) -> Examples:
+        x = np.random.RandomState(drawn_with).normal(0.0, 0.6, (1000, 100))
+        return torch.tensor(x, dtype=torch.float32), torch.zeros(1000)
+
+    def epochs(x: Tensor, y: Tensor) -> Iterator[Examples]:
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            for rows in torch.randperm(len(x), generator=generator).split(128)[:-1]:  # the rest of 104 is left out
+                yield x[rows], y[rows]
+
+    return Training(Quadratic(), _mean, epochs(*noise(42)), noise(44), noise(43), adam, 700)
+
+
+def _mean(losses: Tensor, _: Tensor) -> Tensor:
+    """Return the mean of losses that the network has worked out itself."""
+    return losses.mean()
 
 
 def cylinder_bell_funnel(examples: int, seed: int) -> Examples:
@@ -369,6 +430,7 @@ TRAININGS: dict[str, Callable[[int], Training]] = {
     "friedman": friedman,
     "curves": curves,
     "blobs": blobs,
+    "quadratic": quadratic,
     **{f"mnist-{updates}": lambda seed, updates=updates: mnist(seed, updates) for updates in (500, 1000, 2000, 5000)},
     "cifar-mlp-1000": lambda seed: cifar(seed, 1000, cifar_perceptron),
     "cifar-conv-500": lambda seed: cifar(seed, 500, cifar_convolutions),

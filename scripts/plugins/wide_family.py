@@ -12,6 +12,7 @@ All data are drawn by a program, or are those of the package. None is of a task 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -167,3 +168,6 @@ for _made in (
     _family("universal-wide-validation", UNIVERSAL_VALIDATION, (48,), (400, 2000, 6000), (3, 6, 12, 24)),
 ):
     tasks.register(_made, replace=True)
+_short = _family("universal-wide-short", UNIVERSAL, (32, 64), (200, 1000, None), (2, 4, 6))
+_kinds_short = [entry for entry in _short.axes[0] if entry["model"] != "wide-recurrent"]
+tasks.register(dataclasses.replace(_short, axes=(_kinds_short, *_short.axes[1:])), replace=True)

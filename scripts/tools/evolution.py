@@ -1,0 +1,180 @@
+"""Train a controller by evolution strategies: what helps, by trying alone, where a reward would drown tasks in others?
+
+uv run python -m scripts.tools.evolution OUT --controller universal --plugins scripts/plugins/wide_family.py
+    --task universal-wide-short --validation universal-wide-validation
+
+A controller's tensors are perturbed in antithetic pairs (Salimans et al. 2017, arXiv:1703.03864), and every candidate
+trains the same trainees: the same draws, weights and batches, with the precautions of `universal`. A candidate's score
+on a draw is how far its losses are from the candidates' median there, as a logarithm that saturates, so that no task
+counts more than another. Every generation is kept in OUT: a run that was stopped goes on. At the end the controllers
+along the way train on the draws of another family, and the lowest is kept: `OUT/controller`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+from lr_gym import cli, tasks
+from lr_gym.checks import check_number
+from lr_gym.control import Controller
+from lr_gym.files import write_json
+from lr_gym.tasks import Task, TaskFamily
+from scripts.tools.behaviour_cloning import Array, load_plugins, make_env, make_parser, parse, write_arrays
+
+#: The precautions of `universal`.
+CAREFUL: dict[str, Any] = {"start": "probe", "restore": True, "brake": 5.0}
+#: A score saturates at this logarithm of a loss over the median.
+SATURATION = 0.2
+#: Losses below this count as this.
+TINY = 1e-7
+#: Draws of the family that controllers are selected on, and generations between two that are tried there.
+SELECTION, EVERY = 48, 10
+
+
+class Tensors:
+    """Some of a controller's tensors as one vector of numbers."""
+
+    def __init__(self, base: Controller, prefixes: tuple[str, ...]) -> None:
+        self._base = base
+        self.names = [name for name in base.weights if name.startswith(prefixes)]
+
+    def vector(self) -> Array:
+        """Return the controller's own numbers."""
+        return np.concatenate([self._base.weights[name].numpy().ravel() for name in self.names]).astype(np.float64)
+
+    def controller(self, vector: Array) -> Controller:
+        """Return the controller with other numbers."""
+        weights, start = self._base.weights, 0
+        for name in self.names:
+            count = weights[name].numel()
+            weights[name] = torch.tensor(vector[start : start + count], dtype=torch.float32).view(weights[name].shape)
+            start += count
+        return Controller(self._base.description, weights)
+
+
+def losses(task: Task, seed: int, controllers: list[Controller]) -> Array:
+    """Return the logarithms of the validation losses of best and last weights, (controllers, 2): all train alike."""
+    count = len(controllers)
+    env = make_env(task, count, **CAREFUL)
+    observations, infos = env.reset(seed=[seed] * count, options={"initial_lr": [task.initial_lrs[0]] * count})
+    states: list[Any] = [None] * count
+    found, ended = np.full((count, 2), np.inf), np.zeros(count, dtype=bool)
+    for decision in range(task.decisions):
+        actions = np.zeros((count, 1), dtype=np.float32)
+        for k, controller in enumerate(controllers):
+            seen, begins = observations[k : k + 1], np.array([decision == 0])
+            actions[k], states[k] = controller.predict(seen, states[k], begins, True)
+        observations, _, terminated, _, infos = env.step(actions)
+        if (first := terminated & ~ended).any():
+            result = infos["result"]
+            found[first] = np.stack([result["best_val_loss"], result["final_val_loss"]], 1)[first]
+            ended |= terminated
+    env.close()
+    worst = task.loss_ceiling
+    return np.log(np.clip(np.nan_to_num(found, nan=worst, posinf=worst), TINY, worst))
+
+
+def scores(logs: Array) -> Array:
+    """Return every candidate's score, (candidates,), of losses (draws, candidates, 2): larger is better."""
+    above = logs - np.median(logs, axis=1, keepdims=True)
+    return -(SATURATION * np.tanh(above / SATURATION)).mean((0, 2))
+
+
+def noise(seed: int, generation: int, pairs: int, size: int) -> Array:
+    """Return a generation's perturbations, of the size of one, (2 pairs, size)."""
+    half = np.random.default_rng([seed, generation]).normal(size=(pairs, size))
+    return np.concatenate([half, -half])
+
+
+def climbed(start: Array, slopes: list[Array], lr: float) -> list[Array]:
+    """Return the vectors along the way: where Adam comes from a start, slope by slope."""
+    vector = torch.tensor(start, requires_grad=True)
+    optimizer = torch.optim.Adam([vector], lr=lr, betas=(0.9, 0.99), maximize=True)
+    way = [start]
+    for slope in slopes:
+        vector.grad = torch.tensor(slope)
+        optimizer.step()
+        way.append(vector.detach().numpy().copy())
+    return way
+
+
+def _work(task: Task, seed: int, base: str, prefixes: tuple[str, ...], vectors: Array) -> Array:
+    """Return the losses of a draw in a process of a pool."""
+    torch.set_num_threads(1)
+    tensors = Tensors(Controller.load(base), prefixes)
+    return losses(task, seed, [tensors.controller(vector) for vector in vectors])
+
+
+def main() -> None:
+    """Go through the generations that are missing, select, print and write."""
+    parser = make_parser("evolution.py", __doc__ or "")
+    parser.add_argument("--controller", default="universal", help="what it begins with (default: universal)")
+    parser.add_argument("--validation", required=True, help="family that is selected on")
+    parser.add_argument("--tensors", nargs="+", default=["action_net"], help="what is perturbed, by how names begin")
+    parser.add_argument("--generations", type=int, default=100, help="(default: 100)")
+    parser.add_argument("--pairs", type=int, default=16, help="antithetic pairs of candidates (default: 16)")
+    parser.add_argument("--episodes", type=int, default=16, help="draws of a generation (default: 16)")
+    parser.add_argument("--sigma", type=float, default=0.02, help="size of a perturbation (default: 0.02)")
+    parser.add_argument("--lr", type=float, default=0.01, help="learning rate of Adam (default: 0.01)")
+    given, draws = parse(parser, "generations", "pairs", "episodes")
+    for name in ("sigma", "lr"):
+        check_number(f"--{name}", getattr(given, name), 0, low_open=True, high_open=True)
+    chosen = tasks.find(given.validation)
+    if not isinstance(chosen, TaskFamily):
+        parser.error(f"--validation must be a family of tasks, got {given.validation!r}, which is one task")
+    prefixes = tuple(given.tensors)
+    tensors = Tensors(Controller.load(given.controller), prefixes)
+    start, slopes = tensors.vector(), []
+    with ProcessPoolExecutor(
+        given.workers, multiprocessing.get_context("spawn"), load_plugins, (given.plugins,)
+    ) as pool:
+
+        def run(jobs: list[tuple[Task, int]], vectors: Array) -> Array:
+            started = [pool.submit(_work, *job, given.controller, prefixes, vectors) for job in jobs]
+            return np.stack([one.result() for one in started])
+
+        for generation in range(given.generations):
+            file = given.out / "generations" / f"{generation:04}.npz"
+            if not file.exists():
+                vector = climbed(start, slopes, given.lr)[-1]
+                perturbed = noise(given.seed, generation, given.pairs, len(start))
+                which = np.random.default_rng([given.seed, generation, 1]).choice(len(draws), given.episodes)
+                jobs = [(draws[k], 1_000_000 * given.seed + 1_000 * generation + n) for n, k in enumerate(which)]
+                logs = run(jobs, vector + given.sigma * perturbed)
+                slope = scores(logs) @ perturbed / len(perturbed) / given.sigma
+                write_arrays(file, logs=logs, draws=which, slope=slope)
+            found = np.load(file)
+            slopes.append(found["slope"])
+            spread = np.median(found["logs"].std(1), axis=0)
+            print(
+                f"{generation}: spread {spread[0]:.4f} {spread[1]:.4f}, slope {np.linalg.norm(slopes[-1]):.3f}, "
+                f"moved {np.linalg.norm(climbed(start, slopes, given.lr)[-1] - start):.3f}",
+                flush=True,
+            )
+        way = climbed(start, slopes, given.lr)
+        tried = sorted({*range(0, len(way), EVERY), len(way) - 1})
+        file = given.out / f"selection-{len(slopes)}.npz"
+        if not file.exists():
+            jobs = [(draw, 900_000 + n) for n, draw in enumerate(chosen.draws(SELECTION, 0))]
+            write_arrays(file, logs=run(jobs, np.stack([way[k] for k in tried])))
+    means = np.exp((logs := np.load(file)["logs"]).mean(0))
+    for k, (best, last) in zip(tried, means, strict=True):
+        print(f"after {k} generations: {best:.4f} {last:.4f}")
+    first = logs[:, 0]
+    relative = np.exp(np.tanh((logs - first[:, None]) / SATURATION).mean((0, 2)) * SATURATION)
+    print("saturated, over the first:", " ".join(f"{x:.4f}" for x in relative))
+    place = int(np.argmin(relative))
+    tensors.controller(way[tried[place]]).save(given.out / "controller")
+    write_json(
+        given.out / "selection.json",
+        {"generations": tried, "losses": means.tolist(), "relative": relative.tolist(), "kept": tried[place]},
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
