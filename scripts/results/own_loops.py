@@ -3,7 +3,7 @@
 from scripts.recipes import Recipe
 
 TRAININGS = (
-    "digits digits-long autoencoder friedman curves blobs mnist-500 mnist-1000 mnist-2000 mnist-5000 "
+    "digits digits-long autoencoder friedman curves blobs mnist-500 mnist-1000 mnist-2000 mnist-5000 quadratic "
     "cifar-mlp-1000 cifar-conv-500 cifar-lenet-5000 cifar-lenet-20000 "
     "lightning-autoencoder trainer-finetuning shakespeare"
 )
@@ -11,7 +11,7 @@ TRAININGS = (
 RECIPE = Recipe(
     about="the controller in plain training loops that are not tasks of the package",
     time=(
-        "70 minutes for eleven of the seventeen on one busy core; Shakespeare 2 to 7 minutes a "
+        "70 minutes for twelve of the eighteen on one busy core; Shakespeare 2 to 7 minutes a "
         "run, LeNet-5 on CIFAR-10 half a minute and 2 minutes a run"
     ),
     commands=(
