@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ RECIPE_LR, RECIPE_WARM_UP = 1e-3, 0.05
 #: Chooses the best of the cosines: not among the seeds of the comparison.
 TUNING_SEED = 1000
 MEASUREMENTS = 50
+#: Folder of the runs of networks that are nudged.
+NUDGED = "nudged"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +49,20 @@ class Run:
         rule: Who sets the learning rate.
         lr: Where it starts; the recipe and the tuned cosine have their own.
         seed: Seed of weights and batches.
+        nudged: Whether a weight of the untrained network is moved by its last place.
     """
 
     training: str
     rule: str
     lr: float
     seed: int
+    nudged: bool = False
 
     @property
     def file(self) -> str:
         """Name of the file of its result."""
-        return f"{self.training}/{self.rule}-{self.lr:g}-{self.seed}.json"
+        folder = f"{NUDGED}/{self.training}" if self.nudged else self.training
+        return f"{folder}/{self.rule}-{self.lr:g}-{self.seed}.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +137,10 @@ CONTROLLERS = {
 }
 #: Rules of plain loops alone, about the length and about validation data.
 PLAIN = ("told-half", "told-double", "unknown", "unknown-700", "training-losses")
+#: Rules that are tried from every start.
+FROM_EVERY_START = ("cosine", "constant", "universal-alone")
+#: Every rule.
+RULES = (*CONTROLLERS, *SCHEDULES)
 
 
 class Measured:
@@ -242,7 +251,7 @@ def one(run: Run, out: Path) -> dict[str, Any]:
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRControllerWarning)
-        result = train(trainings.make(run.training, run.seed), run.rule, run.lr)
+        result = train(trainings.make(run.training, run.seed, nudged=run.nudged), run.rule, run.lr)
     result = dataclasses.asdict(run) | result | {"seconds": time.perf_counter() - began}
     write_json(file, result)
     return result
@@ -255,40 +264,45 @@ def kind(name: str) -> str:
     return "sgd" if isinstance(optimizer, torch.optim.SGD) else "adam"
 
 
-def best_peak(name: str, out: Path) -> float:
+def best_peak(name: str, out: Path, nudged: bool) -> float:
     """Return the peak of the best of eight cosines, by the validation loss of one run each."""
     losses = {}
     for peak in PEAKS[kind(name)]:
-        losses[peak] = one(Run(name, "tuned-cosine", peak, TUNING_SEED), out)["best_val_loss"]
+        losses[peak] = one(Run(name, "tuned-cosine", peak, TUNING_SEED, nudged), out)["best_val_loss"]
     return min(losses, key=lambda peak: losses[peak])
 
 
-def runs(name: str, seeds: int, out: Path) -> Iterator[Run]:
-    """Return the runs of a training; the most important come first."""
+def runs(name: str, seeds: int, out: Path, rules: Collection[str], nudged: bool) -> Iterator[Run]:
+    """Return the runs of a training with some rules; the most important come first."""
+    middle = STARTS[kind(name)][2]
+    own = [("universal", middle), ("recipe", RECIPE_LR), *([("nanogpt", 1e-3)] if name == "shakespeare" else [])]
+    plain = PLAIN if trainings.make(name, 0).framework == "plain" else ()
     for seed in range(seeds):
-        yield Run(name, "universal", STARTS[kind(name)][2], seed)
-        yield Run(name, "recipe", RECIPE_LR, seed)
-        if name == "shakespeare":
-            yield Run(name, "nanogpt", 1e-3, seed)
-        yield Run(name, "tuned-cosine", best_peak(name, out), seed)
-    if trainings.make(name, 0).framework == "plain":
-        yield from (Run(name, rule, STARTS[kind(name)][2], seed) for seed in range(seeds) for rule in PLAIN)
+        yield from (Run(name, rule, lr, seed, nudged) for rule, lr in own if rule in rules)
+        if "tuned-cosine" in rules:
+            yield Run(name, "tuned-cosine", best_peak(name, out, nudged), seed, nudged)
     for seed in range(seeds):
-        for rule in ("cosine", "constant", "universal-alone"):
-            yield from (Run(name, rule, lr, seed) for lr in STARTS[kind(name)])
+        yield from (Run(name, rule, middle, seed, nudged) for rule in plain if rule in rules)
+    for seed in range(seeds):
+        for rule in (rule for rule in FROM_EVERY_START if rule in rules):
+            yield from (Run(name, rule, lr, seed, nudged) for lr in STARTS[kind(name)])
 
 
 def main() -> None:
-    """Run a training with every rule, from every start, with every seed."""
+    """Run trainings with every rule that is wanted, from every start, with every seed."""
     parser = cli.Parser(prog="python -m scripts.own_loops.run", description=__doc__.split("\n\n")[0])
     parser.add_argument("training", choices=list(trainings.TRAININGS), nargs="+")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each, with the seeds 0, 1, ... (default: 5)")
+    parser.add_argument(
+        "--rules", choices=RULES, nargs="+", default=RULES, help="who sets the learning rate (default: all)"
+    )
+    parser.add_argument("--nudged", action="store_true", help="move a weight of every network by its last place")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     arguments = parser.parse_args()
     check_whole("--seeds", arguments.seeds)
     torch.set_num_threads(1)
     for name in arguments.training:
-        for run in runs(name, arguments.seeds, arguments.out):
+        for run in runs(name, arguments.seeds, arguments.out, arguments.rules, arguments.nudged):
             result = one(run, arguments.out)
             losses = f"{result['best_test_loss']:.4f} best, {result['last_test_loss']:.4f} last weights"
             print(f"{run.file:<50} test loss {losses}", flush=True)

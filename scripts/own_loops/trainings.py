@@ -443,7 +443,28 @@ TRAININGS: dict[str, Callable[[int], Training]] = {
 }
 
 
-def make(name: str, seed: int) -> Training:
-    """Return a training with new weights. The global random generator stays seeded."""
+def make(name: str, seed: int, *, nudged: bool = False) -> Training:
+    """Return a training with new weights. The global random generator stays seeded.
+
+    Args:
+        name: Of `TRAININGS`.
+        seed: Of weights, batches and, where data is drawn, the data.
+        nudged: Move one weight by one unit in its last place: what differs then is chaos alone.
+    """
     torch.manual_seed(seed)
-    return TRAININGS[name](seed)
+    training = TRAININGS[name](seed)
+    if nudged:
+        nudge(training.model)
+    return training
+
+
+@torch.no_grad()
+def nudge(model: nn.Module) -> None:
+    """Move the first weight of a model's last matrix, or else of its last parameter, up by its last place.
+
+    Not of the first matrix: a corner of an image is often the same in all of them, and nothing comes of its weights.
+    """
+    parameters = list(model.parameters())
+    weight = ([one for one in parameters if one.ndim > 1] or parameters)[-1]
+    first = weight.view(-1)[:1]
+    first.copy_(torch.nextafter(first, torch.full_like(first, torch.inf)))

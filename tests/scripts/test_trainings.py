@@ -1,10 +1,12 @@
 """Trainings of the page of own loops that others have published."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from scripts.own_loops import trainings
+from scripts.own_loops import rounding, run, tables, trainings
 
 
 @pytest.mark.parametrize("size", [2, 3, 10])
@@ -29,3 +31,30 @@ def test_deepobs_quadratic_has_its_eigenvalues_and_its_published_loss_after_an_e
     assert ((eigenvalues > 30) & (eigenvalues < 60)).sum() == 10
     assert ((eigenvalues > 0) & (eigenvalues < 1)).sum() == 90
     assert np.mean(found) == pytest.approx(141.8, rel=0.005)  # mean of ten seeds there
+
+
+def test_a_nudged_weight_differs_by_its_last_place_alone() -> None:
+    plain, nudged = (trainings.make("digits", 0, nudged=flag).model.state_dict() for flag in (False, True))
+    assert [name for name in plain if not torch.equal(plain[name], nudged[name])] == ["2.weight"]
+    moved = (plain["2.weight"] != nudged["2.weight"]).nonzero().tolist()
+    assert moved == [[0, 0]]
+    assert nudged["2.weight"][0, 0] == np.nextafter(plain["2.weight"][0, 0].numpy(), np.float32(np.inf))
+
+
+def test_rounding_of_own_loops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for flags in ([], ["--nudged"]):
+        words = ["digits", "--seeds", "2", "--rules", "recipe", "universal", *flags, "--out", str(tmp_path)]
+        monkeypatch.setattr("sys.argv", ["run", *words])
+        run.main()
+    monkeypatch.setattr("sys.argv", ["tables", str(tmp_path)])
+    tables.main()
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", ["rounding", str(tmp_path / "runs.json"), str(tmp_path)])
+    rounding.main()
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in said[2:]] == ["recipe", "universal"]
+    factors = [float(word) for line in said[2:] for cell in line.split("|")[3:5] for word in cell.split(" / ")]
+    assert all(1 <= factor < 2 for factor in factors)
+    assert any(factor > 1 for factor in factors)
