@@ -1,7 +1,8 @@
 """The tasks of the results' pages again, with one weight of the untrained network moved by one unit in its last place.
 
-What differs between a task and its copy is chaos alone: as much as another processor's rounding changes. The plugin
-that has the tasks (`final_tasks.py`, `unseen_tasks.py`, `paper_tasks.py` or `arc_unseen.py`) is given before this one.
+What differs between a task and its copy is chaos alone: as much as another processor's rounding changes; nothing, where
+the weight's input is 0 in every example, as a corner of `final/mnist-autoencoder` is. The plugin that has the tasks
+(`final_tasks.py`, `unseen_tasks.py`, `paper_tasks.py` or `arc_unseen.py`) is given before this one.
 """
 
 from __future__ import annotations

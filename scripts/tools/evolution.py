@@ -12,8 +12,10 @@ along the way train on the draws of another family, and the lowest is kept: `OUT
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ import torch
 from lr_gym import cli, tasks
 from lr_gym.checks import check_number
 from lr_gym.control import Controller
-from lr_gym.files import write_json
+from lr_gym.errors import InvalidArgumentError
+from lr_gym.files import read_json, write_json
 from lr_gym.tasks import Task, TaskFamily
 from scripts.tools.behaviour_cloning import Array, load_plugins, make_env, make_parser, parse, write_arrays
 
@@ -34,6 +37,7 @@ SATURATION = 0.2
 TINY = 1e-7
 #: Draws of the family that controllers are selected on, and generations between two that are tried there.
 SELECTION, EVERY = 48, 10
+SELECTION_SEED = 900_000
 
 
 class Tensors:
@@ -76,13 +80,25 @@ def losses(task: Task, seed: int, controllers: list[Controller]) -> Array:
             ended |= terminated
     env.close()
     worst = task.loss_ceiling
-    return np.log(np.clip(np.nan_to_num(found, nan=worst, posinf=worst), TINY, worst))
+    logs: Array = np.log(np.clip(np.nan_to_num(found, nan=worst, posinf=worst), TINY, worst))
+    return logs
 
 
-def scores(logs: Array) -> Array:
-    """Return every candidate's score, (candidates,), of losses (draws, candidates, 2): larger is better."""
-    above = logs - np.median(logs, axis=1, keepdims=True)
-    return -(SATURATION * np.tanh(above / SATURATION)).mean((0, 2))
+def scores(logs: Array, reference: Array) -> Array:
+    """Return every candidate's score, (candidates,): how far it is below a reference, draw by draw, as a logarithm.
+
+    Args:
+        logs: Logarithms of losses, (draws, candidates, 2).
+        reference: What they are compared with, (draws, 1, 2).
+    """
+    scored: Array = -(SATURATION * np.tanh((logs - reference) / SATURATION)).mean((0, 2))
+    return scored
+
+
+def slope(logs: Array, perturbed: Array, sigma: float) -> Array:
+    """Return the estimate of the score's gradient from the losses of perturbed candidates."""
+    found: Array = scores(logs, np.median(logs, axis=1, keepdims=True)) @ perturbed / (len(perturbed) * sigma)
+    return found
 
 
 def noise(seed: int, generation: int, pairs: int, size: int) -> Array:
@@ -110,16 +126,28 @@ def _work(task: Task, seed: int, base: str, prefixes: tuple[str, ...], vectors: 
     return losses(task, seed, [tensors.controller(vector) for vector in vectors])
 
 
+def check_same(file: Path, settings: dict[str, Any]) -> None:
+    """Check that a folder was begun with the same settings, or note them.
+
+    Raises:
+        InvalidArgumentError: It was begun with others.
+    """
+    if file.exists() and (there := read_json(file)) != settings:
+        different = ", ".join(f"{name} {there.get(name)!r}" for name in settings if there.get(name) != settings[name])
+        raise InvalidArgumentError(f"{file.parent} was begun with {different}; choose another folder")
+    write_json(file, settings)
+
+
 def main() -> None:
     """Go through the generations that are missing, select, print and write."""
     parser = make_parser("evolution.py", __doc__ or "")
     parser.add_argument("--controller", default="universal", help="what it begins with (default: universal)")
     parser.add_argument("--validation", required=True, help="family that is selected on")
     parser.add_argument("--tensors", nargs="+", default=["action_net"], help="what is perturbed, by how names begin")
-    parser.add_argument("--generations", type=int, default=100, help="(default: 100)")
-    parser.add_argument("--pairs", type=int, default=16, help="antithetic pairs of candidates (default: 16)")
-    parser.add_argument("--episodes", type=int, default=16, help="draws of a generation (default: 16)")
-    parser.add_argument("--sigma", type=float, default=0.02, help="size of a perturbation (default: 0.02)")
+    parser.add_argument("--generations", type=int, default=60, help="in all; more of them go on (default: 60)")
+    parser.add_argument("--pairs", type=int, default=12, help="antithetic pairs of candidates (default: 12)")
+    parser.add_argument("--episodes", type=int, default=20, help="draws of a generation (default: 20)")
+    parser.add_argument("--sigma", type=float, default=0.04, help="size of a perturbation (default: 0.04)")
     parser.add_argument("--lr", type=float, default=0.01, help="learning rate of Adam (default: 0.01)")
     given, draws = parse(parser, "generations", "pairs", "episodes")
     for name in ("sigma", "lr"):
@@ -127,9 +155,14 @@ def main() -> None:
     chosen = tasks.find(given.validation)
     if not isinstance(chosen, TaskFamily):
         parser.error(f"--validation must be a family of tasks, got {given.validation!r}, which is one task")
-    prefixes = tuple(given.tensors)
-    tensors = Tensors(Controller.load(given.controller), prefixes)
-    start, slopes = tensors.vector(), []
+    prefixes, base = tuple(given.tensors), Controller.load(given.controller)
+    tensors = Tensors(base, prefixes)
+    if not tensors.names:
+        parser.error(f"--tensors must begin names of {', '.join(base.weights)}, got {' '.join(prefixes)}")
+    settings = {name: getattr(given, name) for name in ("draws", "tensors", "pairs", "episodes", "sigma", "lr")}
+    check_same(given.out / "settings.json", settings | {"controller": base.fingerprint})
+    start = tensors.vector()
+    slopes: list[Array] = []
     with ProcessPoolExecutor(
         given.workers, multiprocessing.get_context("spawn"), load_plugins, (given.plugins,)
     ) as pool:
@@ -146,34 +179,28 @@ def main() -> None:
                 which = np.random.default_rng([given.seed, generation, 1]).choice(len(draws), given.episodes)
                 jobs = [(draws[k], 1_000_000 * given.seed + 1_000 * generation + n) for n, k in enumerate(which)]
                 logs = run(jobs, vector + given.sigma * perturbed)
-                slope = scores(logs) @ perturbed / len(perturbed) / given.sigma
-                write_arrays(file, logs=logs, draws=which, slope=slope)
-            found = np.load(file)
-            slopes.append(found["slope"])
-            spread = np.median(found["logs"].std(1), axis=0)
+                write_arrays(file, logs=logs, draws=which, slope=slope(logs, perturbed, given.sigma))
+            done = np.load(file)
+            slopes.append(done["slope"])
+            spread = np.median(done["logs"].std(1), axis=0)
             print(
-                f"{generation}: spread {spread[0]:.4f} {spread[1]:.4f}, slope {np.linalg.norm(slopes[-1]):.3f}, "
-                f"moved {np.linalg.norm(climbed(start, slopes, given.lr)[-1] - start):.3f}",
-                flush=True,
+                f"generation {generation}: losses of best and last weights spread by {spread[0]:.1%}, {spread[1]:.1%}"
             )
         way = climbed(start, slopes, given.lr)
         tried = sorted({*range(0, len(way), EVERY), len(way) - 1})
         file = given.out / f"selection-{len(slopes)}.npz"
         if not file.exists():
-            jobs = [(draw, 900_000 + n) for n, draw in enumerate(chosen.draws(SELECTION, 0))]
+            jobs = [(draw, SELECTION_SEED + n) for n, draw in enumerate(chosen.draws(SELECTION, 0))]
             write_arrays(file, logs=run(jobs, np.stack([way[k] for k in tried])))
-    means = np.exp((logs := np.load(file)["logs"]).mean(0))
-    for k, (best, last) in zip(tried, means, strict=True):
-        print(f"after {k} generations: {best:.4f} {last:.4f}")
-    first = logs[:, 0]
-    relative = np.exp(np.tanh((logs - first[:, None]) / SATURATION).mean((0, 2)) * SATURATION)
-    print("saturated, over the first:", " ".join(f"{x:.4f}" for x in relative))
-    place = int(np.argmin(relative))
-    tensors.controller(way[tried[place]]).save(given.out / "controller")
-    write_json(
-        given.out / "selection.json",
-        {"generations": tried, "losses": means.tolist(), "relative": relative.tolist(), "kept": tried[place]},
-    )
+    logs = np.load(file)["logs"]
+    relative = np.exp(-scores(logs, logs[:, :1]))
+    for k, (best, last), over in zip(tried, np.exp(logs.mean(0)), relative, strict=True):
+        print(f"after {k} generations: {best:.4f} best weights, {last:.4f} last, over the first {over:.4f}")
+    kept = tried[int(np.argmin(relative))]
+    about = {"about": f"evolution strategies from {given.controller}, scripts/tools/evolution.py"}
+    found = tensors.controller(way[kept])
+    Controller(dataclasses.replace(found.description, provenance=about), found.weights).save(given.out / "controller")
+    print(f"Kept what there was after {kept}: {given.out / 'controller'}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from lr_gym.errors import InvalidArgumentError, LRGymError
 from scripts import recipes
 from scripts.recipes import Recipe
 from scripts.results import __main__ as program
-from scripts.tools import behaviour_cloning, worth_of_features
+from scripts.tools import behaviour_cloning, evolution, worth_of_features
 
 ROOT = tiny.ROOT
 Capture = pytest.CaptureFixture[str]
@@ -440,3 +440,44 @@ def test_what_is_told_by_features_and_by_memory() -> None:
     y[:, 0] = np.nan
     remembered, forgotten = (worth_of_features.error(x, y, aside, actor, 0) for actor in ("lstm", "mlp"))
     assert remembered < 0.5 * forgotten
+
+
+def test_evolution_finds_a_minimum_by_trying_alone() -> None:
+    """Of candidates that differ from a target, on tasks whose losses have other sizes, and one of which blows up."""
+    target, way = np.array([0.3, -0.2, 0.1]), [np.zeros(3)]
+    slopes = []
+    for generation in range(60):
+        perturbed = evolution.noise(7, generation, 6, 3)
+        np.testing.assert_array_equal(perturbed[:6], -perturbed[6:])
+        away = ((way[-1] + 0.05 * perturbed - target) ** 2).sum(1)
+        logs = np.stack([scale + away[:, None] * np.ones(2) for scale in (-9.0, 0.0, 3.0)])
+        logs[0, 0] = 20.0
+        slopes.append(evolution.slope(logs, perturbed, 0.05))
+        way = evolution.climbed(np.zeros(3), slopes, 0.02)
+    assert len(way) == 61
+    assert ((way[-1] - target) ** 2).sum() < 0.1 * (target**2).sum()
+    np.testing.assert_array_equal(evolution.climbed(np.zeros(3), slopes[:20], 0.02), way[:21])  # a run goes on
+
+
+def test_evolution_scores_saturate_and_count_tasks_alike() -> None:
+    logs = np.zeros((2, 3, 2))
+    logs[0, 1], logs[1, 2] = 9.0, 0.1
+    blown_up, worse = (evolution.scores(logs, logs[:, :1])[k] for k in (1, 2))
+    assert blown_up == pytest.approx(-evolution.SATURATION / 2)
+    assert worse == pytest.approx(-0.05, rel=0.1)
+
+
+def test_evolution_trains_all_candidates_alike() -> None:
+    """A candidate's losses are those of an episode of its own; others do not move it."""
+    task = tiny.task(budget=40, decision_interval=5)
+    base = Controller.load("universal")
+    tensors = evolution.Tensors(base, ("action_net",))
+    assert tensors.names == ["action_net.weight", "action_net.bias"]
+    assert tensors.controller(tensors.vector()).fingerprint == base.fingerprint
+    away = tensors.controller(tensors.vector() + 0.5)
+    same, other, again = evolution.losses(task, 3, [base, away, base])
+    np.testing.assert_array_equal(same, again)
+    assert (same != other).any()
+    env = LRTrainingEnv(task, **{**base.env_options, **evolution.CAREFUL})
+    result = rollout(env, base, seed=3, initial_lr=task.initial_lrs[0]).result
+    assert np.exp(same) == pytest.approx([result["best_val_loss"], result["final_val_loss"]], rel=1e-4)
