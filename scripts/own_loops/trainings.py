@@ -225,15 +225,47 @@ def _truncated(layer: nn.Module) -> None:
 
 def mnist(seed: int, updates: int) -> Training:
     """learned_optimization's ImageMLP_Mnist_128x128x128_Relu: pixels / 255, first 80 % to train on, batch 128, Adam."""
-    arrays = sources.find("mnist", sources.data_root())
-    x, y = torch.tensor(arrays["x_train"]).float().flatten(1) / 255, torch.tensor(arrays["y_train"]).long()
+    x, y, *test = images("mnist")
     cut = len(y) * 8 // 10
-    test = torch.tensor(arrays["x_test"]).float().flatten(1) / 255, torch.tensor(arrays["y_test"]).long()
     sizes = (784, 128, 128, 128)
     hidden = [[nn.Linear(a, b), nn.ReLU()] for a, b in itertools.pairwise(sizes)]
     model = nn.Sequential(*[layer for pair in hidden for layer in pair], nn.Linear(128, 10)).apply(_truncated)
     batches = shuffled(x[:cut], y[:cut], 128, seed)
-    return Training(model, functional.cross_entropy, batches, (x[cut:][:1000], y[cut:][:1000]), test, adam, updates)
+    return Training(
+        model, functional.cross_entropy, batches, (x[cut:][:1000], y[cut:][:1000]), (test[0], test[1]), adam, updates
+    )
+
+
+def images(name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return training and test images in [0, 1], (examples, 784), with their classes, of MNIST or Fashion-MNIST."""
+    arrays = sources.find(name, sources.data_root() if name == "mnist" else "")
+    x, x_test = (torch.tensor(arrays[part]).float().flatten(1) / 255 for part in ("x_train", "x_test"))
+    y, y_test = (torch.tensor(arrays[part]).long() for part in ("y_train", "y_test"))
+    return x, y, x_test, y_test
+
+
+def fashion_perceptron(seed: int, updates: int) -> Training:
+    """learned_optimization's ImageMLP_FashionMnist8_Relu32, on 9,000 images of its 48,000; batch 128, Adam."""
+    x, y, x_test, y_test = images(sources.MINI)
+    x, x_test = (
+        functional.interpolate(part.view(-1, 1, 28, 28), size=8, mode="area").flatten(1) for part in (x, x_test)
+    )
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).apply(_truncated)
+    batches = shuffled(x[:-1000], y[:-1000], 128, seed)
+    validation = x[-1000:], y[-1000:]
+    return Training(model, functional.cross_entropy, batches, validation, (x_test, y_test), adam, updates)
+
+
+def image_autoencoder(seed: int, updates: int, name: str) -> Training:
+    """learned_optimization's ImageMLPAE_Mnist_128x32x128_bs128, and the same of Fashion-MNIST; batch 128, Adam."""
+    x, _, x_test, _ = images(name)
+    cut = len(x) * 8 // 10 if name == "mnist" else len(x) - 1000  # 48,000 as theirs; 9,000 of theirs
+    sizes = (784, 128, 32, 128, 784)
+    layers = [[nn.Linear(a, b), nn.ReLU()] for a, b in itertools.pairwise(sizes)]
+    model = nn.Sequential(*[layer for pair in layers for layer in pair][:-1], nn.Sigmoid()).apply(_truncated)
+    held = x[cut:][:1000]
+    batches = shuffled(x[:cut], x[:cut], 128, seed)
+    return Training(model, functional.mse_loss, batches, (held, held), (x_test, x_test), adam, updates)
 
 
 def cifar(seed: int, updates: int, network: Callable[[], nn.Module]) -> Training:
@@ -432,6 +464,15 @@ TRAININGS: dict[str, Callable[[int], Training]] = {
     "blobs": blobs,
     "quadratic": quadratic,
     **{f"mnist-{updates}": lambda seed, updates=updates: mnist(seed, updates) for updates in (500, 1000, 2000, 5000)},
+    **{
+        f"fashion-mlp-{updates}": lambda seed, updates=updates: fashion_perceptron(seed, updates)
+        for updates in (1000, 2000, 5000)
+    },
+    **{
+        f"{name}-autoencoder-{updates}": lambda seed, updates=updates, data=data: image_autoencoder(seed, updates, data)
+        for name, data in (("mnist", "mnist"), ("fashion", sources.MINI))
+        for updates in (1000, 2000)
+    },
     "cifar-mlp-1000": lambda seed: cifar(seed, 1000, cifar_perceptron),
     "cifar-conv-500": lambda seed: cifar(seed, 500, cifar_convolutions),
     **{
