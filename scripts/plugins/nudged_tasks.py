@@ -28,9 +28,12 @@ def nudged(input_shape: tuple[int, ...], num_outputs: int, of: str, options: dic
     return model
 
 
+_taken: set[str] = set()
 for _name in tasks.names():
     _folder, _, _rest = _name.partition("/")
     if _folder in ("final", "unseen", "paper", "fashion-mnist-mini"):
+        _copy = f"{_folder}-{_rest}" if _rest in _taken else _rest  # two folders have a cifar-resnet
+        _taken.add(_rest)
         _task = tasks.get(_name)
         _options = {"of": _task.model, "options": dict(_task.model_options)}
-        tasks.register(_task.replace(name=f"nudged/{_rest}", model=nudged, model_options=_options), replace=True)
+        tasks.register(_task.replace(name=f"nudged/{_copy}", model=nudged, model_options=_options), replace=True)
