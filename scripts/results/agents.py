@@ -7,6 +7,12 @@ MOMENTUM = "--override optimizer=SGD 'optimizer_options={\"momentum\":0.9}'"
 EVERYBODY = (
     "--agents all kim-yu:direction=optimizer kim-yu:direction=optimizer,score=improvement kim-yu:variant=as-released"
 )
+OLDER = (
+    "--agents alr autolr constant cosine cosine-restarts exponential greedy kim-yu kim-yu:direction=optimizer "
+    "kim-yu:direction=optimizer,score=improvement kim-yu:variant=as-released knee line-search linear one-cycle plateau "
+    "step"
+)
+NUDGED = f"{EVALUATE} {OLDER} --plugins scripts/plugins/nudged_tasks.py --task nudged/mlp {STARTS}"
 SCORES = (
     "kim-yu kim-yu:score=improvement kim-yu:factors=5 kim-yu:factors=5,score=improvement kim-yu:factors=7 "
     "kim-yu:factors=7,score=improvement"
@@ -18,6 +24,10 @@ RECIPE = Recipe(
     commands=(
         f"{EVALUATE} {EVERYBODY} {STARTS} --out OUT/sgd {MOMENTUM}",
         f"{EVALUATE} {EVERYBODY} {STARTS} --out OUT/adam",
+        f"{NUDGED} --out OUT/nudged-sgd {MOMENTUM}",
+        f"{NUDGED} --out OUT/nudged-adam",
+        "scripts/tools/rounding.py OUT/sgd/results.json OUT/nudged-sgd/results.json",
+        "scripts/tools/rounding.py OUT/adam/results.json OUT/nudged-adam/results.json",
         f"{EVALUATE} --agents {SCORES} --task fashion-mnist-mini/mlp {STARTS} {MOMENTUM} --out OUT/kim-yu",
         f"{EVALUATE} --agents constant line-search --task fashion-mnist-mini/mlp {STARTS} "
         "--override optimizer=SGD decision_interval=1 --out OUT/line-search",
