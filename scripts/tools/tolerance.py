@@ -2,11 +2,12 @@
 
 uv run scripts/tools/tolerance.py OUT RESULTS.json [RESULTS.json ...]
 
-The results are of comparisons on the tasks of `unseen_tasks.py`. A learning rate counts in units of what is usual where
-it is constant: 0.001 for Adam, 0.01 with momentum, 1 for Prodigy, 0.0025 for schedule-free AdamW. The loss is the mean
-test loss over the lower one of tuned cosine and tuned one-cycle (docs/results/unseen/all), the geometric mean over the
-tasks. Rows of one learning rate are lines: their agents do not look at it. Draws `OUT/tolerance.png`, and prints a
-table: at every learning rate, and what half a decade and a decade beside the best one cost.
+The results are of comparisons on the tasks of `unseen_tasks.py`, or on their nudged copies. A learning rate counts in
+units of what is usual where it is constant: 0.001 for Adam, 0.01 with momentum, 1 for Prodigy, 0.0025 for schedule-free
+AdamW. The loss is the mean test loss over the lower one of tuned cosine and tuned one-cycle (docs/results/unseen/all),
+the geometric mean over the tasks. Rows of one learning rate are lines: their agents do not look at it. Draws
+`OUT/tolerance.png`, and prints a table: at every learning rate, and what half a decade and a decade beside the best one
+cost.
 """
 
 from __future__ import annotations
@@ -31,10 +32,16 @@ OWN_USUAL = {"schedule-free-adamw": 2.5e-3, "prodigy": 1.0}
 Curve = dict[int, float]
 
 
+def task_of(row: dict[str, Any]) -> str:
+    """Return the task of a row; of a nudged copy, what it is a copy of."""
+    task: str = row["task"]
+    return task.replace("nudged/", "unseen/")
+
+
 def half_decades(row: dict[str, Any]) -> tuple[str, int]:
     """Return agent, and learning rate of a row in half decades from what is usual."""
     agent, lr = row["agent"], row["initial_lr"]
-    usual = 1e-2 if row["task"] in MOMENTUM else 1e-3
+    usual = 1e-2 if task_of(row) in MOMENTUM else 1e-3
     for name, own in OWN_USUAL.items():
         if agent.startswith(name):
             agent, usual = name, own
@@ -50,7 +57,7 @@ def curves(rows: list[dict[str, Any]]) -> dict[str, Curve]:
     found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         agent, place = half_decades(row)
-        found[agent][place][row["task"]] = math.log(row["test_loss"]["mean"] / lowest[row["task"]])
+        found[agent][place][task_of(row)] = math.log(row["test_loss"]["mean"] / lowest[task_of(row)])
     means = {
         agent: {place: math.exp(np.mean(list(by.values()))) for place, by in sorted(places.items()) if len(by) == 6}
         for agent, places in found.items()
