@@ -4,6 +4,7 @@
   regression on a random network, a regression whose loss has a plateau, an autoencoder, and signals in noise for a 1-D
   convolutional network and a GRU; also 200 training examples, which are learnt by heart, RMSprop, and 100 to 1,600
   updates.
+* `universal-wide-short`: the same without the GRU and in 100 to 300 updates, for `scripts/tools/evolution.py`.
 * `universal-wide-validation`: the same kinds in sizes in between.
 
 All data are drawn by a program, or are those of the package. None is of a task on a page of results, but for

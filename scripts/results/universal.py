@@ -46,6 +46,11 @@ SEVERAL = (
 
 #: The family with more kinds of tasks.
 WIDE = "--plugins scripts/plugins/wide_family.py --task universal-wide"
+#: The same in short, whose controllers are selected on sizes in between.
+SHORT = (
+    "--plugins scripts/plugins/wide_family.py --task universal-wide-short --validation universal-wide-validation "
+    "--draws 300"
+)
 
 #: `universal` was trained with four of them.
 OPTIMIZERS = (
@@ -56,7 +61,7 @@ TWICE = " ".join(f"optimizers/{name} optimizers/{name}-regression" for name in O
 
 RECIPE = Recipe(
     about="one controller for a family of tasks: what helped and what did not",
-    time="5 to 8 hours of training on one core, from the pace of single runs; the comparison was not measured",
+    time="7 to 10 hours of training on one core, from the pace of single runs; the comparison was not measured",
     commands=(
         "scripts/tools/precautions.py OUT/precautions",
         f"{EVALUATE} --controller universal --agents constant cosine --tune cosine --tuning-runs 8 "
@@ -114,6 +119,22 @@ RECIPE = Recipe(
             )
         ),
         f"python -m scripts.tools.worth_of_features OUT/imitation {WIDE} --draws 300",
+        *(
+            f"python -m scripts.tools.evolution OUT/evolution/{folder} --controller {networks} {SHORT} {options}"
+            for folder, networks, options in (
+                ("lstm", "OUT/imitation/lstm-2", "--generations 50 --sigma 0.1 --lr 0.015"),
+                ("universal", "universal", "--generations 28"),
+            )
+        ),
+        *(
+            f"scripts/tools/precautions.py OUT/evolved/{folder} --controller {networks} "
+            "--only 'probe, restore, brake 5'"
+            for folder, networks in (
+                ("lstm", "OUT/evolution/lstm/controller"),
+                ("universal", "OUT/evolution/universal/controller"),
+                ("mean", "OUT/evolution/lstm/controller universal"),
+            )
+        ),
         "scripts/tools/training_curves.py OUT/training "
         + " ".join(f"'{name}=OUT/runs/{folder}'" for name, folder, _ in LONGER),
     ),
