@@ -302,10 +302,13 @@ def main() -> None:
     check_whole("--seeds", arguments.seeds)
     torch.set_num_threads(1)
     for name in arguments.training:
-        for run in runs(name, arguments.seeds, arguments.out, arguments.rules, arguments.nudged):
-            result = one(run, arguments.out)
+        wanted = None
+        for wanted in runs(name, arguments.seeds, arguments.out, arguments.rules, arguments.nudged):
+            result = one(wanted, arguments.out)
             losses = f"{result['best_test_loss']:.4f} best, {result['last_test_loss']:.4f} last weights"
-            print(f"{run.file:<50} test loss {losses}", flush=True)
+            print(f"{wanted.file:<50} test loss {losses}", flush=True)
+        if wanted is None:
+            print(f"{name} has no run with {', '.join(arguments.rules)}")
 
 
 if __name__ == "__main__":
