@@ -12,6 +12,11 @@ PUBLISHED = (
     "fashion-autoencoder-1000 fashion-autoencoder-2000"
 )
 
+NUDGED = (
+    "digits digits-long autoencoder friedman curves blobs quadratic mnist-500 mnist-1000 mnist-2000 "
+    "fashion-mlp-1000 fashion-mlp-2000 fashion-mlp-5000 mnist-autoencoder-1000 fashion-autoencoder-1000"
+)
+
 RECIPE = Recipe(
     about="the controller in plain training loops that are not tasks of the package",
     time=(
@@ -22,6 +27,8 @@ RECIPE = Recipe(
         f"python -m scripts.own_loops.run {TRAININGS} --out OUT",
         f"python -m scripts.own_loops.run {PUBLISHED} --rules universal tuned-cosine recipe --out OUT",
         "python -m scripts.own_loops.tables OUT",
+        f"python -m scripts.own_loops.run {NUDGED} --rules universal recipe tuned-cosine --nudged --out OUT",
+        "python -m scripts.own_loops.rounding OUT/runs.json OUT",
     ),
     data=("mnist", "cifar10-20k", "tinyshakespeare.txt"),
 )
