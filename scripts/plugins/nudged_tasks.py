@@ -2,7 +2,7 @@
 
 What differs between a task and its copy is chaos alone: as much as another processor's rounding changes; nothing, where
 the weight's input is 0 in every example, as a corner of `final/mnist-autoencoder` is. The plugin that has the tasks
-(`final_tasks.py`, `unseen_tasks.py`, `paper_tasks.py` or `arc_unseen.py`) is given before this one.
+(`final_tasks.py`, `unseen_tasks.py`, `far_tasks.py`, `paper_tasks.py` or `arc_unseen.py`) is given before this one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def nudged(input_shape: tuple[int, ...], num_outputs: int, of: str, options: dic
 _taken: set[str] = set()
 for _name in tasks.names():
     _folder, _, _rest = _name.partition("/")
-    if _folder in ("final", "unseen", "paper", "fashion-mnist-mini"):
+    if _folder in ("final", "unseen", "far", "paper", "fashion-mnist-mini"):
         _copy = f"{_folder}-{_rest}" if _rest in _taken else _rest  # two folders have a cifar-resnet
         _taken.add(_rest)
         _task = tasks.get(_name)

@@ -64,6 +64,8 @@ RECIPE = Recipe(
     time="7 to 10 hours of training on one core, from the pace of single runs; the comparison was not measured",
     commands=(
         "scripts/tools/precautions.py OUT/precautions",
+        "scripts/tools/precautions.py OUT/nudged --nudged "
+        "--only 'start given' 'probe, restore' 'probe, restore, brake 5'",
         f"{EVALUATE} --controller universal --agents constant cosine --tune cosine --tuning-runs 8 "
         f"--plugins scripts/plugins/optimizer_tasks.py --task {TWICE} --runs 5 --out OUT/optimizers",
         *(

@@ -27,7 +27,7 @@ from lr_gym.files import read_json, write_json
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 YARDSTICKS = (RESULTS / "unseen" / "all" / "results.json", RESULTS / "universal" / "far" / "results.json")
-PLUGINS = ("unseen_tasks", "far_tasks")
+PLUGINS = ("unseen_tasks", "far_tasks", "nudged_tasks")
 VARIANTS: dict[str, dict[str, Any]] = {
     "start given": {"start": "given", "restore": False, "brake": None},
     "start given, restore": {"start": "given", "restore": True, "brake": None},
@@ -97,6 +97,7 @@ def main() -> None:
         "--controller", nargs="+", default=["universal"], help="names or folders; of several the mean of their actions"
     )
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="variants to run")
+    parser.add_argument("--nudged", action="store_true", help="move a weight of every network by its last place")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
     arguments = parser.parse_args()
     check_whole("--runs", arguments.runs)
@@ -105,9 +106,10 @@ def main() -> None:
         importlib.import_module(plugin)
     losses, seeds = yardsticks()
     bases = [Controller.load(name) for name in arguments.controller]
+    known = {task: tasks.get(f"nudged/{task.partition('/')[2]}" if arguments.nudged else task) for task in losses}
     cells = {
         (name, task): [
-            Cell(tasks.get(task), contestant(name, bases), tasks.get(task).initial_lrs[2], seed)
+            Cell(known[task], contestant(name, bases), known[task].initial_lrs[2], seed)
             for seed in seeds[: arguments.runs]
         ]
         for name in arguments.only
