@@ -176,3 +176,11 @@ def test_own_loops_of_frameworks(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     example, (epochs, least) = load(name), FRAMEWORKS[name]
     monkeypatch.setattr(example, "EPOCHS", epochs)
     assert example.train("universal", 1e-5) > least > 0.25 > example.train("cosine", 1e-5)
+
+
+def test_results_name_no_folder_of_the_machine_that_made_them() -> None:
+    files = sorted((ROOT / "docs" / "results").rglob("*.json"))
+    assert files
+    for file in files:
+        found = re.findall(r"(?:^|[\s\"'=])(/(?:home|root|tmp|Users|work)/[^\s\"']*)", file.read_text(encoding="utf-8"))
+        assert not found, f"{file.relative_to(ROOT)} names {found[0]}; write OUT in its place"
