@@ -171,12 +171,18 @@ class Quadratic(nn.Module):
         return ((away @ self.hessian) * away).sum(1) / 2
 
 
+#: DeepOBS draws its training and test examples with these; those of validation are ours.
+TRAIN_SEED, TEST_SEED, VALIDATION_SEED = 42, 43, 44
+
+
+def noise(seed: int) -> Examples:
+    """Return the examples of `quadratic` that a seed draws, (1000, 100), and targets that nobody looks at, (1000,)."""
+    x = np.random.RandomState(seed).normal(0.0, 0.6, (1000, 100))
+    return torch.tensor(x, dtype=torch.float32), torch.zeros(1000)
+
+
 def quadratic(seed: int) -> Training:
     """DeepOBS's quadratic_deep: noise around a bowl in 100 dimensions, 100 epochs of 7 batches of 128, Adam."""
-
-    def noise(drawn_with: int) -> Examples:
-        x = np.random.RandomState(drawn_with).normal(0.0, 0.6, (1000, 100))
-        return torch.tensor(x, dtype=torch.float32), torch.zeros(1000)
 
     def epochs(x: Tensor, y: Tensor) -> Iterator[Examples]:
         generator = torch.Generator().manual_seed(seed)
@@ -184,7 +190,7 @@ def quadratic(seed: int) -> Training:
             for rows in torch.randperm(len(x), generator=generator).split(128)[:-1]:  # the rest of 104 is left out
                 yield x[rows], y[rows]
 
-    return Training(Quadratic(), _mean, epochs(*noise(42)), noise(44), noise(43), adam, 700)
+    return Training(Quadratic(), _mean, epochs(*noise(TRAIN_SEED)), noise(VALIDATION_SEED), noise(TEST_SEED), adam, 700)
 
 
 def _mean(losses: Tensor, _: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ RECIPE = Recipe(
         "python -m scripts.own_loops.tables OUT",
         f"python -m scripts.own_loops.run {NUDGED} --rules universal recipe tuned-cosine --nudged --out OUT",
         "python -m scripts.own_loops.rounding OUT/runs.json OUT",
+        "python -m scripts.own_loops.published",
     ),
     data=("mnist", "cifar10-20k", "tinyshakespeare.txt"),
 )
