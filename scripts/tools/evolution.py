@@ -64,7 +64,7 @@ class Tensors:
 def losses(task: Task, seed: int, controllers: list[Controller]) -> Array:
     """Return the logarithms of the validation losses of best and last weights, (controllers, 2): all train alike."""
     count = len(controllers)
-    env = make_env(task, count, **CAREFUL)
+    env = make_env(task, count, **controllers[0].env_options | CAREFUL)
     observations, infos = env.reset(seed=[seed] * count, options={"initial_lr": [task.initial_lrs[0]] * count})
     states: list[Any] = [None] * count
     found, ended = np.full((count, 2), np.inf), np.zeros(count, dtype=bool)
@@ -96,7 +96,13 @@ def scores(logs: Array, reference: Array) -> Array:
 
 
 def slope(logs: Array, perturbed: Array, sigma: float) -> Array:
-    """Return the estimate of the score's gradient from the losses of perturbed candidates."""
+    """Return the estimate of the score's gradient, (size,): Salimans et al. (2017), algorithm 1, line 5.
+
+    Args:
+        logs: Logarithms of the candidates' losses, (draws, candidates, 2).
+        perturbed: Their perturbations, of the size of one, (candidates, size).
+        sigma: What the perturbations were multiplied with.
+    """
     found: Array = scores(logs, np.median(logs, axis=1, keepdims=True)) @ perturbed / (len(perturbed) * sigma)
     return found
 
@@ -112,8 +118,8 @@ def climbed(start: Array, slopes: list[Array], lr: float) -> list[Array]:
     vector = torch.tensor(start, requires_grad=True)
     optimizer = torch.optim.Adam([vector], lr=lr, betas=(0.9, 0.99), maximize=True)
     way = [start]
-    for slope in slopes:
-        vector.grad = torch.tensor(slope)
+    for gradient in slopes:
+        vector.grad = torch.tensor(gradient)
         optimizer.step()
         way.append(vector.detach().numpy().copy())
     return way
@@ -159,7 +165,8 @@ def main() -> None:
     tensors = Tensors(base, prefixes)
     if not tensors.names:
         parser.error(f"--tensors must begin names of {', '.join(base.weights)}, got {' '.join(prefixes)}")
-    settings = {name: getattr(given, name) for name in ("draws", "tensors", "pairs", "episodes", "sigma", "lr")}
+    fixed = ("draws", "validation", "tensors", "pairs", "episodes", "sigma", "lr")
+    settings = {name: getattr(given, name) for name in fixed}
     check_same(given.out / "settings.json", settings | {"controller": base.fingerprint})
     start = tensors.vector()
     slopes: list[Array] = []
@@ -183,9 +190,8 @@ def main() -> None:
             done = np.load(file)
             slopes.append(done["slope"])
             spread = np.median(done["logs"].std(1), axis=0)
-            print(
-                f"generation {generation}: losses of best and last weights spread by {spread[0]:.1%}, {spread[1]:.1%}"
-            )
+            spreads = f"{spread[0]:.1%}, {spread[1]:.1%}"
+            print(f"generation {generation}: losses of best and last weights spread by {spreads}", flush=True)
         way = climbed(start, slopes, given.lr)
         tried = sorted({*range(0, len(way), EVERY), len(way) - 1})
         file = given.out / f"selection-{len(slopes)}.npz"
