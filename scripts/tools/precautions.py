@@ -4,9 +4,9 @@ uv run scripts/tools/precautions.py OUT [--runs 3] [--controller NAME ...] [--on
 
 Runs the networks of `universal`, of another controller, or the mean action of several, with other precautions on the
 tasks of `unseen_tasks.py` and `far_tasks.py`, from the middle one of each task's initial learning rates (with a start
-that is looked for the others give the same). Prints, and writes to `OUT/precautions.json`, the mean test loss over the
-lower one of tuned cosine and tuned one-cycle, as the committed results have them: best weights, then last weights.
-Records are kept in OUT: what is there is not run again.
+that is looked for the others give the same). Prints, and writes to `OUT/precautions.json`, or `OUT/nudged.json` if the
+networks are nudged, the mean test loss over the lower one of tuned cosine and tuned one-cycle, as the committed results
+have them: best weights, then last weights. Records are kept in OUT: what is there is not run again.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ def main() -> None:
         table[name] = scores
         shown = [" / ".join(f"{scores[s][k]:.3f}" for k in list(scores[s])[:4]) for s in scores]
         print(f"{name:<26} best weights {shown[0]}   last weights {shown[1]}")
-    write_json(arguments.out / "precautions.json", {"runs": arguments.runs, "seeds": seeds, "variants": table})
+    name = "nudged.json" if arguments.nudged else "precautions.json"
+    write_json(arguments.out / name, {"runs": arguments.runs, "seeds": seeds, "variants": table})
 
 
 if __name__ == "__main__":
