@@ -20,7 +20,7 @@ from lr_gym.integrations.lightning import LRControllerCallback as InLightning
 from lr_gym.integrations.transformers import LRControllerCallback as InTrainer
 from lr_gym.integrations.transformers import LRControllerTrainer
 from scripts.own_loops.run import Way
-from scripts.own_loops.trainings import Training
+from scripts.own_loops.training import Training
 
 #: None where a schedule sets the learning rate.
 Agent = Way | None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lr_gym import cli
-from scripts.own_loops import trainings
+from scripts.own_loops import trainings, yardsticks
 
 LR, SEEDS, UPDATES_PER_EPOCH = 0.0398, 10, 7
 PUBLISHED = {1: 141.8, 5: 101.35, 10: 94.73, 100: 87.11}
@@ -41,7 +41,7 @@ def main() -> None:
         ours = f"{curves[:, place].mean():.2f} ({curves[:, place].std(ddof=1):.2f})"
         print(f"after {epoch} epochs: {ours}, published {published}")
     training = trainings.make("quadratic", 0)
-    lowest = trainings.noise(trainings.TRAIN_SEED)[0].mean(0)
+    lowest = yardsticks.noise(yardsticks.TRAIN_SEED)[0].mean(0)
     training.model.load_state_dict(training.model.state_dict() | {"theta": lowest})
     print(f"where the training loss is lowest: {training.loss(training.model(training.test[0]), lowest).item():.2f}")
 

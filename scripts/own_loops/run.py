@@ -22,7 +22,7 @@ from lr_gym.checks import check_whole
 from lr_gym.files import read_json, write_json
 from lr_gym.loop import LRControllerWarning
 from scripts.own_loops import trainings
-from scripts.own_loops.trainings import Training
+from scripts.own_loops.training import Training
 
 #: Initial learning rates over four decades, by optimizer.
 STARTS = {"adam": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), "sgd": (1e-4, 1e-3, 1e-2, 1e-1, 1.0)}

@@ -31,9 +31,10 @@ def nudged(input_shape: tuple[int, ...], num_outputs: int, of: str, options: dic
 _taken: set[str] = set()
 for _name in tasks.names():
     _folder, _, _rest = _name.partition("/")
-    if _folder in ("final", "unseen", "far", "paper", "fashion-mnist-mini"):
-        _copy = f"{_folder}-{_rest}" if _rest in _taken else _rest  # two folders have a cifar-resnet
-        _taken.add(_rest)
+    if _folder in ("final", "unseen", "far", "paper", "fashion-mnist-mini", "cifar10-20k"):
+        # Two folders have a cifar-resnet, and the built-in ones all have an mlp.
+        _copy = f"{_folder}-{_rest}" if _folder == "cifar10-20k" or _rest in _taken else _rest
+        _taken.add(_copy)
         _task = tasks.get(_name)
         _options = {"of": _task.model, "options": dict(_task.model_options)}
         tasks.register(_task.replace(name=f"nudged/{_copy}", model=nudged, model_options=_options), replace=True)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.own_loops import published, rounding, run, tables, trainings
+from scripts.own_loops import published, rounding, run, tables, trainings, yardsticks
 
 
 @pytest.mark.parametrize("size", [2, 3, 10])
 def test_a_rotation_keeps_lengths_and_mirrors_nothing(size: int) -> None:
-    turned = trainings.rotation(np.random.RandomState(1), size)
+    turned = yardsticks.rotation(np.random.RandomState(1), size)
     np.testing.assert_allclose(turned @ turned.T, np.eye(size), atol=1e-12)
     assert np.linalg.det(turned) == pytest.approx(1.0)
 
