@@ -122,7 +122,7 @@ class TrainConfig:
     evaluate_every: int = 10
     evaluation_runs: int = 4
     tuning_runs: int = 3
-    final_runs: int = 10
+    final_runs: int = 30
     algorithm: str = "ppo"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     controller: str | None = None
@@ -282,7 +282,13 @@ _LATER: dict[str, Any] = {"algorithm": "ppo", "options": {}, "controller": None}
 #: What `--profile` sets beyond the task's own profile (`lr_gym.tasks.PROFILES`).
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {},
-    "paper": {"episodes": 1000, "trainees": 4, "reward": "val_loss", "observe_progress": False},
+    "paper": {
+        "episodes": 1000,
+        "trainees": 4,
+        "reward": "val_loss",
+        "observe_progress": False,
+        "final_runs": 10,
+    },
     "family": {
         "episodes": 4160,
         "trainees": 32,

@@ -28,7 +28,8 @@ SEED = 2020
 SIZES = {"train": 10_000, "val": 2_000, "test": 2_000}
 
 
-def _parts(x: Any, y: Any) -> Arrays:
+def parts(x: Any, y: Any) -> Arrays:
+    """Return all examples in training, validation and test parts."""
     ends = np.cumsum(list(SIZES.values()))[:-1]
     return {
         f"{name}_{split}": part
@@ -43,7 +44,7 @@ def easy() -> Arrays:
     label = rng.integers(2, size=sum(SIZES.values()))
     x = rng.normal(size=(len(label), 20))
     x[:, 0] += 5 * (label - 0.5)
-    return _parts(x @ np.linalg.qr(rng.normal(size=(20, 20)))[0], label)
+    return parts(x @ np.linalg.qr(rng.normal(size=(20, 20)))[0], label)
 
 
 def smooth() -> Arrays:
@@ -51,7 +52,7 @@ def smooth() -> Arrays:
     rng = np.random.default_rng([SEED, 2])
     x = rng.normal(size=(sum(SIZES.values()), 16))
     y = np.tanh(x @ rng.normal(size=(16, 12)) / 2) @ rng.normal(size=(12, 1))
-    return _parts(x, (y / y.std() + 0.1 * rng.normal(size=y.shape)).astype(np.float32))
+    return parts(x, (y / y.std() + 0.1 * rng.normal(size=y.shape)).astype(np.float32))
 
 
 def waves() -> Arrays:
@@ -59,7 +60,7 @@ def waves() -> Arrays:
     rng = np.random.default_rng([SEED, 3])
     x = rng.uniform(-1, 1, size=(sum(SIZES.values()), 2))
     y = np.sin(4 * x[:, :1]) * np.sin(5 * x[:, 1:] + 1)
-    return _parts(x, (y + 0.05 * rng.normal(size=y.shape)).astype(np.float32))
+    return parts(x, (y + 0.05 * rng.normal(size=y.shape)).astype(np.float32))
 
 
 def pictures() -> Arrays:
@@ -77,7 +78,7 @@ def signals() -> Arrays:
     x = rng.normal(scale=0.7, size=(count, 24))
     for column in range(8):
         x[np.arange(count), place + column] += shapes[kind, column]
-    return _parts(x, kind)
+    return parts(x, kind)
 
 
 class Convolutional(nn.Module):

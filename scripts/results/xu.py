@@ -3,7 +3,7 @@
 from scripts.recipes import TRAIN, Recipe
 
 SMALL = "--override batch_size=32 budget=200 validation_size=300"
-SETTINGS = f"--profile quick --episodes 512 --settings trainees=8 --tuning-runs 2 {SMALL}"
+SETTINGS = f"--profile quick --episodes 512 --settings trainees=8 --runs 10 --tuning-runs 2 {SMALL}"
 CIFAR_MLP = f"{TRAIN} --task cifar10-20k/lenet5 --actor mlp {SETTINGS} --out OUT/cifar10-20k-mlp"
 
 RECIPE = Recipe(

@@ -7,7 +7,7 @@ A controller's tensors are perturbed in antithetic pairs (Salimans et al. 2017, 
 trains the same trainees: the same draws, weights and batches, with the precautions of `universal`. A candidate's score
 on a draw is how far its losses are from the candidates' median there, as a logarithm that saturates, so that no task
 counts more than another. Every generation is kept in OUT: a run that was stopped goes on. At the end the controllers
-along the way train on the draws of another family, and the lowest is kept: `OUT/controller`.
+along the way, `OUT/way/GENERATION`, train on the draws of another family, and the lowest is kept: `OUT/controller`.
 """
 
 from __future__ import annotations
@@ -200,12 +200,15 @@ def main() -> None:
             write_arrays(file, logs=run(jobs, np.stack([way[k] for k in tried])))
     logs = np.load(file)["logs"]
     relative = np.exp(-scores(logs, logs[:, :1]))
-    for k, (best, last), over in zip(tried, np.exp(logs.mean(0)), relative, strict=True):
-        print(f"after {k} generations: {best:.4f} best weights, {last:.4f} last, over the first {over:.4f}")
     kept = tried[int(np.argmin(relative))]
     about = {"about": f"evolution strategies from {given.controller}, scripts/tools/evolution.py"}
-    found = tensors.controller(way[kept])
-    Controller(dataclasses.replace(found.description, provenance=about), found.weights).save(given.out / "controller")
+    for k, (best, last), over in zip(tried, np.exp(logs.mean(0)), relative, strict=True):
+        print(f"after {k} generations: {best:.4f} best weights, {last:.4f} last, over the first {over:.4f}")
+        found = tensors.controller(way[k])
+        along = Controller(dataclasses.replace(found.description, provenance=about), found.weights)
+        along.save(given.out / "way" / str(k))
+        if k == kept:
+            along.save(given.out / "controller")
     print(f"Kept what there was after {kept}: {given.out / 'controller'}")
 
 

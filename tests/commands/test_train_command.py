@@ -51,11 +51,12 @@ def test_defaults_and_profiles() -> None:
     quick = configured()
     assert (quick.task.name, quick.task.budget, quick.task.batch_size) == ("fashion-mnist-mini/mlp", 300, 64)
     assert (quick.task.initial_lrs, quick.validation) == ((1e-2, 1e-3, 1e-4), None)
-    assert (quick.seed, quick.actor, quick.reward, quick.final_runs) == (0, "mlp", "log_improvement", 10)
+    assert (quick.seed, quick.actor, quick.reward, quick.final_runs) == (0, "mlp", "log_improvement", 30)
     words = ("--profile", "paper", "--actor", "lstm", "--initial-lrs", "0.1", "--seed", "4", "--settings", "trainees=2")
     paper = configured(*words, "reward=final", "gamma=0.9", "observation=portable")  # they go before the profile
     assert (paper.task.budget, paper.task.batch_size, paper.task.initial_lrs) == (1000, 1000, (0.1,))
     assert (paper.observe_progress, paper.actor, paper.seed, paper.episodes) == (False, "lstm", 4, 1000)
+    assert paper.final_runs == 10
     assert (paper.trainees, paper.reward, paper.gamma, paper.observation) == (2, "final", 0.9, "portable")
     assert configured("--override", "optimizer=SGD", "batch_size=32").task.optimizer == "SGD"
 
