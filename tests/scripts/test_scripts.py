@@ -322,7 +322,7 @@ def test_what_a_recipe_needs_and_how_it_stops(tmp_path: Path) -> None:
 @pytest.mark.slow  # programs in processes of their own: minutes on a busy machine
 def test_a_page_is_made_and_goes_on(tmp_path: Path, capfd: Capture) -> None:
     """The page of the main job with a very small task and one table more."""
-    train, compare = recipes.find("fashion-mnist-mini-mlp").commands
+    train, compare, *_ = recipes.find("fashion-mnist-mini-mlp").commands
     small = shlex.join(tiny.TRAIN[tiny.TRAIN.index("--override") :])
     commands = (
         f"{train} {shlex.join(tiny.TRAIN)}",
