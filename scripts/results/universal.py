@@ -52,6 +52,17 @@ SHORT = (
     "--draws 300"
 )
 
+#: The family with clean data as well.
+CLEAN = (
+    "--plugins scripts/plugins/clean_family.py --task universal-clean-short --validation universal-clean-validation "
+    "--draws 300"
+)
+#: Folder, what it begins with, options, and the generations that are tried on the twelve tasks.
+EVOLVED = (
+    ("clean", "universal", "--generations 31", (10, 20, 31)),
+    ("clean-lstm", "OUT/imitation/lstm-2", "--generations 25 --sigma 0.1 --lr 0.015", (10, 20, 25)),
+)
+
 #: `universal` was trained with four of them.
 OPTIMIZERS = (
     *("adam", "adamw", "nadam", "radam", "adamax", "adagrad", "adadelta", "adafactor"),
@@ -61,7 +72,7 @@ TWICE = " ".join(f"optimizers/{name} optimizers/{name}-regression" for name in O
 
 RECIPE = Recipe(
     about="one controller for a family of tasks: what helped and what did not",
-    time="7 to 10 hours of training on one core, from the pace of single runs; the comparison was not measured",
+    time="8 to 11 hours of training on one core, from the pace of single runs; the comparison was not measured",
     commands=(
         "scripts/tools/precautions.py OUT/precautions",
         "scripts/tools/precautions.py OUT/nudged --nudged "
@@ -137,6 +148,23 @@ RECIPE = Recipe(
                 ("mean", "OUT/evolution/lstm/controller universal"),
             )
         ),
+        *(
+            command
+            for folder, networks, options, generations in EVOLVED
+            for command in (
+                f"python -m scripts.tools.evolution OUT/evolution/{folder} --controller {networks} {CLEAN} {options}",
+                *(
+                    f"scripts/tools/precautions.py OUT/evolved/{folder}-{generation} "
+                    f"--controller OUT/evolution/{folder}/way/{generation} --only 'probe, restore, brake 5'"
+                    for generation in generations
+                ),
+            )
+        ),
+        f"{TRAIN} --task universal-long --plugins scripts/plugins/long_family.py --validation universal-validation "
+        "--episodes 1280 --seed 1 --settings start=probe restore=true brake=5 final_runs=1 --workers 1 "
+        "--out OUT/runs/long-budgets-1",
+        "scripts/tools/precautions.py OUT/second/long-budgets-1 --controller OUT/runs/long-budgets-1 "
+        "--only 'probe, restore, brake 5'",
         "scripts/tools/training_curves.py OUT/training "
         + " ".join(f"'{name}=OUT/runs/{folder}'" for name, folder, _ in LONGER),
     ),
