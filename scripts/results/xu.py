@@ -8,7 +8,7 @@ CIFAR_MLP = f"{TRAIN} --task cifar10-20k/lenet5 --actor mlp {SETTINGS} --out OUT
 
 RECIPE = Recipe(
     about="Xu et al. (2019), Table 1: a learned schedule against 48 step decays",
-    time="about 4 hours on one core: 20 minutes for each training, an hour for the residual network",
+    time="about 6 hours on one core: 20 minutes a training, one hour the residual network, two the protocol",
     commands=(
         f"{TRAIN} --task fashion-mnist/lenet5 --actor mlp {SETTINGS} --out OUT/fashion-mnist-mlp",
         f"{TRAIN} --task fashion-mnist/lenet5 --actor lstm {SETTINGS} --out OUT/fashion-mnist-lstm",
@@ -16,6 +16,9 @@ RECIPE = Recipe(
         f"{TRAIN} --task cifar10-20k/lenet5 --actor lstm {SETTINGS} --out OUT/cifar10-20k-lstm",
         f"{TRAIN} --task fashion-mnist/small-resnet --plugins scripts/plugins/paper_tasks.py --actor mlp "
         f"{SETTINGS} --out OUT/fashion-mnist-resnet-mlp",
+        f"{TRAIN} --task fashion-mnist-mini/lenet5 --profile paper --episodes 96 "
+        "--settings evaluate_every=12 evaluation_runs=1 --runs 10 --tuning-runs 1 "
+        "--override batch_size=200 validation_size=500 --out OUT/protocol",
         *(
             command
             for actor in ("mlp", "lstm")
