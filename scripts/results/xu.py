@@ -16,6 +16,8 @@ RECIPE = Recipe(
         f"{TRAIN} --task cifar10-20k/lenet5 --actor lstm {SETTINGS} --out OUT/cifar10-20k-lstm",
         f"{TRAIN} --task fashion-mnist/small-resnet --plugins scripts/plugins/paper_tasks.py --actor mlp "
         f"{SETTINGS} --out OUT/fashion-mnist-resnet-mlp",
+        f"{TRAIN} --task nudged/cifar10-20k-lenet5 --plugins scripts/plugins/nudged_tasks.py --actor mlp {SETTINGS} "
+        "--out OUT/nudged",
         f"{TRAIN} --task fashion-mnist-mini/lenet5 --profile paper --episodes 96 "
         "--settings evaluate_every=12 evaluation_runs=1 --runs 10 --tuning-runs 1 "
         "--override batch_size=200 validation_size=500 --out OUT/protocol",
