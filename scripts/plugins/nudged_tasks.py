@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from lr_gym import tasks
+from lr_gym.tasks import Task
 from lr_gym.tasks.models import build_model
 
 
@@ -31,10 +32,13 @@ def nudged(input_shape: tuple[int, ...], num_outputs: int, of: str, options: dic
 _taken: set[str] = set()
 for _name in tasks.names():
     _folder, _, _rest = _name.partition("/")
-    if _folder in ("final", "unseen", "far", "paper", "fashion-mnist-mini", "cifar10-20k"):
-        # Two folders have a cifar-resnet, and the built-in ones all have an mlp.
-        _copy = f"{_folder}-{_rest}" if _folder == "cifar10-20k" or _rest in _taken else _rest
-        _taken.add(_copy)
+    if _folder in ("final", "unseen", "far", "paper", "fashion-mnist-mini"):
+        _copy = f"{_folder}-{_rest}" if _rest in _taken else _rest  # two folders have a cifar-resnet
+        _taken.add(_rest)
         _task = tasks.get(_name)
         _options = {"of": _task.model, "options": dict(_task.model_options)}
         tasks.register(_task.replace(name=f"nudged/{_copy}", model=nudged, model_options=_options), replace=True)
+
+# Of the page of Xu et al.: made here, for its data may not be there, and then there is no task to copy.
+_cifar = Task(name="nudged/cifar10-20k-lenet5", data="cifar10-20k", model=nudged)
+tasks.register(_cifar.replace(model_options={"of": "lenet5", "options": {}}), replace=True)
