@@ -1,6 +1,6 @@
 """A family with clean data beside the kinds of `wide_family.py`: kinds whose loss falls to a tenth and far below.
 
-* `universal-clean-short`: the kinds of `universal-wide-short`, and as many again whose labels are right and whose
+* `universal-clean-short`: the kinds of `universal-wide-short`, and nearly as many again whose labels are right and whose
   classes do not overlap: strokes of a pen, groups of points in 24 dimensions, points on either side of a network's
   boundary, and a regression without noise; in 100 to 300 updates, for `scripts/tools/evolution.py`.
 * `universal-clean-validation`: the same kinds in sizes in between.
@@ -25,7 +25,7 @@ SIDE, ALONG = 12, 16
 
 
 def strokes() -> Arrays:
-    """Return pictures of ten bent lines in three hands each, moved and bent a little further, (12, 12), and which."""
+    """Return pictures of ten bent lines in three hands each, moved and bent a little further, (144,), and which."""
     rng = np.random.default_rng([SEED, 10])
     count = sum(SIZES.values())
     label, hand = rng.integers(10, size=count), rng.integers(3, size=count)
