@@ -1,8 +1,8 @@
 """A family with clean data beside the kinds of `wide_family.py`: kinds whose loss falls to a tenth and far below.
 
-* `universal-clean-short`: the kinds of `universal-wide-short`, and nearly as many again whose labels are right and whose
-  classes do not overlap: strokes of a pen, groups of points in 24 dimensions, points on either side of a network's
-  boundary, and a regression without noise; in 100 to 300 updates, for `scripts/tools/evolution.py`.
+* `universal-clean-short`: the kinds of `universal-wide-short`, and nearly as many again whose labels are right and
+  whose classes do not overlap: strokes of a pen, groups of points in 24 dimensions, points on either side of a
+  network's boundary, and a regression without noise; in 100 to 300 updates, for `scripts/tools/evolution.py`.
 * `universal-clean-validation`: the same kinds in sizes in between.
 
 Every picture and point is drawn by a program, none is of a task on a page of results.
