@@ -1,12 +1,13 @@
 """What each precaution of `universal` is worth, on the tasks that were there to choose by.
 
-uv run scripts/tools/precautions.py OUT [--runs 3] [--controller NAME ...] [--only VARIANT]
+uv run scripts/tools/precautions.py OUT [--runs 3] [--controller NAME ...] [--only VARIANT] [--starts middle ...]
 
 Runs the networks of `universal`, of another controller, or the mean action of several, with other precautions on the
-tasks of `unseen_tasks.py` and `far_tasks.py`, from the middle one of each task's initial learning rates (with a start
-that is looked for the others give the same). Prints, and writes to `OUT/precautions.json`, or `OUT/nudged.json` if the
-networks are nudged, the mean test loss over the lower one of tuned cosine and tuned one-cycle, as the committed results
-have them: best weights, then last weights. Records are kept in OUT: what is there is not run again.
+tasks of `unseen_tasks.py` and `far_tasks.py`, from the middle one of each task's initial learning rates or from others
+(with a start that is looked for they all give the same). Prints, and writes to `OUT/precautions.json`, or
+`OUT/nudged.json` if the networks are nudged, the mean test loss over the lower one of tuned cosine and tuned one-cycle,
+as the committed results have them: best weights, then last weights; of several starts the figures are over all pairs of
+task and start. Records are kept in OUT: what is there is not run again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from lr_gym.files import read_json, write_json
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 YARDSTICKS = (RESULTS / "unseen" / "all" / "results.json", RESULTS / "universal" / "far" / "results.json")
 PLUGINS = ("unseen_tasks", "far_tasks", "nudged_tasks")
+#: Places among a task's initial learning rates, the largest of which stands first.
+STARTS = {"largest": 0, "middle": 2, "smallest": -1}
 VARIANTS: dict[str, dict[str, Any]] = {
     "start given": {"start": "given", "restore": False, "brake": None},
     "start given, restore": {"start": "given", "restore": True, "brake": None},
@@ -97,6 +100,13 @@ def main() -> None:
         "--controller", nargs="+", default=["universal"], help="names or folders; of several the mean of their actions"
     )
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="variants to run")
+    parser.add_argument(
+        "--starts",
+        nargs="+",
+        choices=list(STARTS),
+        default=["middle"],
+        help="which of each task's initial learning rates to begin at (default: middle)",
+    )
     parser.add_argument("--nudged", action="store_true", help="move a weight of every network by its last place")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
     arguments = parser.parse_args()
@@ -108,30 +118,37 @@ def main() -> None:
     bases = [Controller.load(name) for name in arguments.controller]
     known = {task: tasks.get(f"nudged/{task.partition('/')[2]}" if arguments.nudged else task) for task in losses}
     cells = {
-        (name, task): [
-            Cell(known[task], contestant(name, bases), known[task].initial_lrs[2], seed)
+        (name, task, start): [
+            Cell(known[task], contestant(name, bases), known[task].initial_lrs[STARTS[start]], seed)
             for seed in seeds[: arguments.runs]
         ]
         for name in arguments.only
         for task in losses
+        for start in arguments.starts
     }
     with Workers(arguments.workers, modules=PLUGINS) as pool:
         done = iter(pool.run([cell for row in cells.values() for cell in row], arguments.out / "episodes"))
-        runs: dict[tuple[str, str], list[Rollout]] = {key: [next(done) for _ in row] for key, row in cells.items()}
+        runs: dict[tuple[str, str, str], list[Rollout]] = {key: [next(done) for _ in row] for key, row in cells.items()}
     table: dict[str, Any] = {}
     for name in arguments.only:
         scores = {}
         for place, score in enumerate(("test_loss", "final_test_loss")):
             by_task = {
-                task: float(np.mean([run.result[score] for run in runs[name, task]])) / losses[task][place]
+                task if len(arguments.starts) == 1 else f"{task} from the {start} start": float(
+                    np.mean([run.result[score] for run in runs[name, task, start]])
+                )
+                / losses[task][place]
                 for task in losses
+                for start in arguments.starts
             }
             scores[score] = summary(list(by_task.values())) | {"by_task": by_task}
         table[name] = scores
         shown = [" / ".join(f"{scores[s][k]:.3f}" for k in list(scores[s])[:4]) for s in scores]
         print(f"{name:<26} best weights {shown[0]}   last weights {shown[1]}")
     name = "nudged.json" if arguments.nudged else "precautions.json"
-    write_json(arguments.out / name, {"runs": arguments.runs, "seeds": seeds, "variants": table})
+    write_json(
+        arguments.out / name, {"runs": arguments.runs, "seeds": seeds, "starts": arguments.starts, "variants": table}
+    )
 
 
 if __name__ == "__main__":
