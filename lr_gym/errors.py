@@ -109,6 +109,10 @@ class FileWriteError(LRGymError, OSError):
     """A file cannot be written: the disk is full, the folder is read-only, something else is in its place."""
 
 
+class FolderInUseError(LRGymError):
+    """Another program is writing its results into the folder that this one was to write into."""
+
+
 class FileFormatError(LRGymError):
     """A controller, checkpoint or result file is damaged, foreign, or of another version."""
 

@@ -26,6 +26,7 @@ from lr_gym.evaluation.results import RECORDS, Results
 from lr_gym.evaluation.tables import detail_lines, standing_lines
 from lr_gym.evaluation.transfer import Matrix
 from lr_gym.evaluation.tuning import Tuned, tune
+from lr_gym.folder_lock import only_one
 from lr_gym.provenance import provenance
 
 
@@ -47,9 +48,9 @@ def run(arguments: Evaluate, parser: cli.Parser) -> None:
     except LRGymError as error:
         parser.error(str(error))
     console = progress.console()
-    config_file.write(out, arguments)
     about = provenance(dataclasses.asdict(arguments) | {"seeds": plan.seeds}, plan.plugins.distributions)
     with (
+        only_one(out),
         stopping.work(f"The same command with --out {out} continues."),
         tracking.tracked(arguments.track, out, about) as tracker,
         entered(cluster) as place,
@@ -57,6 +58,7 @@ def run(arguments: Evaluate, parser: cli.Parser) -> None:
             arguments.workers or place.calls, modules=plan.plugins.modules, timeout=arguments.timeout, place=place
         ) as pool,
     ):
+        config_file.write(out, arguments)
         tuned, matrix, groups = _work(plan, pool, out / RECORDS, console)
         if not any(group.runs for group in groups):
             raise LRGymError(f"every episode failed; the first with {groups[0].failures[0]}")

@@ -29,6 +29,7 @@ from lr_gym.commands.screen import print_table
 from lr_gym.envs.places import Place
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
 from lr_gym.files import read_json, write_json
+from lr_gym.folder_lock import only_one
 from lr_gym.processes import available_cores, deaf, follow_parent, leave_signals_to_parent, start_context
 
 #: Files: what a training prints, what it leaves at its end, and the summary of all.
@@ -63,13 +64,14 @@ def run(arguments: Train, parser: cli.Parser, load: Callable[[Train], Plugins], 
     except LRGymError as error:
         parser.error(str(error))
     console = progress.console()
-    config_file.write(out, arguments)
-    failed: list[int] = []
-    if missing:
-        with stopping.work(f"The same command with --out {out} continues."), entered(cluster) as place:
-            failed = _train(arguments, missing, out, place, one, console)
-    rows = [_row(seed, _folder(out, seed)) for seed in seeds if seed not in failed]
-    write_json(out / SUMMARY, {"trainings": rows, "failed": failed})
+    with only_one(out):
+        config_file.write(out, arguments)
+        failed: list[int] = []
+        if missing:
+            with stopping.work(f"The same command with --out {out} continues."), entered(cluster) as place:
+                failed = _train(arguments, missing, out, place, one, console)
+        rows = [_row(seed, _folder(out, seed)) for seed in seeds if seed not in failed]
+        write_json(out / SUMMARY, {"trainings": rows, "failed": failed})
     _print(rows, console)
     if failed:
         raise LRGymError(

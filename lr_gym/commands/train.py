@@ -39,6 +39,7 @@ from lr_gym.envs.places import Place
 from lr_gym.errors import InvalidArgumentError, LRGymError
 from lr_gym.evaluation import Workers
 from lr_gym.evaluation.tables import detail_lines
+from lr_gym.folder_lock import only_one
 from lr_gym.provenance import provenance
 from lr_gym.tasks import TaskFamily
 from lr_gym.trust import trust
@@ -171,10 +172,11 @@ def run(arguments: Train, parser: cli.Parser) -> None:
         job = prepare(arguments)
     except LRGymError as error:
         parser.error(str(error))
-    if arguments.resume is None:
-        config_file.write(job.out, arguments)
     evaluate = "uv run eval_transfer.py" if parser.prog.endswith(".py") else "lr-gym evaluate"
-    _do(job, f"Continue with: {cli.again(parser)} --resume {job.out}", evaluate)
+    with only_one(job.out):
+        if arguments.resume is None:
+            config_file.write(job.out, arguments)
+        _do(job, f"Continue with: {cli.again(parser)} --resume {job.out}", evaluate)
 
 
 def _one_of_several(arguments: Train) -> None:
@@ -185,11 +187,12 @@ def _one_of_several(arguments: Train) -> None:
         SystemExit: It was stopped.
     """
     out = Path(str(arguments.out))
-    checkpoint = checkpoints.Checkpoint.read(out) if (out / checkpoints.FILE).exists() else None
-    loaded = load(arguments)
-    job = _job(arguments, loaded, configure(arguments, loaded), out, checkpoint)
-    config_file.write(out, arguments)
-    _do(job, "The command that began this training continues it.")
+    with only_one(out):
+        checkpoint = checkpoints.Checkpoint.read(out) if (out / checkpoints.FILE).exists() else None
+        loaded = load(arguments)
+        job = _job(arguments, loaded, configure(arguments, loaded), out, checkpoint)
+        config_file.write(out, arguments)
+        _do(job, "The command that began this training continues it.")
 
 
 def _do(job: Job, words: str, evaluate: str = "lr-gym evaluate") -> None:

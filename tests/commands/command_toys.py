@@ -27,7 +27,7 @@ ARGUMENTS = (
 MLP = ("--task", "fashion-mnist-mini/mlp", "--runs", "2", "--workers", "1", *OVERRIDE)
 TWO_TASKS = ("--task", "fashion-mnist-mini/mlp", "fashion-mnist-mini/lenet5", "--runs", "2", *OVERRIDE[:-1])
 FIGURES = {"standings.png", "profiles.png", "starts.png", "schedules.png", "losses.png"}
-FILES = {"results.json", "runs.csv", "curves.csv", "table.md", "report.html", "run.toml", "episodes", *FIGURES}
+FILES = {".lock", "results.json", "runs.csv", "curves.csv", "table.md", "report.html", "run.toml", "episodes", *FIGURES}
 #: An agent with an option.
 AGENT_PLUGIN = """
 from lr_gym import agents

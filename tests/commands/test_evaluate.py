@@ -100,7 +100,7 @@ def test_ctrl_c_and_on(done: int, desk: Desk, tmp_path: Path) -> None:
     desk.cells, desk.stop_after, desk.out = [], done, tmp_path / "stopped"
     assert desk(*words) == cli.INTERRUPTED == 130
     assert f"Stopped. The same command with --out {desk.out} continues." in desk.text
-    assert desk.left <= {"episodes", "run.toml"}
+    assert desk.left <= {".lock", "episodes", "run.toml"}
     desk.stop_after = None
     assert desk(*words) == 0
     assert len(desk.cells) == len(expected)  # none twice
@@ -272,7 +272,7 @@ def test_every_episode_fails(desk: Desk) -> None:
     message = r"^every episode failed; the first with constant on fashion-mnist-mini/mlp from 0.01, seed \d+: ValueErro"
     with pytest.raises(LRGymError, match=message):
         desk(*ONE_START)
-    assert desk.left == {"episodes", "run.toml"}
+    assert desk.left == {".lock", "episodes", "run.toml"}
 
 
 @pytest.mark.parametrize("message", ["expected [batch, 4], got (2, 2)", "in [/tmp/x]", "first\nsecond", "a | b"])

@@ -46,7 +46,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 def test_all_is_written_again(folder: Path, called: Called) -> None:
     written = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     for path in written:
-        if path.name not in ("results.json", "run.toml"):
+        if path.name not in (".lock", "results.json", "run.toml"):
             path.unlink()
     status, out, err = called("report", str(folder))
     assert (status, err) == (0, "")
