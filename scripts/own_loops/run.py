@@ -1,6 +1,7 @@
 """Run trainings in plain loops and write the result of each. A run whose result is there is not run again.
 
 uv run python -m scripts.own_loops.run digits --out OUT
+uv run python -m scripts.own_loops.run digits --out OUT --rules universal --controller NAME     NAME in its place
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.optim import Optimizer, lr_scheduler
 import lr_gym
 from lr_gym import cli
 from lr_gym.checks import check_whole
+from lr_gym.control import Controller
 from lr_gym.files import read_json, write_json
 from lr_gym.loop import LRControllerWarning
 from scripts.own_loops import trainings
@@ -36,8 +38,8 @@ RECIPE_LR, RECIPE_WARM_UP = 1e-3, 0.05
 #: Chooses the best of the cosines: not among the seeds of the comparison.
 TUNING_SEED = 1000
 MEASUREMENTS = 50
-#: Folder of the runs of networks that are nudged.
-NUDGED = "nudged"
+#: Folders of the runs of networks that are nudged, and of controllers in the place of `universal`.
+NUDGED, CONTROLLERS_FOLDER = "nudged", "controllers"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Run:
         lr: Where it starts; the recipe and the tuned cosine have their own.
         seed: Seed of weights and batches.
         nudged: Whether a weight of the untrained network is moved by its last place.
+        controller: Name or folder of the controller in the place of `universal`; None for itself.
     """
 
     training: str
@@ -57,11 +60,14 @@ class Run:
     lr: float
     seed: int
     nudged: bool = False
+    controller: str | None = None
 
     @property
     def file(self) -> str:
         """Name of the file of its result."""
         folder = f"{NUDGED}/{self.training}" if self.nudged else self.training
+        if self.controller is not None:  # by what it is: a folder may hold another one tomorrow
+            folder = f"{CONTROLLERS_FOLDER}/{Controller.load(self.controller).fingerprint[:12]}/{folder}"
         return f"{folder}/{self.rule}-{self.lr:g}-{self.seed}.json"
 
 
@@ -135,6 +141,8 @@ CONTROLLERS = {
     "unknown-700": Way("universal", restore=True, told=None, interval=14),
     "training-losses": Way("universal-training-losses", restore=True, validates=False),
 }
+#: Rules of `universal`, in whose place another controller may stand.
+OF_UNIVERSAL = tuple(name for name, way in CONTROLLERS.items() if way.controller == "universal")
 #: Rules of plain loops alone, about the length and about validation data.
 PLAIN = ("told-half", "told-double", "unknown", "unknown-700", "training-losses")
 #: Rules that are tried from every start.
@@ -176,13 +184,15 @@ class Measured:
                 self.best = self.val_losses[-1], update, self._copy()
 
 
-def train(training: Training, rule: str, lr: float) -> dict[str, Any]:
+def train(training: Training, rule: str, lr: float, controller: str | None = None) -> dict[str, Any]:
     """Train, and return losses and learning rates; test data is looked at once, after the training."""
     if rule == "recipe":
         training.optimizer, lr = trainings.adamw, RECIPE_LR
     optimizer = training.optimizer(training.model.parameters(), lr)
     measured = Measured(training)
     agent = CONTROLLERS.get(rule)
+    if agent is not None and controller is not None:
+        agent = dataclasses.replace(agent, controller=controller)
     schedule = None if agent is not None else SCHEDULES[rule](optimizer, training.updates)
     if training.framework == "plain":
         _plain(training, optimizer, schedule, agent, measured)
@@ -251,7 +261,7 @@ def one(run: Run, out: Path) -> dict[str, Any]:
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRControllerWarning)
-        result = train(trainings.make(run.training, run.seed, nudged=run.nudged), run.rule, run.lr)
+        result = train(trainings.make(run.training, run.seed, nudged=run.nudged), run.rule, run.lr, run.controller)
     result = dataclasses.asdict(run) | result | {"seconds": time.perf_counter() - began}
     write_json(file, result)
     return result
@@ -293,22 +303,29 @@ def main() -> None:
     parser = cli.Parser(prog="python -m scripts.own_loops.run", description=__doc__.split("\n\n")[0])
     parser.add_argument("training", choices=list(trainings.TRAININGS), nargs="+")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each, with the seeds 0, 1, ... (default: 5)")
+    parser.add_argument("--rules", choices=RULES, nargs="+", help="who sets the learning rate (default: all)")
     parser.add_argument(
-        "--rules", choices=RULES, nargs="+", default=RULES, help="who sets the learning rate (default: all)"
+        "--controller",
+        help=f"name or folder of a controller in the place of universal (rules: {', '.join(OF_UNIVERSAL)})",
     )
     parser.add_argument("--nudged", action="store_true", help="move a weight of every network by its last place")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     arguments = parser.parse_args()
     check_whole("--seeds", arguments.seeds)
+    possible = RULES if arguments.controller is None else OF_UNIVERSAL
+    rules = arguments.rules or possible
+    if others := [rule for rule in rules if rule not in possible]:
+        parser.error(f"--controller goes with the rules {', '.join(possible)}; drop {', '.join(others)} from --rules")
     torch.set_num_threads(1)
     for name in arguments.training:
         wanted = None
-        for wanted in runs(name, arguments.seeds, arguments.out, arguments.rules, arguments.nudged):
+        for plan in runs(name, arguments.seeds, arguments.out, rules, arguments.nudged):
+            wanted = dataclasses.replace(plan, controller=arguments.controller)
             result = one(wanted, arguments.out)
             losses = f"{result['best_test_loss']:.4f} best, {result['last_test_loss']:.4f} last weights"
             print(f"{wanted.file:<50} test loss {losses}", flush=True)
         if wanted is None:
-            print(f"{name} has no run with {', '.join(arguments.rules)}")
+            print(f"{name} has no run with {', '.join(rules)}")
 
 
 if __name__ == "__main__":

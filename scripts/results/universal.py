@@ -63,6 +63,19 @@ EVOLVED = (
     ("clean-lstm", "OUT/imitation/lstm-2", "--generations 25 --sigma 0.1 --lr 0.015", (10, 20, 25)),
 )
 
+#: Controllers that are not shipped, and the own loops that they were tried in.
+OWN_LOOPS = {
+    "OUT/evolution/clean/way/20": (
+        "digits digits-long autoencoder friedman curves blobs quadratic mnist-500 mnist-1000 mnist-2000 mnist-5000 "
+        "fashion-mlp-1000 fashion-mlp-2000 fashion-mlp-5000 mnist-autoencoder-1000 fashion-autoencoder-1000 "
+        "cifar-lenet-5000"
+    ),
+    "OUT/runs/long-budgets-1": (
+        "digits digits-long autoencoder friedman curves quadratic mnist-1000 mnist-2000 mnist-5000 fashion-mlp-5000 "
+        "cifar-lenet-5000"
+    ),
+}
+
 #: `universal` was trained with four of them.
 OPTIMIZERS = (
     *("adam", "adamw", "nadam", "radam", "adamax", "adagrad", "adadelta", "adafactor"),
@@ -165,6 +178,12 @@ RECIPE = Recipe(
         "--out OUT/runs/long-budgets-1",
         "scripts/tools/precautions.py OUT/second/long-budgets-1 --controller OUT/runs/long-budgets-1 "
         "--only 'probe, restore, brake 5'",
+        *(
+            f"python -m scripts.own_loops.run {loops} --seeds 3 --rules universal --controller {networks} "
+            "--out OUT/own-loops"
+            for networks, loops in OWN_LOOPS.items()
+        ),
+        "python -m scripts.own_loops.controllers docs/results/own-loops/runs.json OUT/own-loops",
         "scripts/tools/training_curves.py OUT/training "
         + " ".join(f"'{name}=OUT/runs/{folder}'" for name, folder, _ in LONGER),
     ),

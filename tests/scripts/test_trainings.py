@@ -1,12 +1,14 @@
 """Trainings of the page of own loops that others have published."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from scripts.own_loops import published, rounding, run, tables, trainings, yardsticks
+from lr_gym.control import Controller
+from scripts.own_loops import controllers, published, rounding, run, tables, trainings, yardsticks
 
 
 @pytest.mark.parametrize("size", [2, 3, 10])
@@ -53,3 +55,28 @@ def test_rounding_of_own_loops(
     factors = [float(word) for line in said[2:] for cell in line.split("|")[3:5] for word in cell.split(" / ")]
     assert all(1 <= factor < 2 for factor in factors)
     assert any(factor > 1 for factor in factors)
+
+
+def test_another_controller_in_the_place_of_universal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`universal` in its own place is itself; another's runs are kept apart, by what it is."""
+
+    def call(main: Callable[[], None], *words: str) -> str:
+        monkeypatch.setattr("sys.argv", ["program", *words])
+        main()
+        return capsys.readouterr().out
+
+    ours = ("digits", "--seeds", "1", "--rules", "universal", "--out", str(tmp_path))
+    call(run.main, *ours)
+    call(tables.main, str(tmp_path))
+    rows = {}
+    for name in ("universal", "universal-v1"):
+        call(run.main, *ours, "--controller", name)
+        said = call(controllers.main, str(tmp_path / "runs.json"), str(tmp_path))
+        of_this = said.partition(f"Controller {Controller.load(name).fingerprint[:12]}\n")[2].partition("Controller")[0]
+        (rows[name],) = (line for line in of_this.splitlines() if line.startswith("| digits"))
+    assert rows["universal"] == "| digits | universal | 1.000 | 1.000 |" != rows["universal-v1"]
+    with pytest.raises(SystemExit):
+        call(run.main, *ours, "--rules", "cosine", "--controller", "universal")
+    assert "drop cosine from --rules" in capsys.readouterr().err
