@@ -171,7 +171,7 @@ def test_other_features_are_refused(features: tuple[str, ...]) -> None:
 
 # -- controllers that are there already ------------------------------------------------------------------------------
 
-OLD = tiny.ROOT / "docs" / "results" / "fashion-mnist-mini-mlp"
+OLD = Path(__file__).parent / "old_controller"
 
 
 def test_a_controller_of_before_there_was_a_choice_of_observations() -> None:
