@@ -44,6 +44,9 @@ SEVERAL = (
     ("four", f"universal-v1 {PORTABLE}"),
 )
 
+#: Where a start is given it matters which.
+FROM_OTHERS = "--only 'start given' 'start given, restore' --starts largest smallest"
+
 #: The family with more kinds of tasks.
 WIDE = "--plugins scripts/plugins/wide_family.py --task universal-wide"
 #: The same in short, whose controllers are selected on sizes in between.
@@ -110,6 +113,17 @@ RECIPE = Recipe(
             for folder, networks in SEVERAL
         ),
         "scripts/tools/precautions.py OUT/seeds/long-2-free --controller OUT/runs/long-2 --only 'probe, restore'",
+        *(
+            command
+            for seed in (1, 2, 3)
+            for command in (
+                f"scripts/tools/precautions.py OUT/one-by-one/{seed} --controller OUT/runs/portable-{seed} "
+                "--only 'start given' 'start given, restore' probe 'probe, restore' 'probe, restore, brake 5'",
+                f"scripts/tools/precautions.py OUT/one-by-one/{seed}-starts --controller OUT/runs/portable-{seed} "
+                f"{FROM_OTHERS}",
+            )
+        ),
+        f"scripts/tools/precautions.py OUT/one-by-one/universal-starts {FROM_OTHERS}",
         *(
             f"{TRAIN} --task universal --episodes 1280 --seed {seed} --settings start=probe restore=true brake=5 "
             f"final_runs=1 --workers 1 --out OUT/runs/use-{seed}"
