@@ -93,7 +93,7 @@ class TrainConfig:
 
     task: Task | TaskFamily
     validation: TaskFamily | None = None
-    episodes: int = 640
+    episodes: int = 1280
     seed: int = 0
     actor: str = "mlp"
     reward: str = "log_improvement"
