@@ -4,7 +4,10 @@ from scripts.recipes import EVALUATE, TRAIN, Recipe
 
 RECIPE = Recipe(
     about="the main job: a PPO controller against 48 step decays",
-    time="8 minutes for the controller, about two hours for ten, and as many for the shorter ones; the comparison with other schedules was not measured",
+    time=(
+        "8 minutes for the controller, about two hours for ten, and as many for the shorter ones; the comparison with "
+        "other schedules was not measured"
+    ),
     commands=(
         f"{TRAIN} --runs 10 --out OUT",
         f"{EVALUATE} --controller OUT --task fashion-mnist-mini/mlp --agents constant cosine --out OUT/eval",
