@@ -16,7 +16,7 @@ FILE = ".lock"
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Keep other programs from writing into a folder during a block. Where this one dies, however, the folder is free.
+    """Keep other programs from writing into a folder during a block. A program that dies leaves it free.
 
     Args:
         folder: It exists.
