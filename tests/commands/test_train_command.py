@@ -31,7 +31,7 @@ from lr_gym.control.controller import Controller
 from lr_gym.errors import LRGymError
 from lr_gym.evaluation import Cell
 
-FILES = {"checkpoint", "controller", "episodes", "results.json", "report.html", "tensorboard"}
+FILES = {".lock", "checkpoint", "controller", "episodes", "results.json", "report.html", "tensorboard"}
 FILES |= {"learning_curve.png", "schedules.png", "run.toml"}
 STOPPED = "Stopped. Continue with: uv run train_controller.py --resume"
 
