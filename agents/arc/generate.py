@@ -33,10 +33,12 @@ from lr_gym import cli, progress, stopping, tasks
 from lr_gym.agents.arc.network import MULTIPLIERS
 from lr_gym.agents.arc.points import Point, survivors, write_points
 from lr_gym.agents.arc.problems import OPTIMIZERS, PROBLEMS, Problem
+from lr_gym.cluster import RayCluster
 from lr_gym.cluster import options as places
 from lr_gym.envs.places import pool_at
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
 from lr_gym.files import read_json, write_json
+from lr_gym.folder_lock import only_one
 from lr_gym.processes import as_they_come
 from lr_gym.provenance import provenance
 from lr_gym.tasks import Task
@@ -226,6 +228,12 @@ def main() -> None:
         cli.make_folder(out)
     except LRGymError as error:
         parser.error(str(error))
+    with only_one(out):
+        _generate(arguments, trainings, cluster, out)
+
+
+def _generate(arguments: Arguments, trainings: list[Training], cluster: RayCluster | None, out: Path) -> None:
+    """Run the trainings that are missing, and write the points of all."""
     console = progress.console()
     folder = out / "trainings"
     about = provenance(dataclasses.asdict(arguments))

@@ -31,12 +31,14 @@ from lr_gym.agents.arc.network import KEEP, RAISE, ARCNetwork, load_weights, sav
 from lr_gym.agents.arc.points import Point, dataset, read_points
 from lr_gym.agents.arc.preprocessing import VARIANTS
 from lr_gym.agents.arc.selection import PROXY, cells, draw_scores, scores
+from lr_gym.cluster import RayCluster
 from lr_gym.cluster import options as places
 from lr_gym.envs.places import pool_at
 from lr_gym.errors import FileFormatError, InvalidArgumentError, LRGymError
 from lr_gym.evaluation.matrix import Workers
 from lr_gym.evaluation.plots import new_figure, save_figure
 from lr_gym.files import read_json, write_bytes, write_json
+from lr_gym.folder_lock import only_one
 from lr_gym.processes import as_they_come
 from lr_gym.provenance import provenance
 
@@ -45,6 +47,8 @@ SHIPPED = Path(__file__).parent / "points.jsonl.xz"
 LEARNING_RATE, BATCH_SIZE = 1e-4, 128
 #: Column of the validation losses in the network's input, and the probability with which it is blanked.
 VALIDATION, BLANKED = 1, 0.5
+#: Folder of the candidates, within that of the results.
+CANDIDATES = "candidates"
 
 
 def hybrid_loss(logits: Tensor, labels: Tensor, binary: str = "code") -> Tensor:
@@ -293,15 +297,20 @@ def main() -> None:
     """Train, choose, report."""
     arguments, parser = cli.parse(Arguments, (__doc__ or "").splitlines()[0])
     out = Path(arguments.out)
-    folder = out / "candidates"
     try:
         cluster = places.cluster_of(arguments)
         candidates = prepare(arguments)
         cli.make_folder(out)
-        cli.make_folder(folder)
+        cli.make_folder(out / CANDIDATES)
     except LRGymError as error:
         parser.error(str(error))
-    console = progress.console()
+    with only_one(out):
+        _choose(arguments, candidates, cluster, out)
+
+
+def _choose(arguments: Arguments, candidates: list[Candidate], cluster: RayCluster | None, out: Path) -> None:
+    """Train the candidates that are missing, try all, and write the best one down."""
+    folder, console = out / CANDIDATES, progress.console()
     records = {c.key: record for c in candidates if (record := _known(c, folder)) is not None}
     missing = [candidate for candidate in candidates if candidate.key not in records]
     files = [folder / f"{candidate.key}.safetensors" for candidate in candidates]

@@ -217,7 +217,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setattr(generate, "CYCLES", 2)
     assert len(points) == 6
     assert points == [Point.from_dict(point.to_dict()) for one in drawn for point in one.run()]  # to six digits
-    assert {file.name for file in tmp_path.iterdir()} == {"points.jsonl.xz", "trainings"}
+    assert {file.name for file in tmp_path.iterdir()} == {"points.jsonl.xz", "trainings", ".lock"}
     assert set(times(tmp_path)) == {f"{one.key}.json" for one in drawn}
     record = json.loads((tmp_path / "trainings" / f"{drawn[1].key}.json").read_text())
     assert Task.from_dict(record["task"]) == drawn[1].task

@@ -322,7 +322,7 @@ def test_the_command(file: Path, tmp_path: Path, capsys: Any, monkeypatch: pytes
     out = tmp_path / "out"
     results = run(out, file, draw_scores=selection.draw_scores, draw_learning=draw_learning)
     assert {path.name for path in out.iterdir()} == {
-        *("arc.safetensors", "results.json", "scores.png", "learning.png", "candidates", "episodes")
+        *("arc.safetensors", "results.json", "scores.png", "learning.png", "candidates", "episodes", ".lock")
     }
     assert len(list((out / "candidates").iterdir())) == 4
     assert len(list((out / "episodes").iterdir())) == 4  # two candidates, two starts
@@ -409,7 +409,7 @@ def test_ctrl_c(file: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, inven
         run(tmp_path / "out", file, **replaced)
     assert caught.value.code == 130
     assert f"Stopped. The same command with --out {tmp_path / 'out'} continues." in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"candidates"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"candidates", ".lock"}
     kept = {path.name for path in (tmp_path / "out" / "candidates").iterdir()}
     assert len(kept) == (2 if stage == "candidates" else 4)
     run(tmp_path / "out", file)
