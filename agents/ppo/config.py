@@ -93,7 +93,7 @@ class TrainConfig:
 
     task: Task | TaskFamily
     validation: TaskFamily | None = None
-    episodes: int = 1280
+    episodes: int = 640
     seed: int = 0
     actor: str = "mlp"
     reward: str = "log_improvement"
@@ -122,7 +122,7 @@ class TrainConfig:
     evaluate_every: int = 10
     evaluation_runs: int = 4
     tuning_runs: int = 3
-    final_runs: int = 30
+    final_runs: int = 60
     algorithm: str = "ppo"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     controller: str | None = None

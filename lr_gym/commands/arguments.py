@@ -101,7 +101,7 @@ class Train:
         metavar="N",
     )
     runs: int | None = cli.option(
-        "runs of each side in the comparison (default: 30; of the profile paper 10, of family 60)",
+        "runs of each side in the comparison (default: 60; of the profile paper 10)",
         type=cli.whole_number(2, MOST_RUNS),
         metavar="N",
     )

@@ -51,7 +51,7 @@ def test_defaults_and_profiles() -> None:
     quick = configured()
     assert (quick.task.name, quick.task.budget, quick.task.batch_size) == ("fashion-mnist-mini/mlp", 300, 64)
     assert (quick.task.initial_lrs, quick.validation) == ((1e-2, 1e-3, 1e-4), None)
-    assert (quick.seed, quick.actor, quick.reward, quick.final_runs) == (0, "mlp", "log_improvement", 30)
+    assert (quick.seed, quick.actor, quick.reward, quick.final_runs) == (0, "mlp", "log_improvement", 60)
     words = ("--profile", "paper", "--actor", "lstm", "--initial-lrs", "0.1", "--seed", "4", "--settings", "trainees=2")
     paper = configured(*words, "reward=final", "gamma=0.9", "observation=portable")  # they go before the profile
     assert (paper.task.budget, paper.task.batch_size, paper.task.initial_lrs) == (1000, 1000, (0.1,))

@@ -61,7 +61,7 @@ def test_a_family_is_as_long_as_its_tasks() -> None:
 
 def test_defaults_are_the_papers() -> None:
     config = TrainConfig(task=tiny.task())
-    assert (config.actor_lr, config.critic_lr, config.hidden_size, config.final_runs) == (0.001, 0.005, 32, 30)
+    assert (config.actor_lr, config.critic_lr, config.hidden_size, config.final_runs) == (0.001, 0.005, 32, 60)
     assert (config.observation, config.replicas, config.final_lr_factor, config.log_std) == ("absolute", 1, 1.0, -0.5)
     paper = dataclasses.replace(config, **PROFILES["paper"])
     assert (paper.reward, paper.observe_progress, paper.observation) == ("val_loss", False, "absolute")

@@ -134,7 +134,7 @@ def test_settings_of_the_command_line() -> None:
     config = configured("--controller", "universal", "--settings", "brake=3.0", "trainees=4", "log_std=-1.0")
     assert (config.hidden_size, config.observation, config.max_multiplier) == (64, "portable", 4.0)
     assert (config.start, config.restore, config.brake) == ("probe", True, 3.0)
-    assert (config.trainees, config.episodes, config.log_std) == (4, 1280, -1.0)
+    assert (config.trainees, config.episodes, config.log_std) == (4, 640, -1.0)
     assert config.controller == Controller.load("universal").fingerprint
     assert configured("--controller", "universal", "--settings", "hidden_size=64").hidden_size == 64
     assert "controller" not in configured().to_dict()
