@@ -1,6 +1,6 @@
 """Train a PPO controller of the learning rate and compare it with tuned step decays.
 
-uv run train_controller.py            the main job: about ten minutes on two cores
+uv run train_controller.py            the main job: five minutes on two quiet cores
 uv run train_controller.py --help     everything else
 """
 
