@@ -5,8 +5,8 @@ from scripts.recipes import Recipe
 TRAININGS = (
     "digits digits-long autoencoder friedman curves blobs mnist-500 mnist-1000 mnist-2000 mnist-5000 quadratic "
     "fashion-mlp-1000 fashion-mlp-2000 fashion-mlp-5000 mnist-autoencoder-1000 mnist-autoencoder-2000 "
-    "fashion-autoencoder-1000 fashion-autoencoder-2000 cifar-mlp-1000 cifar-conv-500 cifar-lenet-5000 cifar-lenet-20000 "
-    "lightning-autoencoder trainer-finetuning shakespeare"
+    "fashion-autoencoder-1000 fashion-autoencoder-2000 cifar-mlp-1000 cifar-conv-500 cifar-lenet-5000 "
+    "cifar-lenet-20000 lightning-autoencoder trainer-finetuning shakespeare"
 )
 
 NUDGED = (
