@@ -1,6 +1,7 @@
 """Tables and the figure of docs/results/own-loops.md, from the runs that are there; all scores into one file.
 
 uv run python -m scripts.own_loops.tables OUT                       a folder of results, or of runs.json
+uv run python -m scripts.own_loops.tables OUT --only digits blobs --name two     of these: tables-two.md, losses-two.png
 """
 
 from __future__ import annotations
@@ -158,14 +159,23 @@ def main() -> None:
     """Write the scores, the tables and the figure."""
     parser = cli.Parser(prog="python -m scripts.own_loops.tables", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("out", type=Path, help="folder of the results")
-    out: Path = parser.parse_args().out
+    parser.add_argument("--only", choices=list(TRAININGS), nargs="+", help="trainings (default: all that are there)")
+    parser.add_argument("--name", help="end of the files' names, with --only")
+    given = parser.parse_args()
+    out: Path = given.out
+    if (given.only is None) != (given.name is None):
+        parser.error("--only and --name go together: the files of all trainings stay as they are")
     by_name = {name: scores(found) for name in TRAININGS if (found := results(out, name))}
-    if by_name:
-        write_json(out / "runs.json", by_name, indent=None)
-    elif (out / "runs.json").exists():
+    if not by_name and (out / "runs.json").exists():
         by_name = read_json(out / "runs.json")
-    else:
+    elif by_name and given.only is None:
+        write_json(out / "runs.json", by_name, indent=None)
+    if not by_name:
         parser.error(f"{out} holds no results; python -m scripts.own_loops.run NAME --out {out} makes some")
+    if missing := [name for name in given.only or () if name not in by_name]:
+        parser.error(f"{out} holds no results of {', '.join(missing)}; it has those of {', '.join(by_name)}")
+    by_name = {name: by_name[name] for name in given.only or by_name}
+    end = f"-{given.name}" if given.only else ""
     titles = {
         "test loss of the best weights by validation loss": "best_test_loss",
         "test loss of the last weights": "last_test_loss",
@@ -178,9 +188,10 @@ def main() -> None:
     for name, found in by_name.items():
         for title, score in titles.items():
             lines += [f"**{name}**: {title}", "", *table(found, score), ""]
-    write_bytes(out / "tables.md", "\n".join(lines).encode())
-    draw(by_name, out / "losses.png")
-    print(f"Written to {out / 'tables.md'} and {out / 'losses.png'}")
+    text, figure = out / f"tables{end}.md", out / f"losses{end}.png"
+    write_bytes(text, "\n".join(lines).encode())
+    draw(by_name, figure)
+    print(f"Written to {text} and {figure}")
 
 
 if __name__ == "__main__":

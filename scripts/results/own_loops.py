@@ -9,6 +9,12 @@ TRAININGS = (
     "cifar-lenet-20000 lightning-autoencoder trainer-finetuning shakespeare"
 )
 
+#: Those that came last.
+LAST = (
+    "quadratic fashion-mlp-1000 fashion-mlp-2000 fashion-mlp-5000 mnist-autoencoder-1000 mnist-autoencoder-2000 "
+    "fashion-autoencoder-1000 fashion-autoencoder-2000"
+)
+
 NUDGED = (
     "digits digits-long autoencoder friedman curves blobs quadratic mnist-500 mnist-1000 mnist-2000 "
     "fashion-mlp-1000 fashion-mlp-2000 fashion-mlp-5000 mnist-autoencoder-1000 fashion-autoencoder-1000"
@@ -23,6 +29,7 @@ RECIPE = Recipe(
     commands=(
         f"python -m scripts.own_loops.run {TRAININGS} --out OUT",
         "python -m scripts.own_loops.tables OUT",
+        f"python -m scripts.own_loops.tables OUT --only {LAST} --name images",
         f"python -m scripts.own_loops.run {NUDGED} --rules universal recipe tuned-cosine --nudged --out OUT",
         "python -m scripts.own_loops.rounding OUT/runs.json OUT",
         "python -m scripts.own_loops.published",

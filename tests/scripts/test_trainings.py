@@ -47,7 +47,22 @@ def test_rounding_of_own_loops(
         run.main()
     monkeypatch.setattr("sys.argv", ["tables", str(tmp_path)])
     tables.main()
+    whole = (tmp_path / "tables.md").read_text()
+    before = (tmp_path / "runs.json").read_bytes()
+    monkeypatch.setattr("sys.argv", ["tables", str(tmp_path), "--only", "digits", "--name", "one"])
+    tables.main()
+    assert (tmp_path / "tables-one.md").read_text() == whole  # there are no others
+    assert (tmp_path / "losses-one.png").stat().st_size
+    assert (tmp_path / "runs.json").read_bytes() == before
     capsys.readouterr()
+    for wrong, words in (
+        (("--only", "blobs", "--name", "one"), f"{tmp_path} holds no results of blobs; it has those of digits"),
+        (("--name", "one"), "--only and --name go together"),
+    ):
+        monkeypatch.setattr("sys.argv", ["tables", str(tmp_path), *wrong])
+        with pytest.raises(SystemExit):
+            tables.main()
+        assert words in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", ["rounding", str(tmp_path / "runs.json"), str(tmp_path)])
     rounding.main()
     said = capsys.readouterr().out.splitlines()
