@@ -5,6 +5,11 @@ from scripts.recipes import TRAIN, Recipe
 SMALL = "--override batch_size=32 budget=200 validation_size=300"
 SETTINGS = f"--profile quick --episodes 512 --settings trainees=8 --runs 10 --tuning-runs 2 {SMALL}"
 CIFAR_MLP = f"{TRAIN} --task cifar10-20k/lenet5 --actor mlp {SETTINGS} --out OUT/cifar10-20k-mlp"
+#: Three trainings, by actor.
+SEEDS = {
+    actor: f"{TRAIN} --task cifar10-20k/lenet5 --actor {actor} {SETTINGS} --seeds 0 1 2 --out OUT/seeds-{actor}"
+    for actor in ("mlp", "lstm")
+}
 NUDGED = (
     f"{TRAIN} --task nudged/cifar10-20k-lenet5 --plugins scripts/plugins/nudged_tasks.py --actor mlp {SETTINGS} "
     "--out OUT/nudged"
@@ -26,9 +31,9 @@ RECIPE = Recipe(
         "--override batch_size=200 validation_size=500 --out OUT/protocol",
         *(
             command
-            for actor in ("mlp", "lstm")
+            for actor in SEEDS
             for command in (
-                f"{TRAIN} --task cifar10-20k/lenet5 --actor {actor} {SETTINGS} --seeds 0 1 2 --out OUT/seeds-{actor}",
+                SEEDS[actor],
                 f"scripts/tools/training_seeds.py OUT/seeds-{actor} --write OUT/cifar10-20k-{actor}/seeds.json",
             )
         ),
