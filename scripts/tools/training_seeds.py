@@ -79,6 +79,9 @@ def main() -> None:
     scores: Scores = read_json(given.out) if given.out.is_file() else collect(given.out)
     if len(scores) < 2:
         parser.error(f"there are not two finished trainings in {given.out}; name a folder with seed-*/results.json")
+    fewest = min(len(found["baseline"]) for found in scores.values())
+    if given.runs is not None and given.runs > fewest:
+        parser.error(f"--runs must be at most {fewest}, the runs of each side that there are, got {given.runs}")
     if given.write is not None:
         write_json(given.write, scores)
     print(*table(scores, given.runs), sep="\n")

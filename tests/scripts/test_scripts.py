@@ -187,6 +187,8 @@ def test_how_many_trainings_keep_a_claim(tmp_path: Path, monkeypatch: pytest.Mon
     assert capsys.readouterr().out == said
     assert run(monkeypatch, tool, str(file), "--runs", "2") == 0
     assert "| 0 | 5.0500 | 0.010," in capsys.readouterr().out
+    assert run(monkeypatch, tool, str(file), "--runs", "4") == cli.BAD_ARGUMENTS
+    assert "--runs must be at most 3, the runs of each side that there are, got 4" in capsys.readouterr().err
     (tmp_path / "few.json").write_text("{}")
     assert run(monkeypatch, tool, str(tmp_path / "few.json")) == cli.BAD_ARGUMENTS
 
